@@ -1,0 +1,246 @@
+package sqlkind
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"unsafe"
+)
+
+func TestCacheAgreesWithClassify(t *testing.T) {
+	c := NewCache(MySQL)
+	for range 2 { // missed, then found
+		for _, tt := range mysqlTests {
+			if got := c.Kind(tt.sql); got != tt.want {
+				t.Errorf("Kind(%q) = %v, want %v", tt.sql, got, tt.want)
+			}
+		}
+	}
+	if got := NewCache(Other).Kind("SELECT 1"); got != Unknown {
+		t.Errorf("Kind of another dialect = %v, want unknown", got)
+	}
+}
+
+func TestCacheWriteFunctions(t *testing.T) {
+	c := NewCache(MySQL, "Audit", "app.`Next_Number`")
+	for sql, want := range map[string]Kind{
+		"SELECT audit(1)":             Write,
+		"SELECT AUDIT (1)":            Write,
+		"SELECT app.`next_number`()":  Write,
+		"SELECT other.next_number()":  Write,
+		"SELECT audit FROM t":         Read,
+		"SELECT auditor(1)":           Read,
+		"DO AUDIT(1)":                 Write,
+		"SELECT get_lock(audit(), 1)": Write,
+	} {
+		if got := c.Kind(sql); got != want {
+			t.Errorf("Kind(%q) = %v, want %v", sql, got, want)
+		}
+	}
+	if got := NewCache(MySQL).Kind("SELECT audit(1)"); got != Read {
+		t.Errorf("without write functions: %v, want read", got)
+	}
+}
+
+func TestCacheHitAllocatesNothing(t *testing.T) {
+	c := NewCache(MySQL)
+	c.Kind(benchText)
+	if n := testing.AllocsPerRun(1000, func() { c.Kind(benchText) }); n != 0 {
+		t.Errorf("a hit allocates %v times", n)
+	}
+	// The control: a text that is not remembered costs an entry and a copy.
+	texts := make([]string, 1000)
+	for i := range texts {
+		texts[i] = fmt.Sprintf("SELECT %d", i)
+	}
+	i := 0
+	if n := testing.AllocsPerRun(len(texts)-1, func() { c.Kind(texts[i]); i++ }); n < 1 {
+		t.Errorf("a miss allocates %v times: nothing is remembered", n)
+	}
+}
+
+func TestClassifyAllocatesNothing(t *testing.T) {
+	for _, sql := range []string{benchText, "UPDATE t SET a = 1", "SELECT f(1)", "SHOW TABLES", `SELECT '\''`, "SELECT @@x"} {
+		if n := testing.AllocsPerRun(100, func() { Classify(MySQL, sql); Classify(SQLite, sql) }); n != 0 {
+			t.Errorf("Classify(%q) allocates %v times", sql, n)
+		}
+	}
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	c := NewCache(MySQL)
+	for i := range 10 * cacheSets {
+		c.Kind(fmt.Sprintf("SELECT %d", i))
+	}
+	n := 0
+	for i := range c.sets {
+		for j := range c.sets[i] {
+			if e := c.sets[i][j].Load(); e != nil {
+				n++
+				if len(e.sql) > longestText {
+					t.Errorf("a text of %d bytes is held", len(e.sql))
+				}
+			}
+		}
+	}
+	if n < cacheSets || n > 2*cacheSets {
+		t.Errorf("%d texts are held, want nearly %d", n, 2*cacheSets)
+	}
+}
+
+func TestCacheDoesNotHoldLongTexts(t *testing.T) {
+	c := NewCache(MySQL)
+	for _, tt := range []struct {
+		length int
+		held   bool
+	}{{longestText, true}, {longestText + 1, false}} {
+		sql := "SELECT " + strings.Repeat("1", tt.length-len("SELECT "))
+		if got := c.Kind(sql); got != Read {
+			t.Errorf("Kind of %d bytes = %v, want read", tt.length, got)
+		}
+		if held := c.holds(sql); held != tt.held {
+			t.Errorf("a text of %d bytes: held %v, want %v", tt.length, held, tt.held)
+		}
+	}
+}
+
+// holds reports whether the verdict on sql is remembered.
+func (c *Cache) holds(sql string) bool {
+	set := c.set(sql)
+	for i := range set {
+		if e := set[i].Load(); e != nil && e.sql == sql {
+			return true
+		}
+	}
+	return false
+}
+
+func TestCacheCopiesTheText(t *testing.T) {
+	c := NewCache(MySQL)
+	buffer := strings.Repeat("x", 1<<20) + "SELECT 1"
+	sql := buffer[1<<20:]
+	c.Kind(sql)
+	set := c.set(sql)
+	e := set[0].Load()
+	if e == nil || e.sql != sql {
+		t.Fatal("the text is not held")
+	}
+	if unsafe.StringData(e.sql) == unsafe.StringData(sql) {
+		t.Error("the text held is a piece of the caller's buffer")
+	}
+}
+
+func TestCacheLearn(t *testing.T) {
+	c := NewCache(MySQL)
+	if got := c.Kind(benchText); got != Read {
+		t.Fatalf("before: %v, want read", got)
+	}
+	if !c.Learn(benchText) {
+		t.Fatal("Learn reports that it cannot remember")
+	}
+	if got := c.Kind(benchText); got != Write {
+		t.Errorf("after: %v, want write", got)
+	}
+	// Whatever comes later does not push it out.
+	for i := range 20 * cacheSets {
+		c.Kind(fmt.Sprintf("SELECT %d", i))
+	}
+	if got := c.Kind(benchText); got != Write {
+		t.Errorf("after many others: %v, want write", got)
+	}
+	if c.Learn(strings.Repeat("x", longestText+1)) {
+		t.Error("Learn claims to remember a text that is too long")
+	}
+	if !c.Learn(benchText) || c.Kind(benchText) != Write {
+		t.Error("learned twice, forgotten")
+	}
+}
+
+func TestCacheLearnTwoInOneSet(t *testing.T) {
+	c := NewCache(MySQL)
+	var texts []string
+	for i := 0; len(texts) < 4; i++ {
+		if sql := fmt.Sprintf("SELECT %d", i); c.set(sql) == &c.sets[0] {
+			texts = append(texts, sql)
+		}
+	}
+	c.Kind(texts[0])
+	c.Learn(texts[0])
+	c.Learn(texts[1])
+	for _, sql := range texts[2:] {
+		if got := c.Kind(sql); got != Read {
+			t.Errorf("Kind(%q) = %v, want read", sql, got)
+		}
+	}
+	for _, sql := range texts[:2] {
+		if got := c.Kind(sql); got != Write {
+			t.Errorf("Kind(%q) = %v, want write as learned", sql, got)
+		}
+	}
+}
+
+func TestCacheConcurrently(t *testing.T) {
+	c := NewCache(MySQL)
+	c.Learn("SELECT 7")
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 20000 {
+				n := (i*31 + g) % (3 * cacheSets)
+				sql, want := fmt.Sprintf("SELECT %d", n), Read
+				switch {
+				case n == 7:
+					want = Write
+				case n%3 == 1:
+					sql, want = fmt.Sprintf("DELETE FROM t WHERE id = %d", n), Write
+				case n%3 == 2:
+					sql, want = fmt.Sprintf("SELECT %d FOR UPDATE", n), Locking
+				}
+				if got := c.Kind(sql); got != want {
+					t.Errorf("Kind(%q) = %v, want %v", sql, got, want)
+					return
+				}
+				if i%500 == 0 {
+					c.Learn("SELECT 7")
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func BenchmarkCacheHit(b *testing.B) {
+	c := NewCache(MySQL)
+	c.Kind(benchText)
+	sql := strings.Clone(benchText) // not the same memory, as GORM builds its text each time
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Kind(sql)
+	}
+}
+
+func BenchmarkCacheHitParallel(b *testing.B) {
+	c := NewCache(MySQL)
+	c.Kind(benchText)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			c.Kind(benchText)
+		}
+	})
+}
+
+func BenchmarkCacheMiss(b *testing.B) {
+	c := NewCache(MySQL)
+	texts := make([]string, 16*cacheSets)
+	for i := range texts {
+		texts[i] = fmt.Sprintf("%s%d", benchText[:90], i)
+	}
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Kind(texts[i%len(texts)])
+		i++
+	}
+}

@@ -1,0 +1,209 @@
+package sqlkind
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// readings are the meanings that sql_mode, which the text does not show, can give to a backslash: by default it escapes
+// inside '…' and "…"; with ANSI_QUOTES "…" is a name and it escapes inside '…' only; with NO_BACKSLASH_ESCAPES nowhere.
+var readings = [...]struct{ escapeSingle, escapeDouble bool }{{true, true}, {true, false}, {false, false}}
+
+// classifyMySQL returns the verdict for MySQL and MariaDB: the worst of all readings that the text has.
+func classifyMySQL(sql string, writers map[string]struct{}) Kind {
+	if strings.IndexByte(sql, 0) >= 0 || halfCharacters(sql) {
+		return Unknown
+	}
+	n := len(readings)
+	if strings.IndexByte(sql, '\\') < 0 {
+		n = 1
+	}
+	verdict, broken := Read, Read
+	whole := false
+	for _, r := range readings[:n] {
+		s := newScan(lexer{sql: sql, dialect: MySQL, escapeSingle: r.escapeSingle, escapeDouble: r.escapeDouble}, writers)
+		k := s.finish(s.statementMySQL())
+		if s.lex.broken && !s.ended {
+			// A server that reads the text this way refuses it, so this reading is no danger as long as there is
+			// another. 'it\'s' has a whole reading and a broken one.
+			broken = worse(broken, k)
+		} else {
+			verdict, whole = worse(verdict, k), true
+		}
+	}
+	if !whole {
+		return broken
+	}
+	return verdict
+}
+
+// halfCharacters reports whether a backslash or a backtick may be the second half of a character: after a byte that
+// begins one, in a text that is not UTF-8. GBK, Big5, Shift-JIS and GB18030 have such characters.
+func halfCharacters(sql string) bool {
+	for i := 1; i < len(sql); i++ {
+		if sql[i-1] >= 0x80 && (sql[i] == '\\' || sql[i] == '`') {
+			return !utf8.ValidString(sql)
+		}
+	}
+	return false
+}
+
+// observeMySQL looks for what makes the verdict worse wherever it stands in a statement.
+func (s *scan) observeMySQL() {
+	t := s.tok
+	switch s.prev.word {
+	case kwInto: // INTO @x sets a variable; INTO OUTFILE writes a file; anything else is nothing a SELECT should have
+		if t.kind != tokUser {
+			s.find(Write)
+		}
+	case kwInsert, kwReplace:
+		if !t.is('(') || t.gap { // INSERT(a, 1, 2, b) and REPLACE(a, b, c) are functions
+			s.find(Write)
+		}
+	case kwFor:
+		if t.word == kwShare {
+			s.find(Locking)
+		}
+	}
+	switch t.word {
+	case kwUpdate:
+		if s.prev.word == kwFor && !t.gap {
+			s.find(Locking)
+		} else {
+			s.find(Write) // WITH … UPDATE
+		}
+	case kwDelete:
+		s.find(Write)
+	case kwLock: // LOCK IN SHARE MODE; the word is reserved
+		s.find(Locking)
+	case kwFor: // NEXT VALUE FOR a sequence
+		if s.prev.word == kwValue && s.prev2.word == kwNext {
+			s.find(Write)
+		} else if s.prev.word == kwValue && s.prev2.word == kwPrevious {
+			s.find(Stateful)
+		}
+	case kwCalcFoundRows, kwCurrentRole:
+		s.find(Stateful)
+	case kwRowCount: // SQL%ROWCOUNT, MariaDB with sql_mode=ORACLE
+		if s.prev.is('%') {
+			s.find(Stateful)
+		}
+	}
+	switch t.kind {
+	case tokUser, tokAssign:
+		s.find(Stateful)
+	case tokPunct:
+		if t.punct == '(' {
+			s.call(callsMySQL)
+		}
+	case tokWord, tokQuoted:
+		if s.prev.kind == tokSystem {
+			s.systemVariable()
+		} else if s.prev.is('.') {
+			s.sequence()
+		}
+	}
+}
+
+// systemVariable judges the name behind @@. Most variables are settings, and the slave's answer is as good as the
+// master's; what belongs to one connection is not.
+func (s *scan) systemVariable() {
+	name := s.text()
+	if len(name) > longestName {
+		return
+	}
+	var buf [longestName]byte
+	if connectionVariables[string(lower(buf[:0], name))] {
+		s.find(Stateful)
+	}
+}
+
+// sequence finds s.nextval and s.currval, which MariaDB understands with sql_mode=ORACLE, quoted or not.
+func (s *scan) sequence() {
+	switch name := s.text(); {
+	case equalFold(name, "nextval"):
+		s.find(Write)
+	case equalFold(name, "currval"):
+		s.find(Stateful)
+	}
+}
+
+// statementMySQL says what kind of statement begins at the current token, apart from what advance finds in it.
+func (s *scan) statementMySQL() Kind {
+	if s.tok.is('(') {
+		return s.queryMySQL()
+	}
+	if s.tok.kind != tokWord {
+		return Unknown
+	}
+	var buf [longestName]byte
+	if len(s.text()) > len(buf) {
+		return Unknown
+	}
+	switch string(lower(buf[:0], s.text())) {
+	case "select", "with", "values", "table":
+		return s.queryMySQL()
+	case "explain", "describe", "desc":
+		return s.explainMySQL()
+	case "analyze":
+		return s.analyzeMySQL()
+	case "show":
+		return s.showMySQL()
+	case "set":
+		return s.setMySQL()
+	case "do":
+		return s.doMySQL()
+	case "begin":
+		// BEGIN NOT ATOMIC, and with sql_mode=ORACLE any other BEGIN, opens a block of statements.
+		s.advance()
+		s.accept("work")
+		return s.statefulIf(s.atEnd())
+	case "start":
+		s.advance()
+		return s.statefulIf(s.at("transaction"))
+	case "release":
+		s.advance()
+		return s.statefulIf(s.at("savepoint"))
+	case "lock", "unlock":
+		s.advance()
+		return s.statefulIf(s.at("tables", "table"))
+	case "get":
+		s.advance()
+		_ = s.accept("current") || s.accept("stacked")
+		return s.statefulIf(s.at("diagnostics"))
+	case "savepoint", "rollback", "commit", "use", "prepare", "deallocate", "handler":
+		return Stateful
+	case "insert", "update", "delete", "replace", "load", "import", "truncate", "merge",
+		"create", "alter", "drop", "rename", "grant", "revoke", "install", "uninstall",
+		"repair", "optimize", "cache", "flush", "reset", "purge", "change", "binlog", "stop", "clone", "backup":
+		return Write
+	default: // CALL, EXECUTE, XA, KILL and whatever is still to be invented
+		return Unknown
+	}
+}
+
+func (s *scan) statefulIf(certain bool) Kind {
+	if certain {
+		return Stateful
+	}
+	return Write
+}
+
+// queryMySQL reads the beginning of a query, in parentheses or not.
+func (s *scan) queryMySQL() Kind {
+	for s.tok.is('(') {
+		s.advance()
+	}
+	if s.at("with") {
+		if !s.acceptCTEs() {
+			return Unknown
+		}
+		for s.tok.is('(') {
+			s.advance()
+		}
+	}
+	if s.at("select", "values", "table") {
+		return Read
+	}
+	return Unknown
+}

@@ -1,0 +1,187 @@
+package sqlkind
+
+// scan walks through the tokens of a text, once. Whatever makes a verdict worse wherever it stands is found by advance, as
+// the walk passes; the statement's own grammar is followed only as far as needed to say what kind of statement it is.
+type scan struct {
+	lex     lexer
+	writers map[string]struct{} // further functions that write
+
+	tok         token // the current token
+	prev, prev2 token // the two before it, not counting tokHigh
+	depth       int   // open parentheses, the current token included
+	ended       bool  // a semicolon was passed
+	found       Kind  // the worst thing found so far
+
+	calls, statefulCalls int // function calls, and those that are Stateful by name
+}
+
+// newScan returns a scan that stands on the first token.
+func newScan(l lexer, writers map[string]struct{}) scan {
+	l.dot, l.number = -1, -1
+	s := scan{lex: l, writers: writers, found: Read}
+	s.tok.kind = tokHigh // nothing: it will not become a predecessor
+	s.advance()
+	s.tok.gap = false
+	return s
+}
+
+// advance moves to the next token. At the end it stays there.
+func (s *scan) advance() {
+	gap := s.tok.kind == tokHigh
+	if !gap {
+		s.prev2, s.prev = s.prev, s.tok
+	}
+	s.tok = s.lex.next()
+	s.tok.gap = gap
+	switch {
+	case s.tok.is('('):
+		s.depth++
+	case s.tok.is(')'):
+		s.depth--
+		if s.depth < 0 {
+			s.find(Unknown)
+		}
+	case s.tok.is(';'):
+		s.ended = true
+		if s.depth != 0 {
+			s.find(Unknown)
+		}
+	}
+	if s.ended && s.tok.kind != tokEOF && !s.tok.is(';') {
+		s.find(Write) // a second statement
+	}
+	switch {
+	case s.tok.kind == tokHigh:
+	case s.lex.dialect == SQLite:
+		s.observeSQLite()
+	default:
+		s.observeMySQL()
+	}
+}
+
+func (s *scan) find(k Kind) { s.found = worse(s.found, k) }
+
+// finish walks to the end and returns the verdict on a text whose statement is a k.
+func (s *scan) finish(k Kind) Kind {
+	for s.tok.kind != tokEOF {
+		s.advance()
+	}
+	if s.lex.doubt || s.depth != 0 {
+		s.find(Unknown)
+	}
+	return worse(k, s.found)
+}
+
+// text returns the current token as it is written, without quotes.
+func (s *scan) text() string { return s.textOf(s.tok) }
+
+func (s *scan) textOf(t token) string { return s.lex.sql[t.start:t.end] }
+
+// at reports whether the current token is one of words, unquoted.
+func (s *scan) at(words ...string) bool {
+	if s.tok.kind != tokWord || s.tok.glued {
+		return false
+	}
+	for _, w := range words {
+		if equalFold(s.text(), w) {
+			return true
+		}
+	}
+	return false
+}
+
+// atEnd reports whether the statement ends here.
+func (s *scan) atEnd() bool { return s.tok.kind == tokEOF || s.tok.is(';') }
+
+// accept moves past the current token if it is one of words.
+func (s *scan) accept(words ...string) bool {
+	if !s.at(words...) {
+		return false
+	}
+	s.advance()
+	return true
+}
+
+// acceptName moves past a name, and reports whether there was one.
+func (s *scan) acceptName() bool {
+	switch s.tok.kind {
+	case tokWord, tokQuoted, tokString, tokHigh:
+	default:
+		return false
+	}
+	end := s.tok.end
+	s.advance()
+	for (s.tok.kind == tokWord || s.tok.kind == tokHigh) && s.tok.start == end {
+		end = s.tok.end // the rest of a name like naïve
+		s.advance()
+	}
+	return true
+}
+
+// acceptGroup moves past a parenthesised group, and reports whether there was one.
+func (s *scan) acceptGroup() bool {
+	if !s.tok.is('(') {
+		return false
+	}
+	outside := s.depth - 1
+	for s.depth > outside && s.tok.kind != tokEOF {
+		s.advance()
+	}
+	s.advance()
+	return true
+}
+
+// acceptCTEs moves past WITH and its common table expressions, to the statement they belong to.
+func (s *scan) acceptCTEs() bool {
+	s.advance()
+	s.accept("recursive")
+	for {
+		if !s.acceptName() {
+			return false
+		}
+		s.acceptGroup()
+		if !s.accept("as") {
+			return false
+		}
+		s.accept("not")
+		s.accept("materialized")
+		if !s.acceptGroup() {
+			return false
+		}
+		if s.at("cycle") { // MariaDB: CYCLE a, b RESTRICT
+			for !s.atEnd() && !s.accept("restrict") {
+				s.advance()
+			}
+		}
+		if !s.tok.is(',') {
+			return true
+		}
+		s.advance()
+	}
+}
+
+// call looks up the function that the current parenthesis belongs to, if it does.
+func (s *scan) call(table map[string]Kind) {
+	if !s.prev.isName() {
+		return
+	}
+	s.calls++
+	name := s.textOf(s.prev)
+	if len(name) > longestName {
+		return
+	}
+	var buf [longestName]byte
+	b := lower(buf[:0], name)
+	if _, ok := s.writers[string(b)]; ok {
+		s.find(Write)
+	}
+	if k, ok := table[string(b)]; ok {
+		s.find(k)
+		if k == Stateful {
+			s.statefulCalls++
+		}
+	}
+}
+
+// longestName is the length limit of identifiers in MySQL and MariaDB.
+const longestName = 64

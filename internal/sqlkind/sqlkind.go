@@ -1,0 +1,111 @@
+// Package sqlkind tells from the text of an SQL statement whether it is provably read-only.
+//
+//	sqlkind.Classify(sqlkind.MySQL, "SELECT * FROM users WHERE id = ?")            // Read
+//	sqlkind.Classify(sqlkind.MySQL, "SELECT * FROM users WHERE id = ? FOR UPDATE") // Locking
+//	sqlkind.Classify(sqlkind.MySQL, "WITH x AS (SELECT 1) DELETE FROM users")      // Write
+//
+// It looks at nothing but the text, so the verdict has to hold under every setting that changes what a text means:
+// every sql_mode, every version of MySQL and MariaDB, every connection character set that is a superset of ASCII. Where
+// those disagree the worst reading counts; where a text cannot be read with certainty the verdict is [Unknown].
+//
+// What it does not know is what the names in a text stand for. A function that is in none of its tables is taken for
+// harmless, and so is a view. A [Cache] can be told of functions that write.
+//
+// One assumption is made of the character set: text that is valid UTF-8 was not meant to be GBK, Big5, Shift-JIS or
+// GB18030, in which a backslash or a backtick can be the second half of a character.
+//
+// Time is linear in the length of the text, memory constant; no text panics. Programs want a [Cache] in front.
+package sqlkind
+
+import "strconv"
+
+// Dialect is the language a text is written in. The zero value is a language nothing is known of.
+type Dialect uint8
+
+const (
+	Other  Dialect = iota // nothing is provable: every text is Unknown
+	MySQL                 // MySQL and MariaDB
+	SQLite                // SQLite 3
+)
+
+// DialectOf returns the Dialect for the name of a GORM dialector. Names are compared exactly; those it does not know
+// are Other.
+func DialectOf(name string) Dialect {
+	switch name {
+	case "mysql":
+		return MySQL
+	case "sqlite", "sqlite3":
+		return SQLite
+	default:
+		return Other
+	}
+}
+
+func (d Dialect) String() string {
+	switch d {
+	case Other:
+		return "other"
+	case MySQL:
+		return "mysql"
+	case SQLite:
+		return "sqlite"
+	default:
+		return "Dialect(" + strconv.Itoa(int(d)) + ")"
+	}
+}
+
+// Kind is a verdict. The zero value, Unknown, is the careful one: it has to be treated like Write.
+type Kind uint8
+
+const (
+	Unknown  Kind = iota // not provably anything: may write
+	Read                 // provably a read that any slave may answer
+	Locking              // a read that locks rows: FOR UPDATE, FOR SHARE, LOCK IN SHARE MODE
+	Stateful             // reads or changes the state of one connection, or of one server's locks; writes no data
+	Write                // writes, or calls something that does
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Unknown:
+		return "unknown"
+	case Read:
+		return "read"
+	case Locking:
+		return "locking"
+	case Stateful:
+		return "stateful"
+	case Write:
+		return "write"
+	default:
+		return "Kind(" + strconv.Itoa(int(k)) + ")"
+	}
+}
+
+// Classify returns the verdict on sql. A text in which several things are found gets the worst of them:
+// Write, then Unknown, then Stateful, then Locking, then Read.
+func Classify(d Dialect, sql string) Kind {
+	return classify(d, sql, nil)
+}
+
+// classify is Classify with the names, in lower case, of further functions that write.
+func classify(d Dialect, sql string, writers map[string]struct{}) Kind {
+	switch d {
+	case MySQL:
+		return classifyMySQL(sql, writers)
+	case SQLite:
+		return classifySQLite(sql, writers)
+	default:
+		return Unknown
+	}
+}
+
+// severity orders the kinds; it is not the order of the constants because the zero value has to be the careful one.
+var severity = [...]uint8{Read: 0, Locking: 1, Stateful: 2, Unknown: 3, Write: 4}
+
+func worse(a, b Kind) Kind {
+	if severity[b] > severity[a] {
+		return b
+	}
+	return a
+}

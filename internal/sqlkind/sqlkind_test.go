@@ -1,0 +1,180 @@
+package sqlkind
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDialectOf(t *testing.T) {
+	for name, want := range map[string]Dialect{
+		"mysql": MySQL, "sqlite": SQLite, "sqlite3": SQLite, "postgres": Other, "MySQL": Other, "": Other,
+	} {
+		if got := DialectOf(name); got != want {
+			t.Errorf("DialectOf(%q) = %v, want %v", name, got, want)
+		}
+	}
+}
+
+func TestOtherDialectsAreUnknown(t *testing.T) {
+	for _, d := range []Dialect{Other, 200} {
+		for _, sql := range []string{"SELECT 1", "DELETE FROM t", ""} {
+			if got := Classify(d, sql); got != Unknown {
+				t.Errorf("Classify(%v, %q) = %v, want unknown", d, sql, got)
+			}
+		}
+	}
+}
+
+func TestString(t *testing.T) {
+	for got, want := range map[string]string{
+		Unknown.String(): "unknown", Read.String(): "read", Locking.String(): "locking", Stateful.String(): "stateful",
+		Write.String(): "write", Kind(9).String(): "Kind(9)",
+		Other.String(): "other", MySQL.String(): "mysql", SQLite.String(): "sqlite", Dialect(9).String(): "Dialect(9)",
+	} {
+		if got != want {
+			t.Errorf("String() = %q, want %q", got, want)
+		}
+	}
+}
+
+func TestWorse(t *testing.T) {
+	order := []Kind{Read, Locking, Stateful, Unknown, Write}
+	for i, a := range order {
+		for j, b := range order {
+			if got, want := worse(a, b), order[max(i, j)]; got != want {
+				t.Errorf("worse(%v, %v) = %v, want %v", a, b, got, want)
+			}
+		}
+	}
+}
+
+// The classifier must not depend on how a keyword is written, nor on what stands between two tokens.
+func TestClassifyIsBlindToCaseAndBlanks(t *testing.T) {
+	for _, tt := range mysqlTests {
+		if strings.ContainsAny(tt.sql, "\\") || strings.Contains(tt.sql, "/*") {
+			continue // \N and /*M are not the same in lower case; 'a\B' may be
+		}
+		for _, sql := range []string{string(lower(nil, tt.sql)), " \n" + tt.sql, "/* x */" + tt.sql, "# x\n" + tt.sql, tt.sql + "\n\t "} {
+			if got := Classify(MySQL, sql); got != tt.want {
+				t.Errorf("Classify(MySQL, %q) = %v, want %v as without the change", sql, got, tt.want)
+			}
+		}
+	}
+}
+
+// Every danger is found at any place of a query, so that none of the rows above passes by luck of position.
+func TestDangersAreFoundAnywhere(t *testing.T) {
+	places := []string{
+		"SELECT # ", "SELECT a, (#) FROM t", "SELECT a FROM t WHERE b = (SELECT #)", "SELECT 1 UNION SELECT #",
+		"WITH x AS (SELECT #) SELECT 1", "(SELECT #)", "EXPLAIN SELECT #", "SELECT a FROM t ORDER BY #", "VALUES (#)",
+		"SELECT '\\'', #", "SELECT \"\", #", "SELECT `a`#", "SELECT 1 -- \n#", "SELECT/**/#",
+	}
+	dangers := []struct {
+		sql  string
+		want Kind
+	}{
+		{"NEXTVAL(s)", Write}, {"NEXT VALUE FOR s", Write}, {"sys_exec('x')", Write}, {"1 INTO OUTFILE 'x'", Write},
+		{"GET_LOCK('a', 1)", Stateful}, {"@x", Stateful}, {"@@session.x", Stateful}, {"LAST_INSERT_ID()", Stateful},
+		{"1 FOR UPDATE", Locking}, {"1 LOCK IN SHARE MODE", Locking}, {"1", Read},
+	}
+	for _, p := range places {
+		for _, d := range dangers {
+			sql := strings.Replace(p, "#", " "+d.sql, 1)
+			if got := Classify(MySQL, sql); got != d.want {
+				t.Errorf("Classify(MySQL, %q) = %v, want %v", sql, got, d.want)
+			}
+		}
+	}
+}
+
+func TestFunctionTables(t *testing.T) {
+	for d, table := range map[Dialect][]function{MySQL: functionsMySQL, SQLite: functionsSQLite} {
+		seen := map[string]bool{}
+		for _, f := range table {
+			if seen[f.name] || f.name != strings.ToLower(f.name) || len(f.name) > longestName || f.source == "" {
+				t.Errorf("%v: row %q is a duplicate, not in lower case, too long or without a source", d, f.name)
+			}
+			seen[f.name] = true
+			for _, sql := range []string{"SELECT " + f.name + "(1)", "SELECT s." + strings.ToUpper(f.name) + " (1)", "SELECT `" + f.name + "`(1)"} {
+				if got := Classify(d, sql); got != f.kind {
+					t.Errorf("Classify(%v, %q) = %v, want %v", d, sql, got, f.kind)
+				}
+			}
+			// The control: without a call the name is a column.
+			if sql := "SELECT t." + f.name + " FROM t"; Classify(d, sql) != Read {
+				if f.name != "nextval" {
+					t.Errorf("Classify(%v, %q) = %v, want read", d, sql, Classify(d, sql))
+				}
+			}
+		}
+	}
+}
+
+// Texts made to hurt: no panic, and a megabyte takes a fraction of a second. A quadratic step would take many minutes.
+func TestHostileTexts(t *testing.T) {
+	const n = 1 << 20
+	repeat := func(s string) string { return strings.Repeat(s, n/len(s)) }
+	for name, sql := range map[string]string{
+		"opening parentheses":     strings.Repeat("(", 10<<20),
+		"parentheses of a query":  "SELECT " + repeat("(") + "1",
+		"closing parentheses":     "SELECT " + repeat(")"),
+		"quotes":                  "SELECT " + repeat("'"),
+		"backslashes":             "SELECT '" + repeat(`\`),
+		"escaped quotes":          "SELECT '" + repeat(`\'`),
+		"comments":                "SELECT 1 " + repeat("/**/"),
+		"open comments":           "SELECT 1 " + repeat("/*"),
+		"executable comments":     "SELECT 1 " + repeat("/*!*/"),
+		"index hints":             "SELECT 1 /*! " + repeat("use index (a) ") + "*/",
+		"an index hint":           "SELECT 1 /*! use index (" + repeat("a,") + ")*/",
+		"dashes":                  "SELECT 1 " + repeat("-"),
+		"line comments":           "SELECT 1 " + repeat("-- \n"),
+		"semicolons":              "SELECT 1 " + repeat(";"),
+		"one word":                repeat("a"),
+		"words":                   "SELECT " + repeat("update "),
+		"dots":                    "SELECT a" + repeat("."),
+		"numbers":                 "SELECT " + repeat("1e5."),
+		"high bytes":              "SELECT " + repeat("\xff"),
+		"high bytes and backtick": "SELECT " + repeat("\xff`"),
+		"ctes":                    "WITH " + repeat("a AS (SELECT 1),") + "b AS (SELECT 1) SELECT 1",
+		"unions":                  "SELECT 1 " + repeat("UNION SELECT 1 "),
+		"calls":                   "SELECT " + repeat("f(") + repeat(")"),
+		"explain":                 repeat("EXPLAIN "),
+		"explain extended":        "EXPLAIN " + repeat("EXTENDED "),
+		"set":                     "SET " + repeat("a=1,"),
+		"set statement":           repeat("SET STATEMENT a=1 FOR "),
+		"ats":                     "SELECT " + repeat("@"),
+		"dollars":                 "SELECT a" + repeat("$"),
+		"parameters":              "SELECT $a" + repeat("::"),
+		"brackets":                "SELECT " + repeat("["),
+	} {
+		for _, d := range []Dialect{MySQL, SQLite} {
+			t.Run(name+" "+d.String(), func(t *testing.T) {
+				start := time.Now()
+				Classify(d, sql)
+				if took := time.Since(start); took > 10*time.Second {
+					t.Errorf("took %v", took)
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkClassify(b *testing.B) {
+	for _, bb := range []struct{ name, sql string }{
+		{"find", benchText},
+		{"backslash", benchText + ` AND a LIKE '\%'`},
+		{"write", "UPDATE `users` SET `name`=?,`updated_at`=? WHERE `users`.`deleted_at` IS NULL AND `id` = ?"},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(bb.sql)))
+			for b.Loop() {
+				Classify(MySQL, bb.sql)
+			}
+		})
+	}
+}
+
+// benchText has 100 bytes.
+const benchText = "SELECT * FROM `users` WHERE `users`.`id` = ? AND `users`.`deleted_at` IS NULL ORDER BY `id` LIMIT 10"
