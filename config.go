@@ -1,0 +1,276 @@
+package replicated
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/plugin/dbresolver"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
+)
+
+// Config configures a [Plugin]. Most applications set Slaves and nothing else.
+// The zero value has no slaves: everything runs on the master.
+//
+// [New] copies it: changing it later has no effect.
+type Config struct {
+	// Slaves are the servers to read from, opened by Initialize. A pool that a
+	// dialector brings ready-made (mysql.Config.Conn) becomes the plugin's: Close closes it.
+	// Wrap one in [Server] to name it. Default: none.
+	Slaves []gorm.Dialector
+
+	// Policy picks the slave of a request, or of a statement outside of any. It is given the
+	// connection pools of the slaves that may serve, as dbresolver does; nil or a pool it was not
+	// given means any of them. Calls are serialised.
+	// Default: dbresolver.RandomPolicy{}.
+	Policy dbresolver.Policy
+
+	// Pool limits each slave's connection pool. The master's is never touched.
+	Pool PoolConfig
+
+	// AutoReadOnSlave lets the request's method and DefaultIntent choose a
+	// slave (AUTO_READ_ON_SLAVE in Flask-Replicated). If it is false, only what is marked
+	// reads from slaves: UseSlave, WithSlave, Routes, a clause.
+	// [Plugin.SetAutoReadOnSlave] changes it while requests run. Default: true.
+	AutoReadOnSlave *bool
+
+	// ReadOnlyMethods are the HTTP methods whose requests only read; their case does not matter.
+	// Default, if nil: GET and HEAD. Empty and not nil: none.
+	ReadOnlyMethods []string
+
+	// Routes gives requests an intent by pattern, whatever their method and
+	// whether or not AutoReadOnSlave is on: {"POST /search": replicated.Slave}.
+	// Patterns are those of [http.ServeMux], matched against the request as Middleware sees it;
+	// the most specific one counts. Default: none.
+	Routes map[string]Intent
+
+	// DefaultIntent is the intent where there is no request, such as in a
+	// background job, while AutoReadOnSlave is on. Default: Master.
+	DefaultIntent Intent
+
+	// RejectWrites makes a write under a Slave intent fail with
+	// [ErrWriteOnSlave], before anything is executed. Default: it runs on the master.
+	RejectWrites bool
+
+	// WriteFunctions names functions that write although a SELECT calls them, such as stored ones. Case and
+	// schema do not matter. Default: none; those of the databases themselves are known (docs/routing.md).
+	WriteFunctions []string
+
+	// Logger takes what an operator should know. Default: slog.Default().
+	Logger *slog.Logger
+
+	// Observer is told about every routed statement. Default: none.
+	Observer Observer
+}
+
+// PoolConfig limits the connection pool of each slave. A pool that a dialector
+// brings ready-made keeps its own limits.
+type PoolConfig struct {
+	// MaxOpen is the number of connections at most. Default: as the master's pool has it.
+	MaxOpen int
+	// MaxIdle is the number of idle connections at most; negative: none are kept.
+	// Default: MaxOpen, or 16 if that is unlimited.
+	MaxIdle int
+	// MaxLifetime is the age at which a connection is closed; negative: none.
+	// Default: 3 minutes; none for SQLite.
+	MaxLifetime time.Duration
+	// MaxIdleTime is how long a connection may be idle. Default: any time.
+	MaxIdleTime time.Duration
+}
+
+// Server is a slave with a name, for use in [Config].Slaves.
+type Server struct {
+	gorm.Dialector
+	// ID names the server in routes, logs and Status. It must not hold a credential.
+	// Default: host:port where the DSN shows it, otherwise slave-1, slave-2 and so on.
+	ID string
+}
+
+// normalised returns a copy of c with the defaults filled in.
+func (c Config) normalised() Config {
+	c.Slaves = slices.Clone(c.Slaves)
+	c.Routes = maps.Clone(c.Routes)
+	c.WriteFunctions = slices.Clone(c.WriteFunctions)
+	if c.Policy == nil {
+		c.Policy = dbresolver.RandomPolicy{}
+	}
+	if c.AutoReadOnSlave == nil {
+		c.AutoReadOnSlave = new(bool)
+		*c.AutoReadOnSlave = true
+	} else {
+		on := *c.AutoReadOnSlave
+		c.AutoReadOnSlave = &on
+	}
+	if c.ReadOnlyMethods == nil {
+		c.ReadOnlyMethods = []string{http.MethodGet, http.MethodHead}
+	}
+	c.ReadOnlyMethods = slices.Clone(c.ReadOnlyMethods)
+	for i, m := range c.ReadOnlyMethods {
+		c.ReadOnlyMethods[i] = strings.ToUpper(m)
+	}
+	c.Logger = cmp.Or(c.Logger, slog.Default())
+	return c
+}
+
+// validate returns every mistake in a normalised c that can be seen without a
+// database.
+func (c Config) validate() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	ids := map[string]int{}
+	for i, d := range c.Slaves {
+		s, d := named(d)
+		if isNil(d) {
+			fail("Slaves[%d]: nil dialector", i)
+		}
+		if s.ID == "" {
+			continue
+		}
+		if j, ok := ids[s.ID]; ok {
+			fail("Slaves[%d]: ID %q is that of Slaves[%d]", i, s.ID, j)
+		}
+		ids[s.ID] = i
+	}
+	if isNil(c.Policy) {
+		fail("Policy: nil %T", c.Policy)
+	}
+	if c.Pool.MaxOpen < 0 {
+		fail("Pool.MaxOpen: negative: %d", c.Pool.MaxOpen)
+	}
+	if c.Pool.MaxIdleTime < 0 {
+		fail("Pool.MaxIdleTime: negative: %v", c.Pool.MaxIdleTime)
+	}
+	for i, m := range c.ReadOnlyMethods {
+		if !validMethod(m) {
+			fail("ReadOnlyMethods[%d]: not a method: %q", i, m)
+		}
+	}
+	if !c.DefaultIntent.valid() {
+		fail("DefaultIntent: unknown intent %v", c.DefaultIntent)
+	}
+	for i, f := range c.WriteFunctions {
+		if strings.TrimSpace(f) == "" {
+			fail("WriteFunctions[%d]: empty name", i)
+		}
+	}
+	_, err := compileRoutes(c.Routes)
+	return errors.Join(append(errs, err)...)
+}
+
+// named splits a slave's dialector from the name it may be wrapped in.
+func named(d gorm.Dialector) (Server, gorm.Dialector) {
+	switch s := d.(type) {
+	case Server:
+		return s, s.Dialector
+	case *Server:
+		if s == nil {
+			return Server{}, nil
+		}
+		return *s, s.Dialector
+	}
+	return Server{}, d
+}
+
+// specs says how to open the slaves of a validated c, for a master of the
+// given dialect.
+func (c Config) specs(dialect string, master gorm.ConnPool) ([]cluster.Spec, error) {
+	var (
+		specs = make([]cluster.Spec, len(c.Slaves))
+		errs  []error
+		taken = map[string]bool{}
+	)
+	limits := cluster.Limits(c.Pool).Fill(dialect, master)
+	for i, slave := range c.Slaves {
+		s, d := named(slave)
+		taken[s.ID] = true
+		specs[i] = cluster.Spec{ID: s.ID, Dialector: d, Limits: limits}
+	}
+	for i := range specs {
+		d := specs[i].Dialector
+		if specs[i].ID == "" {
+			base := cmp.Or(cluster.Address(d), fmt.Sprintf("slave-%d", i+1))
+			id := base
+			for n := 2; taken[id]; n++ { // two databases of one server
+				id = fmt.Sprintf("%s-%d", base, n)
+			}
+			taken[id] = true
+			specs[i].ID = id
+		}
+		if d.Name() != dialect {
+			errs = append(errs, fmt.Errorf("Slaves[%d] (%s): dialect %q, but the master's is %q", i, specs[i].ID, d.Name(), dialect))
+		}
+	}
+	return specs, errors.Join(errs...)
+}
+
+// matcher finds the pattern of Config.Routes that a request matches.
+type matcher struct {
+	mux    *http.ServeMux
+	routes map[string]choice
+}
+
+func compileRoutes(routes map[string]Intent) (*matcher, error) {
+	m := &matcher{mux: http.NewServeMux(), routes: make(map[string]choice, len(routes))}
+	var errs []error
+	for _, pattern := range slices.Sorted(maps.Keys(routes)) {
+		if !routes[pattern].valid() {
+			errs = append(errs, fmt.Errorf("Routes[%q]: unknown intent %v", pattern, routes[pattern]))
+		}
+		if err := register(m.mux, pattern); err != nil {
+			errs = append(errs, fmt.Errorf("Routes[%q]: %w", pattern, err))
+		}
+		m.routes[pattern] = choose(routes[pattern])
+	}
+	return m, errors.Join(errs...)
+}
+
+// register turns the panic with which a ServeMux refuses a pattern into an error.
+func register(mux *http.ServeMux, pattern string) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%v", v)
+		}
+	}()
+	mux.Handle(pattern, http.NotFoundHandler())
+	return nil
+}
+
+// match returns what Config.Routes says about r. A request that a ServeMux
+// would redirect, such as one for //search, counts as the one it leads to: the
+// application's own router may serve it without a redirect.
+func (m *matcher) match(r *http.Request) choice {
+	if len(m.routes) == 0 {
+		return undecided
+	}
+	_, pattern := m.mux.Handler(r)
+	return m.routes[pattern]
+}
+
+// validMethod tells whether s is a token, as RFC 9110 (section 9.1) wants a
+// method to be.
+func validMethod(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool {
+		return !('A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+	}) < 0
+}
+
+// isNil tells whether v is nil, or an interface around a nil.
+func isNil(v any) bool {
+	switch rv := reflect.ValueOf(v); rv.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Chan, reflect.Slice, reflect.Interface:
+		return rv.IsNil()
+	}
+	return false
+}

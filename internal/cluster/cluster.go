@@ -1,0 +1,294 @@
+// Package cluster opens the servers of one group and publishes the view of
+// them that routing reads. It knows nothing of requests.
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gorm.io/driver/mysql"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+)
+
+// OpenTimeout bounds the opening of all slaves together.
+const OpenTimeout = 2 * time.Second
+
+// Limits are the limits of a slave's connection pool, as database/sql takes
+// them: 0 is database/sql's own zero, not a default of ours.
+type Limits struct {
+	MaxOpen, MaxIdle         int
+	MaxLifetime, MaxIdleTime time.Duration
+}
+
+// Spec says how to open one slave.
+type Spec struct {
+	ID        string
+	Dialector gorm.Dialector
+	// Limits are applied to a pool that the dialector opens. A pool that was
+	// handed over ready-made (mysql.Config.Conn) keeps its own.
+	Limits Limits
+}
+
+// View is an immutable picture of a group's slaves. Slaves[i] is opened as
+// Pools[i].
+type View struct {
+	Slaves []*Server
+	Pools  []gorm.ConnPool
+}
+
+// Has tells whether s is one of the view's slaves.
+func (v *View) Has(s *Server) bool {
+	for _, t := range v.Slaves {
+		if s == t {
+			return true
+		}
+	}
+	return false
+}
+
+// Cluster is the servers of one group. Safe for concurrent use.
+type Cluster struct {
+	Master *Server
+	view   atomic.Pointer[View]
+	close  func() error
+}
+
+// Open opens the slaves side by side, without asking them anything where the
+// dialector allows that, and returns all their mistakes at once. After an
+// error nothing is left open. The master is the caller's: it is never closed.
+func Open(master *Server, specs []Spec) (*Cluster, error) {
+	type opened struct {
+		i    int
+		pool gorm.ConnPool
+		err  error
+	}
+	results := make(chan opened, len(specs)) // buffered: nobody waits for one that comes late
+	for i, spec := range specs {
+		go func() {
+			pool, err := open(spec)
+			results <- opened{i, pool, err}
+		}()
+	}
+
+	view := &View{Slaves: make([]*Server, len(specs)), Pools: make([]gorm.ConnPool, len(specs))}
+	errs := make([]error, len(specs))
+	for i, spec := range specs {
+		errs[i] = fmt.Errorf("Slaves[%d] (%s): did not open within %v", i, spec.ID, OpenTimeout)
+	}
+	timeout := time.NewTimer(OpenTimeout)
+	defer timeout.Stop()
+	missing := len(specs)
+wait:
+	for ; missing > 0; missing-- {
+		select {
+		case o := <-results:
+			errs[o.i] = nil
+			if o.err != nil {
+				errs[o.i] = fmt.Errorf("Slaves[%d] (%s): %w", o.i, specs[o.i].ID, o.err)
+				continue
+			}
+			view.Pools[o.i] = o.pool
+			view.Slaves[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, maxStmts: master.maxStmts, stmtTTL: master.stmtTTL}
+		case <-timeout.C:
+			break wait
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		go func() { // the late ones
+			for ; missing > 0; missing-- {
+				if o := <-results; o.err == nil {
+					_ = closePool(o.pool)
+				}
+			}
+		}()
+		for _, s := range view.Slaves {
+			if s != nil {
+				_ = s.close()
+			}
+		}
+		return nil, err
+	}
+
+	c := &Cluster{Master: master}
+	c.view.Store(view)
+	c.close = sync.OnceValue(func() error {
+		c.view.Store(&View{})
+		errs := make([]error, len(view.Slaves))
+		for i, s := range view.Slaves {
+			if err := s.close(); err != nil {
+				errs[i] = fmt.Errorf("closing %s: %w", s.ID, err)
+			}
+		}
+		return errors.Join(errs...)
+	})
+	return c, nil
+}
+
+// View returns the current view; it is never nil.
+func (c *Cluster) View() *View { return c.view.Load() }
+
+// Close empties the view, then closes the pools of the slaves and waits for
+// the queries that run on them, as [sql.DB.Close] does. Later calls return what the
+// first one returned.
+func (c *Cluster) Close() error { return c.close() }
+
+func open(spec Spec) (_ gorm.ConnPool, err error) {
+	defer func() {
+		if v := recover(); v != nil { // such as a *mysql.Dialector without its Config
+			err = fmt.Errorf("the dialector panicked while opening: %v", v)
+		}
+	}()
+	dialector, handedOver, err := quiet(spec.Dialector)
+	if err != nil {
+		return nil, err
+	}
+	// A configuration of its own: opening with the application's would replace
+	// the cache that all of its sessions share.
+	db, err := gorm.Open(dialector, &gorm.Config{DisableAutomaticPing: true, Logger: logger.Discard})
+	if err != nil {
+		return nil, redact(err, spec.Dialector)
+	}
+	if db.ConnPool == nil {
+		return nil, errors.New("the dialector opened no connection pool")
+	}
+	if sqlDB, ok := db.ConnPool.(*sql.DB); ok && !handedOver {
+		sqlDB.SetMaxOpenConns(spec.Limits.MaxOpen)
+		sqlDB.SetMaxIdleConns(spec.Limits.MaxIdle)
+		sqlDB.SetConnMaxLifetime(spec.Limits.MaxLifetime)
+		sqlDB.SetConnMaxIdleTime(spec.Limits.MaxIdleTime)
+	}
+	return db.ConnPool, nil
+}
+
+// quiet returns a dialector that opens without asking the server anything,
+// where there is a way: MySQL's asks for the version, and waits for a frozen
+// server without any bound. It also tells whether the pool is the caller's.
+func quiet(d gorm.Dialector) (_ gorm.Dialector, handedOver bool, _ error) {
+	var cfg *mysql.Config
+	switch d := d.(type) {
+	case *mysql.Dialector:
+		cfg = d.Config
+	case mysql.Dialector:
+		cfg = d.Config
+	default:
+		return d, false, nil
+	}
+	own := *mysql.New(*cfg).(*mysql.Dialector)
+	own.SkipInitializeWithVersion = true
+	if own.Conn == nil && own.DSNConfig == nil && (own.DriverName == "" || own.DriverName == mysql.DefaultDriverName) {
+		// The driver's own message would quote parts of the DSN.
+		return nil, false, errors.New("the DSN cannot be parsed; it is not shown, since it may hold a password")
+	}
+	return &own, own.Conn != nil, nil
+}
+
+// Server is one database server of a group.
+type Server struct {
+	ID   string
+	Pool gorm.ConnPool
+
+	maxStmts int
+	stmtTTL  time.Duration
+	prepared atomic.Pointer[gorm.PreparedStmtDB]
+}
+
+// NewServer describes a server whose pool is already open. maxStmts and
+// stmtTTL are gorm.Config's PrepareStmtMaxSize and PrepareStmtTTL.
+func NewServer(id string, pool gorm.ConnPool, maxStmts int, stmtTTL time.Duration) *Server {
+	return &Server{ID: id, Pool: pool, maxStmts: maxStmts, stmtTTL: stmtTTL}
+}
+
+// Prepared returns the server's cache of prepared statements. It is made at
+// first use: GORM starts a goroutine with each that never ends.
+func (s *Server) Prepared() *gorm.PreparedStmtDB {
+	if p := s.prepared.Load(); p != nil {
+		return p
+	}
+	s.prepared.CompareAndSwap(nil, gorm.NewPreparedStmtDB(s.Pool, s.maxStmts, s.stmtTTL))
+	return s.prepared.Load()
+}
+
+// Adopt makes the statements of p, a cache that GORM keeps for this server,
+// the server's own, unless it has some already.
+func (s *Server) Adopt(p *gorm.PreparedStmtDB) {
+	if s.prepared.Load() == nil {
+		s.prepared.CompareAndSwap(nil, &gorm.PreparedStmtDB{ConnPool: s.Pool, Mux: p.Mux, Stmts: p.Stmts})
+	}
+}
+
+// DB returns the server's *sql.DB, or gorm.ErrInvalidDB if its pool is
+// something else.
+func (s *Server) DB() (*sql.DB, error) {
+	switch pool := s.Pool.(type) {
+	case *sql.DB:
+		return pool, nil
+	case gorm.GetDBConnector:
+		return pool.GetDBConn()
+	}
+	return nil, gorm.ErrInvalidDB
+}
+
+// BeginTx begins a transaction on the server. It returns
+// gorm.ErrInvalidTransaction if the pool has no transactions.
+func (s *Server) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.Tx, error) {
+	switch beginner := s.Pool.(type) {
+	case gorm.TxBeginner:
+		tx, err := beginner.BeginTx(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		return tx, nil
+	case gorm.ConnPoolBeginner:
+		pool, err := beginner.BeginTx(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		if tx, ok := pool.(gorm.Tx); ok {
+			return tx, nil
+		}
+	}
+	return nil, gorm.ErrInvalidTransaction
+}
+
+func (s *Server) close() error {
+	if p := s.prepared.Load(); p != nil {
+		p.Close()
+	}
+	return closePool(s.Pool)
+}
+
+func closePool(pool gorm.ConnPool) error {
+	if c, ok := pool.(interface{ Close() error }); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// Fill returns l with its zero fields replaced by the defaults for a slave of
+// the given dialect whose master's pool is master. A negative field asks for
+// database/sql's zero: no limit, or no idle connections.
+func (l Limits) Fill(dialect string, master gorm.ConnPool) Limits {
+	if dialect == "sqlite" {
+		// A connection to a file costs nothing to keep, and the last one to
+		// close takes an in-memory database with it.
+		l.MaxLifetime = max(l.MaxLifetime, 0)
+	} else {
+		l.MaxLifetime = cmp.Or(l.MaxLifetime, 3*time.Minute)
+	}
+	if l.MaxOpen == 0 {
+		if db, ok := master.(*sql.DB); ok {
+			l.MaxOpen = db.Stats().MaxOpenConnections
+		}
+	}
+	if l.MaxIdle == 0 {
+		l.MaxIdle = cmp.Or(l.MaxOpen, 16)
+	}
+	return l
+}

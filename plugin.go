@@ -1,0 +1,447 @@
+// Package replicated is a GORM plugin that sends the reads of a request to the
+// slaves of a database and everything else to its master.
+//
+//	p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{mysql.Open(slaveDSN)}})
+//	if err := db.Use(p); err != nil { … }
+//	http.ListenAndServe(addr, p.Middleware(mux))
+//
+// Handlers take part by using the request's context:
+//
+//	db.WithContext(r.Context()).Find(&posts)
+//
+// A GET or HEAD reads from one slave; other methods use the master. A write
+// always goes to the master, and from then on the request reads there, too. Handlers are marked with
+// [UseMaster] and [UseSlave], requests by pattern with [Config].Routes, contexts with [WithMaster] and
+// [WithSlave], and single statements with db.Clauses(replicated.Master). An [Observer] is told where each statement
+// went, and why.
+//
+// docs/routing.md has the rules, docs/configuration.md every option.
+package replicated
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"sync/atomic"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/plugin/dbresolver"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/sqlkind"
+)
+
+const pluginName = "replicated"
+
+// ErrWriteOnSlave is the error of a write that Config.RejectWrites refused,
+// and of a write in a transaction that was begun on a slave. Nothing was executed.
+var ErrWriteOnSlave = errors.New("replicated: write refused: the intent is to read from a slave")
+
+// Plugin routes the statements of one *gorm.DB: give it to db.Use, and wrap
+// the HTTP handlers with [Plugin.Middleware]. Make one with [New]. All its methods are safe for
+// concurrent use, but db.Use, as every use of GORM's callbacks, must not run beside queries.
+type Plugin struct {
+	config        Config
+	auto          atomic.Bool
+	withoutIntent atomic.Uint64
+
+	mu     sync.Mutex             // held by Initialize
+	router atomic.Pointer[router] // nil before Initialize
+}
+
+var (
+	_ gorm.Plugin            = (*Plugin)(nil)
+	_ clause.Expression      = Master
+	_ gorm.StatementModifier = Master
+)
+
+// New returns a plugin for db.Use. Mistakes in cfg are reported there.
+func New(cfg Config) *Plugin {
+	p := &Plugin{config: cfg.normalised()}
+	p.auto.Store(*p.config.AutoReadOnSlave)
+	return p
+}
+
+// From returns the plugin that db uses, or nil.
+func From(db *gorm.DB) *Plugin {
+	if db == nil || db.Config == nil {
+		return nil
+	}
+	p, _ := db.Plugins[pluginName].(*Plugin)
+	return p
+}
+
+// Name returns "replicated".
+func (p *Plugin) Name() string { return pluginName }
+
+// SetAutoReadOnSlave turns AutoReadOnSlave on or off. Statements that start
+// after it returns see the change, also those of requests that already run.
+func (p *Plugin) SetAutoReadOnSlave(on bool) { p.auto.Store(on) }
+
+// Initialize is called by db.Use. It opens the slaves and registers the
+// callbacks. It reports every mistake in the configuration at once; after an error nothing is left
+// registered or open. A plugin serves one *gorm.DB: a second call is an error.
+func (p *Plugin) Initialize(db *gorm.DB) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r := p.router.Load(); r != nil && db.Plugins[pluginName] == gorm.Plugin(p) && r.callbacks != any(db.Callback()) {
+		// gorm.Open with a copy of our database's gorm.Config brings us along. That is how
+		// dbresolver opens its replicas; watch tells of it.
+		return nil
+	}
+	router, err := p.initialize(db)
+	if err != nil {
+		return fmt.Errorf("replicated: %w", err)
+	}
+	p.router.Store(router)
+	return nil
+}
+
+func (p *Plugin) initialize(db *gorm.DB) (*router, error) {
+	if p.router.Load() != nil {
+		return nil, errors.New("this plugin is already in use; make another with New for another *gorm.DB")
+	}
+	if usesDBResolver(db) {
+		return nil, errDBResolver
+	}
+	if err := p.config.validate(); err != nil {
+		return nil, err
+	}
+	routes, err := compileRoutes(p.config.Routes)
+	if err != nil {
+		return nil, err
+	}
+	master, statements := unwrap(db.ConnPool)
+	if _, ok := master.(*pool); ok {
+		return nil, errors.New("another plugin of this package already routes this *gorm.DB")
+	}
+	specs, err := p.config.specs(db.Dialector.Name(), master)
+	if err != nil {
+		return nil, err
+	}
+	servers, err := cluster.Open(cluster.NewServer(masterID(db.Dialector, specs), master, db.PrepareStmtMaxSize, db.PrepareStmtTTL), specs)
+	if err != nil {
+		return nil, err
+	}
+
+	dialect := sqlkind.DialectOf(db.Dialector.Name())
+	r := &router{
+		plugin:      p,
+		config:      p.config,
+		callbacks:   db.Callback(),
+		routes:      routes,
+		dialect:     dialect,
+		dialectName: db.Dialector.Name(),
+		kinds:       sqlkind.NewCache(dialect, p.config.WriteFunctions...),
+		master:      recognisable(master),
+	}
+	r.group = newGroup(r, "default", servers, p.config.Policy)
+	if err := r.register(db); err != nil {
+		return nil, errors.Join(err, servers.Close())
+	}
+	root := r.group.pool(noPin, false, false)
+	if statements == nil {
+		if db.Statement != nil && db.Statement.ConnPool == r.master {
+			db.Statement.ConnPool = root
+		}
+		db.ConnPool = root
+	} else {
+		// PostgreSQL's Migrator looks for GORM's type: ours goes inside.
+		servers.Master.Adopt(statements)
+		statements.ConnPool = root
+	}
+	return r, nil
+}
+
+func masterID(d gorm.Dialector, slaves []cluster.Spec) string {
+	id := cluster.Address(d)
+	for _, s := range slaves {
+		if s.ID == id {
+			id = "" // another database of the same server
+		}
+	}
+	if id == "" {
+		return "master"
+	}
+	return id
+}
+
+// Close closes the connection pools of the slaves, and waits for the queries
+// that run on them. From then on everything runs on the master, whose pool stays open. Closing
+// twice, or before Initialize, does nothing.
+func (p *Plugin) Close() error {
+	r := p.router.Load()
+	if r == nil {
+		return nil
+	}
+	return r.group.cluster.Close()
+}
+
+// errDBResolver says how to move over.
+var errDBResolver = errors.New("dbresolver is registered on the same *gorm.DB, and would move statements too: " +
+	"remove db.Use(dbresolver.Register(…)), give its Replicas to Config.Slaves and its Policy to Config.Policy, " +
+	"and set Config.DefaultIntent to Slave to go on reading from slaves outside of requests")
+
+func usesDBResolver(db *gorm.DB) bool {
+	for _, plugin := range db.Plugins {
+		if _, ok := plugin.(*dbresolver.DBResolver); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// router is what a plugin becomes in Initialize: everything a statement needs
+// to find its way, immutable but for the view of the servers.
+type router struct {
+	plugin      *Plugin
+	config      Config
+	callbacks   any // of the *gorm.DB
+	routes      *matcher
+	kinds       *sqlkind.Cache
+	dialect     sqlkind.Dialect
+	dialectName string
+	master      gorm.ConnPool // the pool that sessions made before db.Use still carry; nil if it cannot be recognised
+	group       *group
+	plugins     atomic.Int64 // as many plugins as db had when they were last looked at
+}
+
+const (
+	routeName  = pluginName + ":route"
+	settleName = pluginName + ":settle"
+	// dbresolver's clauses call the query callback of this name.
+	clauseName = "gorm:db_resolver"
+)
+
+func (r *router) register(db *gorm.DB) error {
+	cb := db.Callback()
+	errs := []error{
+		cb.Create().Before("*").Register(routeName, r.routeWrite),
+		cb.Update().Before("*").Register(routeName, r.routeWrite),
+		cb.Delete().Before("*").Register(routeName, r.routeWrite),
+		cb.Query().Before("*").Register(routeName, r.routeRead),
+		cb.Row().Before("*").Register(routeName, r.routeRead),
+		cb.Raw().Before("*").Register(routeName, r.routeRead),
+
+		cb.Create().After("*").Register(settleName, r.settleWrite),
+		cb.Update().After("*").Register(settleName, r.settleWrite),
+		cb.Delete().After("*").Register(settleName, r.settleWrite),
+		cb.Query().After("*").Register(settleName, r.settleRead),
+		cb.Row().After("*").Register(settleName, r.settleRead),
+		cb.Raw().After("*").Register(settleName, r.settleRead),
+		cb.Query().Register(clauseName, r.dbresolverClause),
+	}
+	if err := errors.Join(errs...); err != nil {
+		for _, remove := range []func(string) error{
+			cb.Create().Remove, cb.Update().Remove, cb.Delete().Remove, cb.Query().Remove, cb.Row().Remove, cb.Raw().Remove,
+		} {
+			_, _ = remove(routeName), remove(settleName)
+		}
+		_ = cb.Query().Remove(clauseName)
+		return err
+	}
+	return nil
+}
+
+// routeRead runs before queries, rows and raw SQL: what is not bound gets a
+// pool that decides when it sees the final SQL.
+func (r *router) routeRead(db *gorm.DB) {
+	r.watch(db)
+	stmt := db.Statement
+	c, prepared := r.ours(stmt.ConnPool)
+	if c == nil {
+		r.boundRead(db)
+		return
+	}
+	pin := c.pin
+	if pin == noPin && prepared {
+		// Session{PrepareStmt: true} put a new pool in the place of the pinned one.
+		pin = pinOf(clauseOf(stmt))
+	}
+	if pin == writePin {
+		pin = followsPin
+	}
+	built := stmt.SQL.Len() == 0
+	if built && pin != masterPin {
+		switch {
+		case isFirstOr(stmt):
+			pin = firstOrPin
+		case r.dialect != sqlkind.MySQL && isLocking(stmt):
+			pin = lockingPin // SQLite's dialector leaves it out of the SQL
+		}
+	}
+	stmt.ConnPool = c.group.pool(pin, prepared, built)
+}
+
+// routeWrite runs before creates, updates and deletes, and before the
+// transaction that GORM wraps around them.
+func (r *router) routeWrite(db *gorm.DB) {
+	r.watch(db)
+	if db.Error != nil || db.DryRun {
+		return
+	}
+	stmt := db.Statement
+	c, prepared := r.ours(stmt.ConnPool)
+	asked := clauseOf(stmt)
+	if c != nil && c.pin.clause() != undecided {
+		asked = c.pin.clause() // inherited
+	}
+	q, session := r.ask(stmt.Context, writes, asked)
+	if r.refuses(q) {
+		_ = db.AddError(ErrWriteOnSlave)
+		return
+	}
+	if c == nil {
+		if tx, _ := slaveTxOf(stmt.ConnPool); tx != nil {
+			_ = db.AddError(ErrWriteOnSlave)
+			return
+		}
+		session.markWritten()
+		r.reportBound(db, nil)
+		if _, tx := stmt.ConnPool.(gorm.TxCommitter); !tx && !db.SkipDefaultTransaction {
+			stmt.Settings.Store(connKey{}, stmt.ConnPool)
+		}
+		return
+	}
+	session.markWritten()
+	stmt.ConnPool = c.group.pool(writePin, prepared, false)
+	if r.config.Observer != nil {
+		q.hasSlaves = len(c.group.cluster.View().Slaves) > 0
+		_, reason := resolve(q)
+		r.config.Observer.Routed(stmt.Context, Route{c.group.name, c.group.cluster.Master.ID, Master, reason})
+	}
+}
+
+// connKey is the setting under which a write remembers the connection that
+// it is bound to.
+type connKey struct{}
+
+// settleWrite runs after creates, updates and deletes. When GORM ends the
+// transaction around one, it resets the statement to the pool of the *gorm.DB, which would take
+// the rest of a db.Connection block off its connection.
+func (r *router) settleWrite(db *gorm.DB) {
+	if db.SkipDefaultTransaction || db.Statement.ConnPool != db.ConnPool {
+		return
+	}
+	if conn, ok := db.Statement.Settings.LoadAndDelete(connKey{}); ok {
+		db.Statement.ConnPool = conn.(gorm.ConnPool)
+	}
+}
+
+// boundRead handles a query, row or raw statement that is bound to a
+// transaction or a connection, or runs on a pool that the plugin does not know. It stays there.
+func (r *router) boundRead(db *gorm.DB) {
+	stmt := db.Statement
+	if db.Error != nil || db.DryRun {
+		return
+	}
+	tx, prepared := slaveTxOf(stmt.ConnPool)
+	if tx != nil && prepared {
+		stmt.ConnPool = tx.withStatements() // GORM attached the master's
+	}
+	if sql := stmt.SQL.String(); sql != "" {
+		q, session := r.ask(stmt.Context, r.natureOf(sql, false), clauseOf(stmt))
+		if r.refuses(q) || tx != nil && q.nature == writes {
+			stmt.ConnPool = &refusal{stmt.ConnPool, ErrWriteOnSlave}
+			return
+		}
+		if tx == nil && q.nature.mayWrite() {
+			session.markWritten()
+		}
+	}
+	r.reportBound(db, tx)
+}
+
+// settleRead runs after queries and rows. The SQL of a bound query that GORM
+// built is known only now.
+func (r *router) settleRead(db *gorm.DB) {
+	stmt := db.Statement
+	switch c := stmt.ConnPool.(type) {
+	case *pool:
+		return
+	case *refusal:
+		stmt.ConnPool = c.ConnPool
+		return
+	}
+	if db.DryRun || !r.natureOf(stmt.SQL.String(), true).mayWrite() {
+		return
+	}
+	if tx, _ := slaveTxOf(stmt.ConnPool); tx == nil {
+		lookup(stmt.Context).of(r.plugin).markWritten()
+	}
+}
+
+// watch notices plugins that were registered after this one: dbresolver's
+// callbacks would undo ours.
+func (r *router) watch(db *gorm.DB) {
+	n := int64(len(db.Plugins))
+	if r.plugins.Load() == n {
+		return
+	}
+	r.plugins.Store(n)
+	if usesDBResolver(db) {
+		r.config.Logger.Error("replicated: routing is undone", "error", errDBResolver)
+	}
+}
+
+// pin settles the question for one statement and for those that GORM derives
+// from it. The pool carries it to preloads, hooks and Begin, where clauses get lost; the clause
+// carries it through Session{PrepareStmt: true}, where the pool gets lost.
+func (p *Plugin) pin(stmt *gorm.Statement, i Intent) {
+	r := p.router.Load()
+	if r == nil {
+		return
+	}
+	stmt.Clauses[pluginName] = clause.Clause{Expression: i}
+	if c, prepared := r.ours(stmt.ConnPool); c != nil {
+		stmt.ConnPool = c.group.pool(pinOf(choose(i)), prepared, false)
+	}
+}
+
+func clauseOf(stmt *gorm.Statement) choice {
+	if i, ok := stmt.Clauses[pluginName].Expression.(Intent); ok {
+		return choose(i)
+	}
+	return undecided
+}
+
+// dbresolverClause is what db.Clauses(dbresolver.Write) and Read end up in:
+// they look up the query callback of dbresolver's name and call it. In a running query, where
+// the clauses to build are known already, it has nothing to do.
+func (r *router) dbresolverClause(db *gorm.DB) {
+	stmt := db.Statement
+	if len(stmt.BuildClauses) > 0 {
+		return
+	}
+	if _, ok := stmt.Settings.Load("gorm:db_resolver:write"); ok {
+		r.plugin.pin(stmt, Master)
+	} else if _, ok := stmt.Settings.Load("gorm:db_resolver:read"); ok {
+		r.plugin.pin(stmt, Slave)
+	}
+}
+
+// isFirstOr tells the query of FirstOrCreate and FirstOrInit from all others:
+// nothing else asks for one struct, ordered by primary key, and takes not
+// finding it for a result.
+func isFirstOr(stmt *gorm.Statement) bool {
+	if stmt.RaiseErrorOnNotFound || stmt.ReflectValue.Kind() != reflect.Struct {
+		return false
+	}
+	limit, ok := stmt.Clauses["LIMIT"].Expression.(clause.Limit)
+	if !ok || limit.Limit == nil || *limit.Limit != 1 {
+		return false
+	}
+	order, ok := stmt.Clauses["ORDER BY"].Expression.(clause.OrderBy)
+	if !ok || len(order.Columns) == 0 {
+		return false
+	}
+	last := order.Columns[len(order.Columns)-1].Column
+	return last.Table == clause.CurrentTable && last.Name == clause.PrimaryKey
+}
+
+func isLocking(stmt *gorm.Statement) bool {
+	_, ok := stmt.Clauses["FOR"]
+	return ok
+}

@@ -1,0 +1,508 @@
+package replicated
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"math/rand/v2"
+	"reflect"
+	"sync"
+
+	"gorm.io/gorm"
+	"gorm.io/plugin/dbresolver"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/sqlkind"
+)
+
+// pin is what is settled for a statement before its SQL is known, and for
+// what GORM derives from it.
+type pin uint8
+
+const (
+	noPin      pin = iota
+	masterPin      // a clause asks for the master
+	slavePin       // a clause asks for a slave
+	writePin       // a create, update or delete
+	followsPin     // in a hook of one
+	firstOrPin     // FirstOrCreate, FirstOrInit
+	lockingPin     // clause.Locking, where the SQL may not show it
+	pins       = iota
+)
+
+func pinOf(c choice) pin {
+	switch c {
+	case chooseMaster:
+		return masterPin
+	case chooseSlave:
+		return slavePin
+	}
+	return noPin
+}
+
+func (p pin) clause() choice {
+	switch p {
+	case masterPin:
+		return chooseMaster
+	case slavePin:
+		return chooseSlave
+	}
+	return undecided
+}
+
+// group is a master with its slaves, and the pools that statements run on.
+type group struct {
+	name    string
+	cluster *cluster.Cluster
+	pools   [pins][2][2]pool // by pin, prepared, built: a statement takes one without an allocation
+
+	mu     sync.Mutex        // serialises policy: dbresolver's round robin races
+	policy dbresolver.Policy // nil: any slave
+}
+
+func newGroup(r *router, name string, servers *cluster.Cluster, policy dbresolver.Policy) *group {
+	g := &group{name: name, cluster: servers}
+	if _, random := policy.(dbresolver.RandomPolicy); !random {
+		g.policy = policy
+	}
+	for p := range pin(pins) {
+		for _, prepared := range []bool{false, true} {
+			for _, built := range []bool{false, true} {
+				*g.pool(p, prepared, built) = pool{router: r, group: g, pin: p, prepared: prepared, built: built}
+			}
+		}
+	}
+	return g
+}
+
+func (g *group) pool(p pin, prepared, built bool) *pool {
+	pools := &g.pools[p][0]
+	if prepared {
+		pools = &g.pools[p][1]
+	}
+	if built {
+		return &pools[1]
+	}
+	return &pools[0]
+}
+
+// pick returns the slave for a statement; v has at least one.
+func (g *group) pick(v *cluster.View, s *session) *cluster.Server {
+	if s == nil {
+		return g.choose(v)
+	}
+	return s.memory.pick(v, g.choose)
+}
+
+func (g *group) choose(v *cluster.View) *cluster.Server {
+	if len(v.Slaves) == 1 {
+		return v.Slaves[0]
+	}
+	if g.policy != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		chosen := g.policy.Resolve(v.Pools)
+		for i, p := range v.Pools {
+			if p == chosen {
+				return v.Slaves[i]
+			}
+		}
+	}
+	return v.Slaves[rand.IntN(len(v.Slaves))]
+}
+
+// pool is the gorm.ConnPool of a routed statement. It sees the final SQL and
+// decides then. The pool of the *gorm.DB itself is one too: that is how Begin, for which GORM runs
+// no callback, is routed.
+type pool struct {
+	router   *router
+	group    *group
+	pin      pin
+	prepared bool // through the servers' prepared statements
+	built    bool // GORM built the SQL
+}
+
+var (
+	_ gorm.ConnPool         = (*pool)(nil)
+	_ gorm.ConnPoolBeginner = (*pool)(nil)
+	_ gorm.GetDBConnector   = (*pool)(nil)
+)
+
+// GetDBConn returns the master's *sql.DB: it is what db.DB() calls.
+func (c *pool) GetDBConn() (*sql.DB, error) { return c.group.cluster.Master.DB() }
+
+// PrepareContext prepares on the master: a statement outlives the request, so
+// it cannot follow its intent.
+func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	return c.group.cluster.Master.Pool.PrepareContext(ctx, query)
+}
+
+func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	server, err := c.route(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	result, err := c.on(server).ExecContext(ctx, query, args...)
+	if err != nil && c.left(server) {
+		return c.on(c.group.cluster.Master).ExecContext(ctx, query, args...)
+	}
+	return result, err
+}
+
+func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	server, err := c.route(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := c.on(server).QueryContext(ctx, query, args...)
+	if err != nil && c.left(server) {
+		return c.on(c.group.cluster.Master).QueryContext(ctx, query, args...)
+	}
+	return rows, err
+}
+
+func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	server, err := c.route(ctx, query)
+	if err != nil {
+		return errorRow(err)
+	}
+	row := c.queryRow(ctx, server, query, args)
+	if row.Err() != nil && c.left(server) {
+		return c.queryRow(ctx, c.group.cluster.Master, query, args)
+	}
+	return row
+}
+
+func (c *pool) queryRow(ctx context.Context, server *cluster.Server, query string, args []any) *sql.Row {
+	row := c.on(server).QueryRowContext(ctx, query, args...)
+	if c.prepared && *row == (sql.Row{}) {
+		// GORM's answer to a statement that could not be prepared: its Err is nil and its Scan panics.
+		// Unprepared, the server says what is wrong.
+		return server.Pool.QueryRowContext(ctx, query, args...)
+	}
+	return row
+}
+
+// BeginTx begins a transaction: on a slave if it is read-only and the intent
+// is Slave, or if a clause asks for it; otherwise on the master.
+func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
+	server := c.group.cluster.Master
+	if c.pin != writePin { // that is GORM's own transaction around a write
+		server, _ = c.decide(ctx, c.natureOfBegin(opts))
+	}
+	slave := server != c.group.cluster.Master
+	if slave {
+		opts = c.router.readOnly(opts)
+	}
+	tx, err := server.BeginTx(ctx, opts)
+	if err != nil && c.left(server) {
+		slave = false
+		tx, err = c.group.cluster.Master.BeginTx(ctx, opts)
+	}
+	if err != nil {
+		// As GORM has it without the plugin, so that a Rollback adds no second error.
+		return (*sql.Tx)(nil), err
+	}
+	if slave {
+		onSlave := &slaveTx{Tx: tx, router: c.router, server: server}
+		if c.prepared {
+			return onSlave.withStatements(), nil
+		}
+		return onSlave, nil
+	}
+	if c.prepared {
+		return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: c.group.cluster.Master.Prepared()}, nil
+	}
+	return tx, nil
+}
+
+func (c *pool) natureOfBegin(opts *sql.TxOptions) nature {
+	switch {
+	case opts != nil && opts.Isolation >= sql.LevelSerializable:
+		return serializable
+	case opts == nil || !opts.ReadOnly:
+		return begins
+	case c.pin == followsPin:
+		return followsWrite
+	}
+	return reads
+}
+
+// readOnly returns opts for a transaction on a slave. Where the database can,
+// it refuses the writes that nobody sees in the SQL, such as a stored function's.
+func (r *router) readOnly(opts *sql.TxOptions) *sql.TxOptions {
+	if name := r.dialectName; name != "mysql" && name != "postgres" {
+		return opts
+	}
+	readOnly := sql.TxOptions{ReadOnly: true}
+	if opts != nil {
+		readOnly.Isolation = opts.Isolation
+	}
+	return &readOnly
+}
+
+// route decides for a statement with this SQL.
+func (c *pool) route(ctx context.Context, query string) (*cluster.Server, error) {
+	if c.pin == writePin {
+		return c.group.cluster.Master, nil // decided, marked and reported before GORM began its transaction
+	}
+	return c.decide(ctx, c.natureOf(query))
+}
+
+func (c *pool) natureOf(query string) nature {
+	n := c.router.natureOf(query, c.built)
+	if n != reads {
+		return n
+	}
+	switch c.pin {
+	case followsPin:
+		return followsWrite
+	case firstOrPin:
+		return firstOr
+	case lockingPin:
+		return locks
+	}
+	return reads
+}
+
+// decide asks the rules, and does what follows from the answer but running
+// the statement.
+func (c *pool) decide(ctx context.Context, n nature) (*cluster.Server, error) {
+	r := c.router
+	q, session := r.ask(ctx, n, c.pin.clause())
+	if n.mayWrite() {
+		if r.refuses(q) {
+			return nil, ErrWriteOnSlave
+		}
+		session.markWritten()
+	}
+	view := c.group.cluster.View()
+	q.hasSlaves = len(view.Slaves) > 0
+	intent, reason := resolve(q)
+	server := c.group.cluster.Master
+	if intent == Slave {
+		server = c.group.pick(view, session)
+	}
+	if r.config.Observer != nil {
+		r.config.Observer.Routed(ctx, Route{c.group.name, server.ID, intent, reason})
+	}
+	return server, nil
+}
+
+func (c *pool) on(server *cluster.Server) gorm.ConnPool {
+	if c.prepared {
+		return server.Prepared()
+	}
+	return server.Pool
+}
+
+// left tells whether server is a slave that has left the view, so that its
+// errors are ours: Close closed its pool.
+func (c *pool) left(server *cluster.Server) bool {
+	return server != c.group.cluster.Master && !c.group.cluster.View().Has(server)
+}
+
+// slaveTx is a transaction on a slave. It lets no write through.
+type slaveTx struct {
+	gorm.Tx
+	router *router
+	server *cluster.Server
+
+	once     sync.Once
+	prepared *gorm.PreparedStmtTX
+}
+
+var (
+	_ gorm.Tx             = (*slaveTx)(nil)
+	_ gorm.GetDBConnector = (*slaveTx)(nil)
+)
+
+// slaveTxOf returns the slave's transaction in a statement's pool, or nil,
+// and whether it is wrapped in prepared statements.
+func slaveTxOf(p gorm.ConnPool) (tx *slaveTx, prepared bool) {
+	for {
+		switch t := p.(type) {
+		case *slaveTx:
+			return t, prepared
+		case *gorm.PreparedStmtTX:
+			p, prepared = t.Tx, true
+		default:
+			return nil, false
+		}
+	}
+}
+
+// withStatements wraps the transaction in the prepared statements of its own server.
+func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
+	t.once.Do(func() { t.prepared = &gorm.PreparedStmtTX{Tx: t, PreparedStmtDB: t.server.Prepared()} })
+	return t.prepared
+}
+
+// GetDBConn returns the slave's *sql.DB.
+func (t *slaveTx) GetDBConn() (*sql.DB, error) { return t.server.DB() }
+
+func (t *slaveTx) refuses(query string) bool { return t.router.natureOf(query, true) == writes }
+
+func (t *slaveTx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	if t.refuses(query) {
+		return nil, ErrWriteOnSlave
+	}
+	return t.Tx.PrepareContext(ctx, query)
+}
+
+func (t *slaveTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if t.refuses(query) {
+		return nil, ErrWriteOnSlave
+	}
+	return t.Tx.ExecContext(ctx, query, args...)
+}
+
+func (t *slaveTx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if t.refuses(query) {
+		return nil, ErrWriteOnSlave
+	}
+	return t.Tx.QueryContext(ctx, query, args...)
+}
+
+func (t *slaveTx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if t.refuses(query) {
+		return errorRow(ErrWriteOnSlave)
+	}
+	return t.Tx.QueryRowContext(ctx, query, args...)
+}
+
+// refusal takes the place of a bound statement's pool to make it fail in the
+// way its caller expects: GORM's Row hands out nil after an error in a callback.
+type refusal struct {
+	gorm.ConnPool // the pool it stands in for
+	err           error
+}
+
+func (r *refusal) PrepareContext(context.Context, string) (*sql.Stmt, error) { return nil, r.err }
+
+func (r *refusal) ExecContext(context.Context, string, ...any) (sql.Result, error) { return nil, r.err }
+
+func (r *refusal) QueryContext(context.Context, string, ...any) (*sql.Rows, error) { return nil, r.err }
+
+func (r *refusal) QueryRowContext(context.Context, string, ...any) *sql.Row { return errorRow(r.err) }
+
+// errorRow returns a row whose Err and Scan return err. Only database/sql can
+// make one.
+func errorRow(err error) *sql.Row {
+	db := sql.OpenDB(failing{err})
+	defer db.Close()
+	return db.QueryRowContext(context.Background(), "")
+}
+
+// failing is a driver.Connector that cannot connect.
+type failing struct{ err error }
+
+func (f failing) Connect(context.Context) (driver.Conn, error) { return nil, f.err }
+func (f failing) Driver() driver.Driver                        { return f }
+func (f failing) Open(string) (driver.Conn, error)             { return nil, f.err }
+
+// unwrap takes a pool out of GORM's prepared statements, which nest, and
+// returns the innermost of those as well.
+func unwrap(p gorm.ConnPool) (gorm.ConnPool, *gorm.PreparedStmtDB) {
+	var innermost *gorm.PreparedStmtDB
+	for {
+		prepared, ok := p.(*gorm.PreparedStmtDB)
+		if !ok {
+			return p, innermost
+		}
+		p, innermost = prepared.ConnPool, prepared
+	}
+}
+
+// recognisable returns p, or nil if comparing it would panic.
+func recognisable(p gorm.ConnPool) gorm.ConnPool {
+	if p != nil && reflect.TypeOf(p).Comparable() {
+		return p
+	}
+	return nil
+}
+
+// ours returns the pool of this router that p is or wraps, and whether it is
+// wrapped in prepared statements. It returns nil for what is bound or foreign.
+func (r *router) ours(p gorm.ConnPool) (_ *pool, prepared bool) {
+	p, statements := unwrap(p)
+	if statements != nil {
+		r.group.cluster.Master.Adopt(statements)
+	}
+	switch c, ok := p.(*pool); {
+	case ok && c.router == r:
+		return c, statements != nil || c.prepared
+	case !ok && p != nil && p == r.master:
+		return r.group.pool(noPin, false, false), statements != nil
+	}
+	return nil, false
+}
+
+// ask gathers what the rules look at, but for the servers.
+func (r *router) ask(ctx context.Context, n nature, clause choice) (question, *session) {
+	q := question{nature: n, clause: clause, auto: r.plugin.auto.Load(), fallback: r.config.DefaultIntent}
+	scope := lookup(ctx)
+	session := scope.of(r.plugin)
+	if scope != nil {
+		q.explicit, q.handler = scope.explicit, scope.handler
+	}
+	if session != nil {
+		q.inRequest, q.pattern, q.method = true, session.pattern, session.method
+		q.wrote = session.memory.wrote.Load()
+	} else if q.explicit == undecided && q.handler == undecided && q.fallback == Master {
+		r.plugin.withoutIntent.Add(1)
+	}
+	return q, session
+}
+
+// natureOf judges SQL. Where the dialect is not known, what GORM built is
+// taken for the read it looks like, and anything else may write.
+func (r *router) natureOf(query string, built bool) nature {
+	if r.dialect == sqlkind.Other {
+		if built {
+			return reads
+		}
+		return unknown
+	}
+	return natureOf(r.kinds.Kind(query))
+}
+
+// refuses applies Config.RejectWrites. Raw SQL in a dialect that cannot be
+// judged is not refused: most of it only reads.
+func (r *router) refuses(q question) bool {
+	return r.config.RejectWrites && refuses(q) && !(q.nature == unknown && r.dialect == sqlkind.Other)
+}
+
+// reportBound reports a statement that stays where it is; tx is the slave's
+// transaction that it is bound to, if any.
+func (r *router) reportBound(db *gorm.DB, tx *slaveTx) {
+	if r.config.Observer == nil {
+		return
+	}
+	route := Route{Group: r.group.name, Reason: ReasonBound}
+	if tx != nil {
+		route.Server, route.Intent = tx.server.ID, Slave
+	} else if master, err := r.group.cluster.Master.DB(); err == nil && sqlDBOf(db.Statement.ConnPool) == master {
+		route.Server = r.group.cluster.Master.ID
+	}
+	r.config.Observer.Routed(db.Statement.Context, route)
+}
+
+// sqlDBOf returns the *sql.DB that a transaction or a connection belongs to,
+// or nil. database/sql does not tell; GORM's own DB method looks into *sql.Tx the same way.
+func sqlDBOf(p gorm.ConnPool) *sql.DB {
+	for {
+		t, ok := p.(*gorm.PreparedStmtTX)
+		if !ok {
+			break
+		}
+		p = t.Tx
+	}
+	switch p.(type) {
+	case *sql.Tx, *sql.Conn:
+		if f := reflect.ValueOf(p).Elem().FieldByName("db"); f.IsValid() && f.Type() == reflect.TypeFor[*sql.DB]() {
+			return (*sql.DB)(f.UnsafePointer())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package replicated
+
+import "github.com/gorm-replicated/replicated/internal/sqlkind"
+
+// nature is what routing needs to know of a statement.
+type nature uint8
+
+const (
+	unknown      nature = iota // not provably anything: it may write
+	reads                      // provably read-only
+	locks                      // reads, and locks rows
+	stateful                   // depends on the state of one connection
+	writes                     // writes
+	begins                     // BEGIN of a transaction that may write
+	serializable               // BEGIN of a transaction that standbys refuse
+	firstOr                    // the read of FirstOrCreate or FirstOrInit
+	followsWrite               // a read in a hook of a write
+)
+
+// mayWrite tells whether a statement counts as a write of its session.
+func (n nature) mayWrite() bool { return n == writes || n == unknown }
+
+func natureOf(k sqlkind.Kind) nature {
+	switch k {
+	case sqlkind.Read:
+		return reads
+	case sqlkind.Locking:
+		return locks
+	case sqlkind.Stateful:
+		return stateful
+	case sqlkind.Write:
+		return writes
+	}
+	return unknown
+}
+
+// question is everything that the rules of routing look at.
+type question struct {
+	bound     bool   // to a transaction or a connection
+	hasSlaves bool   // the group has slaves
+	nature    nature // of the statement
+	clause    choice // replicated.Master/Slave, dbresolver.Write/Read
+	explicit  choice // WithMaster, WithSlave
+	wrote     bool   // the session has written to this group
+	handler   choice // UseMaster, UseSlave
+	inRequest bool   // the context has a session
+	pattern   choice // Config.Routes
+	method    choice // Config.ReadOnlyMethods
+	auto      bool   // AutoReadOnSlave
+	fallback  Intent // Config.DefaultIntent
+}
+
+// resolve applies the rules of routing: the first that applies decides.
+// docs/routing.md lists them by the same numbers.
+func resolve(q question) (Intent, Reason) {
+	if q.bound { // 1
+		return Master, ReasonBound
+	}
+	if !q.hasSlaves { // 2
+		return Master, ReasonNoSlaves
+	}
+	switch q.nature { // 3
+	case writes:
+		return Master, ReasonWrite
+	case locks:
+		return Master, ReasonLocking
+	case stateful:
+		return Master, ReasonConnectionState
+	case serializable:
+		return Master, ReasonSerializable
+	case firstOr:
+		return Master, ReasonFirstOr
+	case followsWrite:
+		return Master, ReasonFollowsWrite
+	}
+	if q.clause != undecided { // 4
+		return q.clause.intent(), ReasonClause
+	}
+	switch q.nature { // 5
+	case unknown:
+		return Master, ReasonUnknownSQL
+	case begins:
+		return Master, ReasonTransaction
+	}
+	intent, reason := intended(q)
+	if q.wrote && reason != ReasonContext { // 7 comes after 6 and before the rest
+		return Master, ReasonWrote
+	}
+	return intent, reason
+}
+
+// intended is what the code and the request ask for, whatever the statement
+// is and whatever happened before: rules 4, 6, 8, 9 and 10.
+func intended(q question) (Intent, Reason) {
+	switch {
+	case q.clause != undecided: // 4
+		return q.clause.intent(), ReasonClause
+	case q.explicit != undecided: // 6
+		return q.explicit.intent(), ReasonContext
+	case q.handler != undecided: // 8
+		return q.handler.intent(), ReasonHandler
+	case q.pattern != undecided: // 9
+		return q.pattern.intent(), ReasonPattern
+	case !q.auto: // the rest of 9, and 10
+		return Master, ReasonSwitchedOff
+	case q.inRequest:
+		return q.method.intent(), ReasonMethod
+	}
+	return q.fallback, ReasonDefault // 10
+}
+
+// refuses tells whether Config.RejectWrites refuses the statement: it writes,
+// or may well write, and the intent was to read.
+func refuses(q question) bool {
+	if !q.nature.mayWrite() {
+		return false
+	}
+	if q.nature == unknown && q.clause == chooseSlave {
+		return false // the code vouches for this very statement
+	}
+	intent, _ := intended(q)
+	return intent == Slave
+}
