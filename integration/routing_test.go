@@ -1,0 +1,517 @@
+// Package integration tests the plugin on real servers.
+package integration
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gorm.io/driver/mysql"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/logger"
+	"gorm.io/plugin/dbresolver"
+
+	"github.com/gorm-replicated/replicated"
+	"github.com/gorm-replicated/replicated/integration/servers"
+)
+
+// cluster is what startShared started, if any test asked for it.
+var cluster *servers.Cluster
+
+// startShared starts the servers that the tests of this package share.
+var startShared = sync.OnceValues(func() (*servers.Cluster, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	functions := []string{"--log-bin-trust-function-creators=ON"}
+	c, err := servers.StartMariaDB(ctx, servers.Config{Slaves: 2, MasterOptions: functions, SlaveOptions: functions})
+	if err != nil {
+		return nil, err
+	}
+	cluster = c
+	db, err := gorm.Open(mysql.Open(c.Master.DSN()), &gorm.Config{})
+	if err != nil {
+		return c, err
+	}
+	defer closeDB(db)
+	return c, errors.Join(
+		db.AutoMigrate(&Note{}),
+		db.Exec("CREATE FUNCTION sign_in_silence() RETURNS INT MODIFIES SQL DATA BEGIN INSERT INTO notes (text) VALUES ('function'); RETURN 1; END").Error,
+		db.Create(&Note{Text: "first"}).Error,
+		c.CatchUp(ctx),
+	)
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if cluster != nil {
+		if err := cluster.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// shared returns the cluster, and fails the test if any of its slaves has been
+// written to by the time the test ends.
+func shared(t *testing.T) *servers.Cluster {
+	t.Helper()
+	c, err := startShared()
+	servers.Check(t, err)
+	t.Cleanup(func() { noWriteOnASlave(t, c) })
+	return c
+}
+
+func noWriteOnASlave(t *testing.T, c *servers.Cluster) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, slave := range c.Slaves {
+		own, err := slave.OwnTransactions(ctx)
+		if err != nil {
+			t.Error(err)
+		}
+		if len(own) > 0 {
+			t.Errorf("writes went astray to %v:\n%s", slave, strings.Join(own, "\n"))
+		}
+	}
+}
+
+type Note struct {
+	ID   int64
+	Text string `gorm:"size:200"`
+}
+
+// modes are the ways to use prepared statements.
+var modes = []struct {
+	name    string
+	config  gorm.Config
+	session gorm.Session
+}{
+	{"plain", gorm.Config{}, gorm.Session{}},
+	{"PrepareStmt", gorm.Config{PrepareStmt: true}, gorm.Session{}},
+	{"PrepareStmt per session", gorm.Config{}, gorm.Session{PrepareStmt: true}},
+	{"SkipDefaultTransaction", gorm.Config{SkipDefaultTransaction: true}, gorm.Session{}},
+}
+
+// open opens the cluster with the plugin, as an application would.
+func open(t *testing.T, c *servers.Cluster, gormConfig gorm.Config, change func(*replicated.Config)) (*gorm.DB, *replicated.Plugin) {
+	t.Helper()
+	gormConfig.Logger = logger.Discard
+	db, err := gorm.Open(mysql.Open(c.Master.DSN()), &gormConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cfg replicated.Config
+	for _, slave := range c.Slaves {
+		cfg.Slaves = append(cfg.Slaves, mysql.Open(slave.DSN()))
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	p := replicated.New(cfg)
+	if err := db.Use(p); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		closeDB(db)
+	})
+	return db, p
+}
+
+func closeDB(db *gorm.DB) {
+	if sqlDB, err := db.DB(); err == nil {
+		sqlDB.Close()
+	}
+}
+
+// whoAnswers asks the server itself.
+func whoAnswers(db *gorm.DB) (id int, err error) {
+	err = db.Raw("SELECT @@server_id").Scan(&id).Error
+	return id, err
+}
+
+// role names a server by what it is: the master has 1, the slaves what follows.
+func role(id int) string {
+	if id == 1 {
+		return "master"
+	}
+	return "slave"
+}
+
+// TestRequests runs a real net/http server over real servers, and asks them
+// who answered.
+func TestRequests(t *testing.T) {
+	c := shared(t)
+	off := false
+	steps := map[string]func(*gorm.DB) (string, error){
+		"read": func(db *gorm.DB) (string, error) {
+			id, err := whoAnswers(db)
+			return role(id), err
+		},
+		"model": func(db *gorm.DB) (string, error) {
+			var id int
+			err := db.Model(&Note{}).Select("@@server_id").Limit(1).Scan(&id).Error
+			return role(id), err
+		},
+		"write, then read": func(db *gorm.DB) (string, error) {
+			note := Note{Text: "hello"}
+			if err := db.Create(&note).Error; err != nil {
+				return "", err
+			}
+			if err := db.First(&Note{}, note.ID).Error; err != nil { // read your own write
+				return "", err
+			}
+			id, err := whoAnswers(db)
+			return role(id), err
+		},
+		"write with RETURNING, then read": func(db *gorm.DB) (string, error) {
+			var note Note
+			if err := db.Raw("INSERT INTO notes (text) VALUES ('raw') RETURNING id, text").Scan(&note).Error; err != nil || note.ID == 0 {
+				return "", fmt.Errorf("%+v, %w", note, err)
+			}
+			if err := db.First(&Note{}, note.ID).Error; err != nil {
+				return "", err
+			}
+			id, err := whoAnswers(db)
+			return role(id), err
+		},
+		"lock": func(db *gorm.DB) (string, error) {
+			var id int
+			err := db.Model(&Note{}).Clauses(clause.Locking{Strength: "UPDATE"}).Select("@@server_id").Limit(1).Scan(&id).Error
+			return role(id), err
+		},
+		"raw lock": func(db *gorm.DB) (string, error) {
+			var id int
+			err := db.Raw("SELECT @@server_id FROM notes LIMIT 1 LOCK IN SHARE MODE").Scan(&id).Error
+			return role(id), err
+		},
+		"clause Master": func(db *gorm.DB) (string, error) {
+			id, err := whoAnswers(db.Clauses(replicated.Master))
+			return role(id), err
+		},
+		"clause Slave": func(db *gorm.DB) (string, error) {
+			id, err := whoAnswers(db.Clauses(replicated.Slave))
+			return role(id), err
+		},
+		"dbresolver.Write": func(db *gorm.DB) (string, error) {
+			id, err := whoAnswers(db.Clauses(dbresolver.Write))
+			return role(id), err
+		},
+		"dbresolver.Read": func(db *gorm.DB) (string, error) {
+			id, err := whoAnswers(db.Clauses(dbresolver.Read))
+			return role(id), err
+		},
+		"WithMaster": func(db *gorm.DB) (string, error) {
+			id, err := whoAnswers(db.WithContext(replicated.WithMaster(db.Statement.Context)))
+			return role(id), err
+		},
+		"WithSlave": func(db *gorm.DB) (string, error) {
+			id, err := whoAnswers(db.WithContext(replicated.WithSlave(db.Statement.Context)))
+			return role(id), err
+		},
+		"without the request's context": func(db *gorm.DB) (string, error) {
+			id, err := whoAnswers(db.WithContext(context.Background()))
+			return role(id), err
+		},
+		"transaction":           inTransaction(nil),
+		"read-only transaction": inTransaction(&sql.TxOptions{ReadOnly: true}),
+		"clause Slave, transaction": func(db *gorm.DB) (string, error) {
+			return inTransaction(nil)(db.Clauses(replicated.Slave))
+		},
+		"clause Master, read-only transaction": func(db *gorm.DB) (string, error) {
+			return inTransaction(&sql.TxOptions{ReadOnly: true})(db.Clauses(replicated.Master))
+		},
+		"serializable transaction": inTransaction(&sql.TxOptions{ReadOnly: true, Isolation: sql.LevelSerializable}),
+		"write in a transaction, then read": func(db *gorm.DB) (string, error) {
+			note := Note{Text: "in a transaction"}
+			err := db.Transaction(func(tx *gorm.DB) error {
+				return tx.Transaction(func(tx *gorm.DB) error { return tx.Create(&note).Error })
+			})
+			if err != nil {
+				return "", err
+			}
+			if err := db.First(&Note{}, note.ID).Error; err != nil {
+				return "", err
+			}
+			id, err := whoAnswers(db)
+			return role(id), err
+		},
+		"connection": func(db *gorm.DB) (who string, err error) {
+			err = db.Connection(func(tx *gorm.DB) error {
+				var same bool
+				if err := tx.Session(&gorm.Session{}).Exec("SET @here = 42").Error; err != nil {
+					return err
+				}
+				if err := tx.Session(&gorm.Session{}).Create(&Note{Text: "on a connection"}).Error; err != nil {
+					return err
+				}
+				if err := tx.Session(&gorm.Session{}).Raw("SELECT @here = 42").Scan(&same).Error; err != nil || !same {
+					return fmt.Errorf("left the connection: %w", err)
+				}
+				id, err := whoAnswers(tx.Session(&gorm.Session{}))
+				who = role(id)
+				return err
+			})
+			return who, err
+		},
+	}
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			for _, test := range []struct {
+				name, method, path string
+				step               string
+				off                bool
+				want               string
+			}{
+				{"GET", "GET", "/", "read", false, "slave"},
+				{"GET of a model", "GET", "/", "model", false, "slave"},
+				{"HEAD", "HEAD", "/", "read", false, "slave"},
+				{"POST", "POST", "/", "read", false, "master"},
+				{"PUT", "PUT", "/", "read", false, "master"},
+				{"DELETE", "DELETE", "/", "read", false, "master"},
+				{"switched off", "GET", "/", "read", true, "master"},
+				{"switched off, UseSlave", "GET", "/slave", "read", true, "slave"},
+				{"UseMaster", "GET", "/master", "read", false, "master"},
+				{"UseSlave", "POST", "/slave", "read", false, "slave"},
+				{"both marks", "GET", "/both", "read", false, "master"},
+				{"Routes", "POST", "/search", "read", false, "slave"},
+				{"POST that writes", "POST", "/", "write, then read", false, "master"},
+				{"GET that writes", "GET", "/", "write, then read", false, "master"},
+				{"UseSlave that writes", "POST", "/slave", "write, then read", false, "master"},
+				{"GET that writes with RETURNING", "GET", "/", "write with RETURNING, then read", false, "master"},
+				{"GET that locks", "GET", "/", "lock", false, "master"},
+				{"GET that locks in raw SQL", "GET", "/", "raw lock", false, "master"},
+				{"clause Master", "GET", "/", "clause Master", false, "master"},
+				{"clause Slave", "POST", "/", "clause Slave", false, "slave"},
+				{"dbresolver.Write", "GET", "/", "dbresolver.Write", false, "master"},
+				{"dbresolver.Read", "POST", "/", "dbresolver.Read", false, "slave"},
+				{"WithMaster", "GET", "/", "WithMaster", false, "master"},
+				{"WithSlave", "POST", "/", "WithSlave", false, "slave"},
+				{"without the request's context", "GET", "/", "without the request's context", false, "master"},
+				{"GET, transaction", "GET", "/", "transaction", false, "master"},
+				{"GET, read-only transaction", "GET", "/", "read-only transaction", false, "slave"},
+				{"POST, transaction", "POST", "/", "transaction", false, "master"},
+				{"POST, read-only transaction", "POST", "/", "read-only transaction", false, "master"},
+				{"clause Slave, transaction", "POST", "/", "clause Slave, transaction", false, "slave"},
+				{"clause Master, read-only transaction", "GET", "/", "clause Master, read-only transaction", false, "master"},
+				{"serializable transaction", "GET", "/", "serializable transaction", false, "master"},
+				{"GET that writes in a transaction", "GET", "/", "write in a transaction, then read", false, "master"},
+				{"GET on a connection", "GET", "/", "connection", false, "master"},
+			} {
+				t.Run(test.name, func(t *testing.T) {
+					db, p := open(t, c, mode.config, func(cfg *replicated.Config) {
+						cfg.Routes = map[string]replicated.Intent{"POST /search": replicated.Slave}
+						if test.off {
+							cfg.AutoReadOnSlave = &off
+						}
+					})
+					handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						who, err := steps[test.step](db.WithContext(r.Context()).Session(&mode.session))
+						if err != nil {
+							http.Error(w, err.Error(), http.StatusInternalServerError)
+						}
+						w.Header().Set("Answered-By", who)
+					})
+					mux := http.NewServeMux()
+					mux.Handle("/", handler)
+					mux.Handle("/master", replicated.UseMaster(handler))
+					mux.Handle("/slave", replicated.UseSlave(handler))
+					mux.Handle("/both", replicated.UseSlave(replicated.UseMaster(handler)))
+					server := httptest.NewServer(p.Middleware(mux))
+					defer server.Close()
+
+					request, err := http.NewRequestWithContext(t.Context(), test.method, server.URL+test.path, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					response, err := server.Client().Do(request)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer response.Body.Close()
+					body, _ := io.ReadAll(response.Body)
+					if got := response.Header.Get("Answered-By"); response.StatusCode != http.StatusOK || got != test.want {
+						t.Errorf("answered by %q, want %q; %s %s", got, test.want, response.Status, body)
+					}
+				})
+			}
+		})
+	}
+}
+
+// inTransaction asks twice in one transaction: the second time the statement
+// may be prepared already.
+func inTransaction(opts *sql.TxOptions) func(*gorm.DB) (string, error) {
+	return func(db *gorm.DB) (who string, err error) {
+		err = db.Transaction(func(tx *gorm.DB) error {
+			var seen []int
+			for range 2 {
+				id, err := whoAnswers(tx)
+				if err != nil {
+					return err
+				}
+				seen = append(seen, id)
+			}
+			if seen[0] != seen[1] {
+				return fmt.Errorf("one transaction on two servers: %v", seen)
+			}
+			who = role(seen[0])
+			return nil
+		}, opts)
+		return who, err
+	}
+}
+
+// TestBothSlavesServe has the requests spread over the slaves, and each
+// request stay on one.
+func TestBothSlavesServe(t *testing.T) {
+	c := shared(t)
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			db, p := open(t, c, mode.config, nil)
+			server := httptest.NewServer(p.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				var seen []int
+				for range 3 {
+					id, err := whoAnswers(db.WithContext(r.Context()).Session(&mode.session))
+					if err != nil {
+						http.Error(w, err.Error(), http.StatusInternalServerError)
+						return
+					}
+					if !slices.Contains(seen, id) {
+						seen = append(seen, id)
+					}
+				}
+				fmt.Fprint(w, seen)
+			})))
+			defer server.Close()
+			var answered []string
+			for range 40 { // that one slave gets them all by chance: once in 2^39
+				response, err := server.Client().Get(server.URL)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := io.ReadAll(response.Body)
+				response.Body.Close()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Contains(answered, string(body)) {
+					answered = append(answered, string(body))
+				}
+			}
+			slices.Sort(answered)
+			if want := []string{"[2]", "[3]"}; !slices.Equal(answered, want) {
+				t.Errorf("answered by %v, want %v", answered, want)
+			}
+		})
+	}
+}
+
+// TestNoWriteThroughASlavesTransaction has what nobody sees in the SQL, a
+// stored function that writes, be refused by the server: the transaction is read-only there.
+func TestNoWriteThroughASlavesTransaction(t *testing.T) {
+	c := shared(t)
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			db, _ := open(t, c, mode.config, nil)
+			db = db.WithContext(t.Context()).Session(&mode.session)
+			var n int
+			err := db.Clauses(replicated.Slave).Transaction(func(tx *gorm.DB) error {
+				if err := tx.Create(&Note{Text: "astray"}).Error; !errors.Is(err, replicated.ErrWriteOnSlave) {
+					t.Errorf("Create: %v", err)
+				}
+				return tx.Raw("SELECT sign_in_silence()").Scan(&n).Error
+			})
+			if err == nil || !strings.Contains(err.Error(), "READ ONLY transaction") {
+				t.Errorf("a function that writes: %v", err)
+			}
+			// The control: the function does write where it may.
+			if err := db.Clauses(replicated.Master).Raw("SELECT sign_in_silence()").Scan(&n).Error; err != nil || n != 1 {
+				t.Errorf("on the master: %d, %v", n, err)
+			}
+		})
+	}
+}
+
+// TestStrayWritesAreSeen is the control of all the tests above: on servers of
+// its own, a write that does go to a slave succeeds and is found.
+func TestStrayWritesAreSeen(t *testing.T) {
+	c := servers.MariaDB(t, servers.Config{Slaves: 1})
+	slave, err := gorm.Open(mysql.Open(c.Slaves[0].DSN()), &gorm.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeDB(slave)
+	if err := slave.Exec("CREATE TABLE astray (id INT)").Error; err != nil {
+		t.Fatal(err)
+	}
+	own, err := c.Slaves[0].OwnTransactions(t.Context())
+	if err != nil || len(own) != 1 {
+		t.Errorf("found %q, %v; want one transaction", own, err)
+	}
+}
+
+// TestSlavesAreBehind shows on a held slave that reads do come from it, and
+// that a request which wrote does not.
+func TestSlavesAreBehind(t *testing.T) {
+	c := shared(t)
+	ctx := t.Context()
+	for _, slave := range c.Slaves {
+		if err := slave.Hold(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() {
+		for _, slave := range c.Slaves {
+			if err := slave.Release(context.WithoutCancel(ctx)); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := c.CatchUp(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	}()
+	db, p := open(t, c, gorm.Config{}, nil)
+	text := fmt.Sprintf("held at %d", time.Now().UnixNano())
+	count := func(db *gorm.DB) (n int64) {
+		if err := db.Model(&Note{}).Where("text = ?", text).Count(&n).Error; err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+	request := func(method string, f func(db *gorm.DB)) {
+		p.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { f(db.WithContext(r.Context())) })).
+			ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, "/", nil))
+	}
+	request("POST", func(db *gorm.DB) {
+		if err := db.Create(&Note{Text: text}).Error; err != nil {
+			t.Error(err)
+		}
+		if n := count(db); n != 1 {
+			t.Errorf("the request that wrote finds %d of its own", n)
+		}
+	})
+	request("GET", func(db *gorm.DB) {
+		if n := count(db); n != 0 {
+			t.Errorf("the next request finds %d: it was not served by a held slave", n)
+		}
+		if n := count(db.Clauses(replicated.Master)); n != 1 {
+			t.Errorf("on the master there are %d", n)
+		}
+	})
+}

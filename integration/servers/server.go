@@ -1,0 +1,297 @@
+package servers
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Server is one server of a [Cluster]. It keeps its address and its data when it is stopped, killed and started.
+type Server struct {
+	cluster *Cluster
+	master  *Server // nil for the master
+	id      int
+	dir     string // holds the data folder, the log and temporary files
+	options []string
+	port    int     // set, like db, by startFirst, before anybody else sees the server
+	db      *sql.DB // nil if startFirst failed
+
+	mu   sync.Mutex
+	proc *process // the latest one; nil before the first
+}
+
+// ID returns the server's id, as in @@server_id: 1 is the master, 2 the first slave.
+func (s *Server) ID() int { return s.id }
+
+// String returns "master" or "slave 2": the role and the ID.
+func (s *Server) String() string {
+	if s.master == nil {
+		return "master"
+	}
+	return "slave " + strconv.Itoa(s.id)
+}
+
+// Addr returns the server's address, 127.0.0.1 and its port.
+func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// DSN returns what the engine's Go driver connects with as an ordinary account: it may do everything in one database,
+// which is there and empty, and nothing outside it. Times are UTC, and scanned as time.Time.
+func (s *Server) DSN() string { return s.cluster.engine.dsn(s) }
+
+// DB returns a pool of connections of this package's own, on which everything is allowed. It is for looking at the
+// server past the code under test; writing to a slave with it makes one of the [Server.OwnTransactions].
+func (s *Server) DB() *sql.DB { return s.db }
+
+// Start starts the server after Stop or Kill, and returns when it answers. A slave goes on replicating by itself, also
+// if it was held before.
+func (s *Server) Start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if s.running() {
+		return fmt.Errorf("servers: starting %v: it is running", s)
+	}
+	return s.start(ctx, s.db)
+}
+
+// Stop ends the server cleanly, and waits until it has ended. It may be frozen, or not running at all.
+func (s *Server) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if !s.running() {
+		return nil
+	}
+	// Who is frozen hears SIGTERM only once thawed.
+	return s.end(ctx, syscall.SIGTERM, syscall.SIGCONT)
+}
+
+// Restart stops the server cleanly and starts it again.
+func (s *Server) Restart(ctx context.Context) error {
+	if err := s.Stop(ctx); err != nil {
+		return err
+	}
+	return s.Start(ctx)
+}
+
+// Kill ends the server by kill -9, and waits until it has ended. It may be frozen, or not running at all.
+func (s *Server) Kill() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if !s.running() {
+		return nil
+	}
+	return s.end(ctx, syscall.SIGKILL)
+}
+
+// Freeze stops the server in its tracks, by SIGSTOP, and returns when it stands still: the kernel goes on accepting
+// connections for it, but nothing answers.
+func (s *Server) Freeze() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := s.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	if err := poll(ctx, s.proc.frozen); err != nil {
+		return fmt.Errorf("servers: freezing %v: %w", s, err)
+	}
+	if !s.running() {
+		return fmt.Errorf("servers: freezing %v: it ended", s)
+	}
+	return nil
+}
+
+// Thaw lets a frozen server go on, by SIGCONT.
+func (s *Server) Thaw() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.signal(syscall.SIGCONT)
+}
+
+// CatchUp waits until the slave has replayed what the master has now.
+func (s *Server) CatchUp(ctx context.Context) error {
+	return s.slave(ctx, "catching up", func(ctx context.Context) error {
+		position, err := s.cluster.engine.position(ctx, s.master)
+		if err != nil {
+			return fmt.Errorf("reading the position of the master: %w", err)
+		}
+		return s.cluster.engine.replayed(ctx, s, position)
+	})
+}
+
+// Hold keeps the slave from replaying what it receives; it goes on receiving. A restart of the slave ends it.
+func (s *Server) Hold(ctx context.Context) error {
+	return s.slave(ctx, "holding", func(ctx context.Context) error { return s.cluster.engine.hold(ctx, s) })
+}
+
+// Release lets the slave replay again after Hold.
+func (s *Server) Release(ctx context.Context) error {
+	return s.slave(ctx, "releasing", func(ctx context.Context) error { return s.cluster.engine.release(ctx, s) })
+}
+
+// Delay lets the slave replay everything d after it happened on the master; 0 ends it. Servers count in whole seconds,
+// so d has to be a multiple of one, and the actual delay may be up to a second shorter. It outlasts restarts.
+func (s *Server) Delay(ctx context.Context, d time.Duration) error {
+	if d < 0 || d%time.Second != 0 {
+		return fmt.Errorf("servers: delaying %v by %v: not a number of whole seconds", s, d)
+	}
+	return s.slave(ctx, "delaying", func(ctx context.Context) error {
+		return s.cluster.engine.delay(ctx, s, int(d/time.Second))
+	})
+}
+
+// OwnTransactions returns the transactions that were written on the slave itself and not replicated, each with its
+// position and its SQL. As long as there are none, no write has ever gone astray to it.
+func (s *Server) OwnTransactions(ctx context.Context) ([]string, error) {
+	var own []string
+	err := s.slave(ctx, "reading the own transactions of", func(ctx context.Context) (err error) {
+		own, err = s.cluster.engine.ownTransactions(ctx, s)
+		return err
+	})
+	return own, err
+}
+
+// slave does something that only a slave can do.
+func (s *Server) slave(ctx context.Context, what string, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if s.master == nil {
+		return fmt.Errorf("servers: %s %v: it is not a slave", what, s)
+	}
+	if err := do(ctx); err != nil {
+		return fmt.Errorf("servers: %s %v: %w", what, s, err)
+	}
+	return nil
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+func (s *Server) log() string  { return filepath.Join(s.dir, "log") }
+
+// startFirst starts the server for the first time, at one of these ports, which it keeps.
+func (s *Server) startFirst(ctx context.Context, ports func() (int, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		var err error
+		if s.port, err = ports(); err != nil {
+			return err
+		}
+		db, err := s.cluster.engine.open(s)
+		if err != nil {
+			return fmt.Errorf("servers: %w", err)
+		}
+		err = s.start(ctx, db)
+		if err == nil {
+			s.db = db
+			return nil
+		}
+		_ = db.Close() // nothing went over it
+		// Free a moment ago, taken now: try another port, until the context ends.
+		if ctx.Err() != nil || s.running() || !s.cluster.engine.portTaken(s.logged()) {
+			return err
+		}
+		if err := os.Remove(s.log()); err != nil {
+			return fmt.Errorf("servers: %w", err)
+		}
+	}
+}
+
+// start runs the server and waits until it answers at db.
+func (s *Server) start(ctx context.Context, db *sql.DB) error {
+	argv, err := s.cluster.engine.command(s)
+	if err != nil {
+		return err
+	}
+	p, err := s.cluster.reaper.run(s.log(), append(argv, s.options...))
+	if err != nil {
+		return fmt.Errorf("servers: starting %v: %w", s, err)
+	}
+	s.proc = p
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-p.done:
+			cancel(errors.New("it ended"))
+		case <-ctx.Done():
+		}
+	}()
+	err = poll(ctx, func() error { return s.cluster.engine.answers(ctx, s, db) })
+	if err != nil {
+		return fmt.Errorf("servers: starting %v: %w; the end of its log:\n%s", s, err, s.logged())
+	}
+	return nil
+}
+
+// running says whether the server's process is there; it may have ended by itself. s.mu is held, as in what follows.
+func (s *Server) running() bool { return s.proc != nil && !s.proc.ended() }
+
+func (s *Server) signal(sig syscall.Signal) error {
+	if !s.running() {
+		return fmt.Errorf("servers: %v to %v: it is not running", sig, s)
+	}
+	if err := s.proc.signal(sig); err != nil {
+		return fmt.Errorf("servers: %v to %v: %w", sig, s, err)
+	}
+	return nil
+}
+
+// end sends the signals and waits until the process has ended.
+func (s *Server) end(ctx context.Context, sigs ...syscall.Signal) error {
+	for _, sig := range sigs {
+		// Having ended since is what was wanted.
+		if err := s.signal(sig); err != nil && s.running() {
+			return err
+		}
+	}
+	if err := s.proc.wait(ctx); err != nil {
+		return fmt.Errorf("servers: ending %v: %w; the end of its log:\n%s", s, err, s.logged())
+	}
+	return nil
+}
+
+// logged returns the end of the server's log.
+func (s *Server) logged() string {
+	const lines = 20
+	b, err := os.ReadFile(s.log())
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// freePort returns a port at which nobody listens. It is below those that the kernel takes for outgoing connections:
+// one of them could otherwise sit on the port of a server that is down, and keep it from coming back.
+func freePort() (int, error) {
+	var last error
+	for range 100 {
+		port := 10000 + mathrand.IntN(20000)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return port, l.Close()
+		}
+		last = err
+	}
+	return 0, fmt.Errorf("servers: no free port: %w", last)
+}
+
+// password returns a new password, of letters and digits.
+func password() string { return rand.Text() }
