@@ -1,0 +1,26 @@
+# make test does all that CI does. The other targets are for work.
+
+MODULES     := . examples integration
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.7.0
+FUZZTIME    := 30s
+
+.PHONY: test lint deps bench fuzz
+
+test: deps lint
+	@set -e; for m in $(MODULES); do echo "== go test -race, $$m"; (cd $$m && go test -race ./...); done
+
+lint:
+	@echo "== gofmt"; files=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
+	@set -e; for m in $(MODULES); do echo "== go vet and staticcheck, $$m"; (cd $$m && go vet ./... && $(STATICCHECK) ./...); done
+
+# What the tests need beside Go: a C compiler for the race detector, MariaDB's server.
+deps:
+	@sh .ci/deps
+
+# Compares with plain GORM and dbresolver in one run; see CONTRIBUTING.md.
+bench:
+	go test -run '^$$' -bench . -benchtime 200000x .
+
+fuzz:
+	@set -e; for f in $$(grep -ho 'func Fuzz[A-Za-z0-9_]*' internal/sqlkind/*_test.go | cut -c6-); do \
+		go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./internal/sqlkind; done
