@@ -122,8 +122,8 @@ func (c Config) normalised() Config {
 }
 
 // validate returns every mistake in a normalised c that can be seen without a
-// database.
-func (c Config) validate() error {
+// database, or else its compiled Routes.
+func (c Config) validate() (*matcher, error) {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
@@ -163,8 +163,8 @@ func (c Config) validate() error {
 			fail("WriteFunctions[%d]: empty name", i)
 		}
 	}
-	_, err := compileRoutes(c.Routes)
-	return errors.Join(append(errs, err)...)
+	routes, err := compileRoutes(c.Routes)
+	return routes, errors.Join(append(errs, err)...)
 }
 
 // named splits a slave's dialector from the name it may be wrapped in.

@@ -9,9 +9,8 @@ import (
 // Decide does what happens to a query between the callback and the chosen
 // server, which it returns the ID of, and nothing else.
 func (p *Plugin) Decide(db *gorm.DB, ctx context.Context, query string) string {
-	r := p.router.Load()
 	before := db.Statement.ConnPool
-	r.routeRead(db)
+	p.routeRead(db)
 	server, _ := db.Statement.ConnPool.(*pool).route(ctx, query)
 	db.Statement.ConnPool = before
 	return server.ID

@@ -15,30 +15,29 @@ import (
 func (p *Plugin) Middleware(next http.Handler) http.Handler {
 	mustHandler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if router := p.router.Load(); router != nil {
-			r = router.begin(r)
+		if p.initialized.Load() {
+			r = p.begin(r)
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
 // begin returns r with a session in its context.
-func (r *router) begin(req *http.Request) *http.Request {
-	s := scopeOf(req.Context())
-	session := &session{
-		plugin:  r.plugin,
-		pattern: r.routes.match(req),
-		method:  chooseMaster,
-		next:    s.sessions,
-	}
-	if slices.Contains(r.config.ReadOnlyMethods, req.Method) {
+func (p *Plugin) begin(r *http.Request) *http.Request {
+	both := &struct { // in one piece: a statement looks at both
+		scope   scope
+		session session
+	}{scope: scopeOf(r.Context())}
+	scope, session := &both.scope, &both.session
+	session.plugin, session.next = p, scope.sessions
+	session.pattern, session.method = p.routes.match(r), chooseMaster
+	if slices.Contains(p.config.ReadOnlyMethods, r.Method) {
 		session.method = chooseSlave
 	}
-	if outer := s.of(r.plugin); outer != nil {
+	session.memory = &session.own
+	if outer := scope.of(p); outer != nil {
 		session.memory = outer.memory // what one part of a request writes, all of it must see
-	} else {
-		session.memory = new(memory)
 	}
-	s.sessions = session
-	return req.WithContext(s.in(req.Context()))
+	scope.sessions = session
+	return r.WithContext(scope.in(r.Context()))
 }

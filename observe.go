@@ -100,15 +100,14 @@ type ServerStatus struct {
 // Status returns a snapshot. It asks no server.
 func (p *Plugin) Status() Status {
 	s := Status{AutoReadOnSlave: p.auto.Load(), WithoutIntent: p.withoutIntent.Load()}
-	r := p.router.Load()
-	if r == nil {
+	if !p.initialized.Load() {
 		return s
 	}
-	servers := []ServerStatus{statusOf(r.group.cluster.Master, Master)}
-	for _, slave := range r.group.cluster.View().Slaves {
+	servers := []ServerStatus{statusOf(p.group.cluster.Master, Master)}
+	for _, slave := range p.group.cluster.View().Slaves {
 		servers = append(servers, statusOf(slave, Slave))
 	}
-	s.Groups = []GroupStatus{{Name: r.group.name, Servers: servers}}
+	s.Groups = []GroupStatus{{Name: p.group.name, Servers: servers}}
 	return s
 }
 

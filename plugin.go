@@ -7,7 +7,7 @@
 //
 // Handlers take part by using the request's context:
 //
-//	db.WithContext(r.Context()).Find(&posts)
+//	db.WithContext(p.Context()).Find(&posts)
 //
 // A GET or HEAD reads from one slave; other methods use the master. A write
 // always goes to the master, and from then on the request reads there, too. Handlers are marked with
@@ -43,12 +43,27 @@ var ErrWriteOnSlave = errors.New("replicated: write refused: the intent is to re
 // the HTTP handlers with [Plugin.Middleware]. Make one with [New]. All its methods are safe for
 // concurrent use, but db.Use, as every use of GORM's callbacks, must not run beside queries.
 type Plugin struct {
-	config        Config
-	auto          atomic.Bool
-	withoutIntent atomic.Uint64
+	// What every statement looks at stands first and together: in a real program it comes from memory, not
+	// from the nearest cache. But for the atomics all is immutable after Initialize.
+	auto        atomic.Bool // AutoReadOnSlave
+	changed     atomic.Bool // callbacks were registered since the last look: see watch
+	initialized atomic.Bool
+	rejects     bool // RejectWrites
+	fallback    Intent
+	dialect     sqlkind.Dialect
+	kinds       *sqlkind.Cache
+	observer    Observer
+	group       *group
 
-	mu     sync.Mutex             // held by Initialize
-	router atomic.Pointer[router] // nil before Initialize
+	master      gorm.ConnPool // the pool that sessions made before db.Use still carry; nil if it cannot be recognised
+	routes      *matcher
+	callbacks   any // of the *gorm.DB
+	dialectName string
+	config      Config
+
+	initializing  sync.Mutex
+	withoutIntent atomic.Uint64
+	warned        sync.Once // of dbresolver
 }
 
 var (
@@ -59,8 +74,9 @@ var (
 
 // New returns a plugin for db.Use. Mistakes in cfg are reported there.
 func New(cfg Config) *Plugin {
-	p := &Plugin{config: cfg.normalised()}
-	p.auto.Store(*p.config.AutoReadOnSlave)
+	cfg = cfg.normalised()
+	p := &Plugin{config: cfg, rejects: cfg.RejectWrites, fallback: cfg.DefaultIntent, observer: cfg.Observer}
+	p.auto.Store(*cfg.AutoReadOnSlave)
 	return p
 }
 
@@ -84,66 +100,55 @@ func (p *Plugin) SetAutoReadOnSlave(on bool) { p.auto.Store(on) }
 // callbacks. It reports every mistake in the configuration at once; after an error nothing is left
 // registered or open. A plugin serves one *gorm.DB: a second call is an error.
 func (p *Plugin) Initialize(db *gorm.DB) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if r := p.router.Load(); r != nil && db.Plugins[pluginName] == gorm.Plugin(p) && r.callbacks != any(db.Callback()) {
+	p.initializing.Lock()
+	defer p.initializing.Unlock()
+	if p.initialized.Load() && db.Plugins[pluginName] == gorm.Plugin(p) && p.callbacks != any(db.Callback()) {
 		// gorm.Open with a copy of our database's gorm.Config brings us along. That is how
 		// dbresolver opens its replicas; watch tells of it.
 		return nil
 	}
-	router, err := p.initialize(db)
-	if err != nil {
+	if err := p.initialize(db); err != nil {
 		return fmt.Errorf("replicated: %w", err)
 	}
-	p.router.Store(router)
+	p.initialized.Store(true)
 	return nil
 }
 
-func (p *Plugin) initialize(db *gorm.DB) (*router, error) {
-	if p.router.Load() != nil {
-		return nil, errors.New("this plugin is already in use; make another with New for another *gorm.DB")
+func (p *Plugin) initialize(db *gorm.DB) error {
+	if p.initialized.Load() {
+		return errors.New("this plugin is already in use; make another with New for another *gorm.DB")
 	}
 	if usesDBResolver(db) {
-		return nil, errDBResolver
+		return errDBResolver
 	}
-	if err := p.config.validate(); err != nil {
-		return nil, err
-	}
-	routes, err := compileRoutes(p.config.Routes)
+	routes, err := p.config.validate()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	master, statements := unwrap(db.ConnPool)
 	if _, ok := master.(*pool); ok {
-		return nil, errors.New("another plugin of this package already routes this *gorm.DB")
+		return errors.New("another plugin of this package already routes this *gorm.DB")
 	}
-	specs, err := p.config.specs(db.Dialector.Name(), master)
+	dialect := db.Dialector.Name()
+	specs, err := p.config.specs(dialect, master)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	servers, err := cluster.Open(cluster.NewServer(masterID(db.Dialector, specs), master, db.PrepareStmtMaxSize, db.PrepareStmtTTL), specs)
 	if err != nil {
-		return nil, err
+		return err
 	}
 
-	dialect := sqlkind.DialectOf(db.Dialector.Name())
-	r := &router{
-		plugin:      p,
-		config:      p.config,
-		callbacks:   db.Callback(),
-		routes:      routes,
-		dialect:     dialect,
-		dialectName: db.Dialector.Name(),
-		kinds:       sqlkind.NewCache(dialect, p.config.WriteFunctions...),
-		master:      recognisable(master),
+	p.dialect, p.dialectName = sqlkind.DialectOf(dialect), dialect
+	p.kinds = sqlkind.NewCache(p.dialect, p.config.WriteFunctions...)
+	p.group = newGroup(p, "default", servers, p.config.Policy)
+	p.master, p.routes, p.callbacks = recognisable(master), routes, db.Callback()
+	if err := p.register(db); err != nil {
+		return errors.Join(err, servers.Close())
 	}
-	r.group = newGroup(r, "default", servers, p.config.Policy)
-	if err := r.register(db); err != nil {
-		return nil, errors.Join(err, servers.Close())
-	}
-	root := r.group.pool(noPin, false, false)
+	root := p.group.pool(noPin, false, false)
 	if statements == nil {
-		if db.Statement != nil && db.Statement.ConnPool == r.master {
+		if db.Statement != nil && db.Statement.ConnPool == p.master {
 			db.Statement.ConnPool = root
 		}
 		db.ConnPool = root
@@ -152,7 +157,7 @@ func (p *Plugin) initialize(db *gorm.DB) (*router, error) {
 		servers.Master.Adopt(statements)
 		statements.ConnPool = root
 	}
-	return r, nil
+	return nil
 }
 
 func masterID(d gorm.Dialector, slaves []cluster.Spec) string {
@@ -172,11 +177,10 @@ func masterID(d gorm.Dialector, slaves []cluster.Spec) string {
 // that run on them. From then on everything runs on the master, whose pool stays open. Closing
 // twice, or before Initialize, does nothing.
 func (p *Plugin) Close() error {
-	r := p.router.Load()
-	if r == nil {
+	if !p.initialized.Load() {
 		return nil
 	}
-	return r.group.cluster.Close()
+	return p.group.cluster.Close()
 }
 
 // errDBResolver says how to move over.
@@ -193,21 +197,6 @@ func usesDBResolver(db *gorm.DB) bool {
 	return false
 }
 
-// router is what a plugin becomes in Initialize: everything a statement needs
-// to find its way, immutable but for the view of the servers.
-type router struct {
-	plugin      *Plugin
-	config      Config
-	callbacks   any // of the *gorm.DB
-	routes      *matcher
-	kinds       *sqlkind.Cache
-	dialect     sqlkind.Dialect
-	dialectName string
-	master      gorm.ConnPool // the pool that sessions made before db.Use still carry; nil if it cannot be recognised
-	group       *group
-	plugins     atomic.Int64 // as many plugins as db had when they were last looked at
-}
-
 const (
 	routeName  = pluginName + ":route"
 	settleName = pluginName + ":settle"
@@ -215,23 +204,20 @@ const (
 	clauseName = "gorm:db_resolver"
 )
 
-func (r *router) register(db *gorm.DB) error {
+func (p *Plugin) register(db *gorm.DB) error {
 	cb := db.Callback()
 	errs := []error{
-		cb.Create().Before("*").Register(routeName, r.routeWrite),
-		cb.Update().Before("*").Register(routeName, r.routeWrite),
-		cb.Delete().Before("*").Register(routeName, r.routeWrite),
-		cb.Query().Before("*").Register(routeName, r.routeRead),
-		cb.Row().Before("*").Register(routeName, r.routeRead),
-		cb.Raw().Before("*").Register(routeName, r.routeRead),
+		cb.Create().Before("*").Register(routeName, p.routeWrite),
+		cb.Update().Before("*").Register(routeName, p.routeWrite),
+		cb.Delete().Before("*").Register(routeName, p.routeWrite),
+		cb.Query().Match(p.notice).Before("*").Register(routeName, p.routeRead),
+		cb.Row().Before("*").Register(routeName, p.routeRead),
+		cb.Raw().Before("*").Register(routeName, p.routeRead),
 
-		cb.Create().After("*").Register(settleName, r.settleWrite),
-		cb.Update().After("*").Register(settleName, r.settleWrite),
-		cb.Delete().After("*").Register(settleName, r.settleWrite),
-		cb.Query().After("*").Register(settleName, r.settleRead),
-		cb.Row().After("*").Register(settleName, r.settleRead),
-		cb.Raw().After("*").Register(settleName, r.settleRead),
-		cb.Query().Register(clauseName, r.dbresolverClause),
+		cb.Create().After("*").Register(settleName, p.settleWrite),
+		cb.Update().After("*").Register(settleName, p.settleWrite),
+		cb.Delete().After("*").Register(settleName, p.settleWrite),
+		cb.Query().Register(clauseName, p.dbresolverClause),
 	}
 	if err := errors.Join(errs...); err != nil {
 		for _, remove := range []func(string) error{
@@ -247,12 +233,14 @@ func (r *router) register(db *gorm.DB) error {
 
 // routeRead runs before queries, rows and raw SQL: what is not bound gets a
 // pool that decides when it sees the final SQL.
-func (r *router) routeRead(db *gorm.DB) {
-	r.watch(db)
+func (p *Plugin) routeRead(db *gorm.DB) {
+	if p.changed.Load() {
+		p.watch(db)
+	}
 	stmt := db.Statement
-	c, prepared := r.ours(stmt.ConnPool)
+	c, prepared := p.ours(stmt.ConnPool)
 	if c == nil {
-		r.boundRead(db)
+		p.boundRead(db)
 		return
 	}
 	pin := c.pin
@@ -268,7 +256,7 @@ func (r *router) routeRead(db *gorm.DB) {
 		switch {
 		case isFirstOr(stmt):
 			pin = firstOrPin
-		case r.dialect != sqlkind.MySQL && isLocking(stmt):
+		case p.dialect != sqlkind.MySQL && isLocking(stmt):
 			pin = lockingPin // SQLite's dialector leaves it out of the SQL
 		}
 	}
@@ -277,19 +265,22 @@ func (r *router) routeRead(db *gorm.DB) {
 
 // routeWrite runs before creates, updates and deletes, and before the
 // transaction that GORM wraps around them.
-func (r *router) routeWrite(db *gorm.DB) {
-	r.watch(db)
+func (p *Plugin) routeWrite(db *gorm.DB) {
+	if p.changed.Load() {
+		p.watch(db)
+	}
 	if db.Error != nil || db.DryRun {
 		return
 	}
 	stmt := db.Statement
-	c, prepared := r.ours(stmt.ConnPool)
+	c, prepared := p.ours(stmt.ConnPool)
 	asked := clauseOf(stmt)
 	if c != nil && c.pin.clause() != undecided {
 		asked = c.pin.clause() // inherited
 	}
-	q, session := r.ask(stmt.Context, writes, asked)
-	if r.refuses(q) {
+	q := question{nature: writes, clause: asked}
+	session := p.ask(stmt.Context, &q)
+	if p.refuses(&q) {
 		_ = db.AddError(ErrWriteOnSlave)
 		return
 	}
@@ -299,7 +290,7 @@ func (r *router) routeWrite(db *gorm.DB) {
 			return
 		}
 		session.markWritten()
-		r.reportBound(db, nil)
+		p.reportBound(db, nil)
 		if _, tx := stmt.ConnPool.(gorm.TxCommitter); !tx && !db.SkipDefaultTransaction {
 			stmt.Settings.Store(connKey{}, stmt.ConnPool)
 		}
@@ -307,10 +298,10 @@ func (r *router) routeWrite(db *gorm.DB) {
 	}
 	session.markWritten()
 	stmt.ConnPool = c.group.pool(writePin, prepared, false)
-	if r.config.Observer != nil {
+	if p.observer != nil {
 		q.hasSlaves = len(c.group.cluster.View().Slaves) > 0
-		_, reason := resolve(q)
-		r.config.Observer.Routed(stmt.Context, Route{c.group.name, c.group.cluster.Master.ID, Master, reason})
+		_, reason := resolve(&q)
+		p.observer.Routed(stmt.Context, Route{c.group.name, c.group.cluster.Master.ID, Master, reason})
 	}
 }
 
@@ -321,7 +312,7 @@ type connKey struct{}
 // settleWrite runs after creates, updates and deletes. When GORM ends the
 // transaction around one, it resets the statement to the pool of the *gorm.DB, which would take
 // the rest of a db.Connection block off its connection.
-func (r *router) settleWrite(db *gorm.DB) {
+func (p *Plugin) settleWrite(db *gorm.DB) {
 	if db.SkipDefaultTransaction || db.Statement.ConnPool != db.ConnPool {
 		return
 	}
@@ -332,57 +323,32 @@ func (r *router) settleWrite(db *gorm.DB) {
 
 // boundRead handles a query, row or raw statement that is bound to a
 // transaction or a connection, or runs on a pool that the plugin does not know. It stays there.
-func (r *router) boundRead(db *gorm.DB) {
+func (p *Plugin) boundRead(db *gorm.DB) {
 	stmt := db.Statement
 	if db.Error != nil || db.DryRun {
 		return
 	}
 	tx, prepared := slaveTxOf(stmt.ConnPool)
+	p.reportBound(db, tx)
 	if tx != nil && prepared {
 		stmt.ConnPool = tx.withStatements() // GORM attached the master's
 	}
-	if sql := stmt.SQL.String(); sql != "" {
-		q, session := r.ask(stmt.Context, r.natureOf(sql, false), clauseOf(stmt))
-		if r.refuses(q) || tx != nil && q.nature == writes {
-			stmt.ConnPool = &refusal{stmt.ConnPool, ErrWriteOnSlave}
-			return
-		}
-		if tx == nil && q.nature.mayWrite() {
-			session.markWritten()
-		}
-	}
-	r.reportBound(db, tx)
+	p.attend(stmt)
 }
 
-// settleRead runs after queries and rows. The SQL of a bound query that GORM
-// built is known only now.
-func (r *router) settleRead(db *gorm.DB) {
-	stmt := db.Statement
-	switch c := stmt.ConnPool.(type) {
-	case *pool:
-		return
-	case *refusal:
-		stmt.ConnPool = c.ConnPool
-		return
-	}
-	if db.DryRun || !r.natureOf(stmt.SQL.String(), true).mayWrite() {
-		return
-	}
-	if tx, _ := slaveTxOf(stmt.ConnPool); tx == nil {
-		lookup(stmt.Context).of(r.plugin).markWritten()
-	}
+// notice is called whenever somebody registers a callback for queries: GORM
+// asks then which of them apply. Ours always does.
+func (p *Plugin) notice(*gorm.DB) bool {
+	p.changed.Store(true)
+	return true
 }
 
-// watch notices plugins that were registered after this one: dbresolver's
-// callbacks would undo ours.
-func (r *router) watch(db *gorm.DB) {
-	n := int64(len(db.Plugins))
-	if r.plugins.Load() == n {
-		return
-	}
-	r.plugins.Store(n)
+// watch looks for dbresolver, whose callbacks would undo ours, after callbacks
+// were registered.
+func (p *Plugin) watch(db *gorm.DB) {
+	p.changed.Store(false)
 	if usesDBResolver(db) {
-		r.config.Logger.Error("replicated: routing is undone", "error", errDBResolver)
+		p.warned.Do(func() { p.config.Logger.Error("replicated: routing is undone", "error", errDBResolver) })
 	}
 }
 
@@ -390,12 +356,11 @@ func (r *router) watch(db *gorm.DB) {
 // from it. The pool carries it to preloads, hooks and Begin, where clauses get lost; the clause
 // carries it through Session{PrepareStmt: true}, where the pool gets lost.
 func (p *Plugin) pin(stmt *gorm.Statement, i Intent) {
-	r := p.router.Load()
-	if r == nil {
+	if !p.initialized.Load() {
 		return
 	}
 	stmt.Clauses[pluginName] = clause.Clause{Expression: i}
-	if c, prepared := r.ours(stmt.ConnPool); c != nil {
+	if c, prepared := p.ours(stmt.ConnPool); c != nil {
 		stmt.ConnPool = c.group.pool(pinOf(choose(i)), prepared, false)
 	}
 }
@@ -410,15 +375,15 @@ func clauseOf(stmt *gorm.Statement) choice {
 // dbresolverClause is what db.Clauses(dbresolver.Write) and Read end up in:
 // they look up the query callback of dbresolver's name and call it. In a running query, where
 // the clauses to build are known already, it has nothing to do.
-func (r *router) dbresolverClause(db *gorm.DB) {
+func (p *Plugin) dbresolverClause(db *gorm.DB) {
 	stmt := db.Statement
 	if len(stmt.BuildClauses) > 0 {
 		return
 	}
 	if _, ok := stmt.Settings.Load("gorm:db_resolver:write"); ok {
-		r.plugin.pin(stmt, Master)
+		p.pin(stmt, Master)
 	} else if _, ok := stmt.Settings.Load("gorm:db_resolver:read"); ok {
-		r.plugin.pin(stmt, Slave)
+		p.pin(stmt, Slave)
 	}
 }
 

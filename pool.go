@@ -60,15 +60,15 @@ type group struct {
 	policy dbresolver.Policy // nil: any slave
 }
 
-func newGroup(r *router, name string, servers *cluster.Cluster, policy dbresolver.Policy) *group {
+func newGroup(p *Plugin, name string, servers *cluster.Cluster, policy dbresolver.Policy) *group {
 	g := &group{name: name, cluster: servers}
 	if _, random := policy.(dbresolver.RandomPolicy); !random {
 		g.policy = policy
 	}
-	for p := range pin(pins) {
+	for pin := range pin(pins) {
 		for _, prepared := range []bool{false, true} {
 			for _, built := range []bool{false, true} {
-				*g.pool(p, prepared, built) = pool{router: r, group: g, pin: p, prepared: prepared, built: built}
+				*g.pool(pin, prepared, built) = pool{plugin: p, group: g, pin: pin, prepared: prepared, built: built}
 			}
 		}
 	}
@@ -86,14 +86,7 @@ func (g *group) pool(p pin, prepared, built bool) *pool {
 	return &pools[0]
 }
 
-// pick returns the slave for a statement; v has at least one.
-func (g *group) pick(v *cluster.View, s *session) *cluster.Server {
-	if s == nil {
-		return g.choose(v)
-	}
-	return s.memory.pick(v, g.choose)
-}
-
+// choose asks the policy for one of the slaves of v, which has some.
 func (g *group) choose(v *cluster.View) *cluster.Server {
 	if len(v.Slaves) == 1 {
 		return v.Slaves[0]
@@ -115,7 +108,7 @@ func (g *group) choose(v *cluster.View) *cluster.Server {
 // decides then. The pool of the *gorm.DB itself is one too: that is how Begin, for which GORM runs
 // no callback, is routed.
 type pool struct {
-	router   *router
+	plugin   *Plugin
 	group    *group
 	pin      pin
 	prepared bool // through the servers' prepared statements
@@ -192,7 +185,7 @@ func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool,
 	}
 	slave := server != c.group.cluster.Master
 	if slave {
-		opts = c.router.readOnly(opts)
+		opts = c.plugin.readOnly(opts)
 	}
 	tx, err := server.BeginTx(ctx, opts)
 	if err != nil && c.left(server) {
@@ -204,7 +197,7 @@ func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool,
 		return (*sql.Tx)(nil), err
 	}
 	if slave {
-		onSlave := &slaveTx{Tx: tx, router: c.router, server: server}
+		onSlave := &slaveTx{Tx: tx, plugin: c.plugin, server: server}
 		if c.prepared {
 			return onSlave.withStatements(), nil
 		}
@@ -230,8 +223,8 @@ func (c *pool) natureOfBegin(opts *sql.TxOptions) nature {
 
 // readOnly returns opts for a transaction on a slave. Where the database can,
 // it refuses the writes that nobody sees in the SQL, such as a stored function's.
-func (r *router) readOnly(opts *sql.TxOptions) *sql.TxOptions {
-	if name := r.dialectName; name != "mysql" && name != "postgres" {
+func (p *Plugin) readOnly(opts *sql.TxOptions) *sql.TxOptions {
+	if name := p.dialectName; name != "mysql" && name != "postgres" {
 		return opts
 	}
 	readOnly := sql.TxOptions{ReadOnly: true}
@@ -250,7 +243,7 @@ func (c *pool) route(ctx context.Context, query string) (*cluster.Server, error)
 }
 
 func (c *pool) natureOf(query string) nature {
-	n := c.router.natureOf(query, c.built)
+	n := c.plugin.natureOf(query, c.built)
 	if n != reads {
 		return n
 	}
@@ -268,23 +261,31 @@ func (c *pool) natureOf(query string) nature {
 // decide asks the rules, and does what follows from the answer but running
 // the statement.
 func (c *pool) decide(ctx context.Context, n nature) (*cluster.Server, error) {
-	r := c.router
-	q, session := r.ask(ctx, n, c.pin.clause())
+	p := c.plugin
+	q := question{nature: n, clause: c.pin.clause()}
+	session := p.ask(ctx, &q)
 	if n.mayWrite() {
-		if r.refuses(q) {
+		if p.refuses(&q) {
 			return nil, ErrWriteOnSlave
 		}
 		session.markWritten()
 	}
-	view := c.group.cluster.View()
-	q.hasSlaves = len(view.Slaves) > 0
-	intent, reason := resolve(q)
-	server := c.group.cluster.Master
-	if intent == Slave {
-		server = c.group.pick(view, session)
+	slave := session.kept()
+	var view *cluster.View
+	if slave == nil {
+		view = c.group.cluster.View()
 	}
-	if r.config.Observer != nil {
-		r.config.Observer.Routed(ctx, Route{c.group.name, server.ID, intent, reason})
+	q.hasSlaves = slave != nil || len(view.Slaves) > 0
+	intent, reason := resolve(&q)
+	server := slave
+	switch {
+	case intent == Master:
+		server = c.group.cluster.Master
+	case slave == nil:
+		server = session.keep(c.group.choose(view))
+	}
+	if p.observer != nil {
+		p.observer.Routed(ctx, Route{c.group.name, server.ID, intent, reason})
 	}
 	return server, nil
 }
@@ -299,13 +300,13 @@ func (c *pool) on(server *cluster.Server) gorm.ConnPool {
 // left tells whether server is a slave that has left the view, so that its
 // errors are ours: Close closed its pool.
 func (c *pool) left(server *cluster.Server) bool {
-	return server != c.group.cluster.Master && !c.group.cluster.View().Has(server)
+	return server.Left()
 }
 
 // slaveTx is a transaction on a slave. It lets no write through.
 type slaveTx struct {
 	gorm.Tx
-	router *router
+	plugin *Plugin
 	server *cluster.Server
 
 	once     sync.Once
@@ -341,7 +342,7 @@ func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
 // GetDBConn returns the slave's *sql.DB.
 func (t *slaveTx) GetDBConn() (*sql.DB, error) { return t.server.DB() }
 
-func (t *slaveTx) refuses(query string) bool { return t.router.natureOf(query, true) == writes }
+func (t *slaveTx) refuses(query string) bool { return t.plugin.natureOf(query, true) == writes }
 
 func (t *slaveTx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
 	if t.refuses(query) {
@@ -371,20 +372,71 @@ func (t *slaveTx) QueryRowContext(ctx context.Context, query string, args ...any
 	return t.Tx.QueryRowContext(ctx, query, args...)
 }
 
-// refusal takes the place of a bound statement's pool to make it fail in the
-// way its caller expects: GORM's Row hands out nil after an error in a callback.
-type refusal struct {
-	gorm.ConnPool // the pool it stands in for
-	err           error
+// attendant stands before the pool of a bound statement until its final SQL
+// comes by, to see whether it writes. Then it steps back.
+type attendant struct {
+	gorm.ConnPool
+	plugin *Plugin
+	stmt   *gorm.Statement
+	built  bool // GORM builds the SQL
 }
 
-func (r *refusal) PrepareContext(context.Context, string) (*sql.Stmt, error) { return nil, r.err }
+// txAttendant is an attendant that can be told for a transaction.
+type txAttendant struct {
+	attendant
+	gorm.TxCommitter
+}
 
-func (r *refusal) ExecContext(context.Context, string, ...any) (sql.Result, error) { return nil, r.err }
+// attend sets an attendant before the pool of a bound statement.
+func (p *Plugin) attend(stmt *gorm.Statement) {
+	a := attendant{stmt.ConnPool, p, stmt, stmt.SQL.Len() == 0}
+	if tx, ok := stmt.ConnPool.(gorm.TxCommitter); ok {
+		stmt.ConnPool = &txAttendant{a, tx}
+	} else {
+		stmt.ConnPool = &a
+	}
+}
 
-func (r *refusal) QueryContext(context.Context, string, ...any) (*sql.Rows, error) { return nil, r.err }
+func (a *attendant) see(ctx context.Context, query string) error {
+	a.stmt.ConnPool = a.ConnPool
+	q := question{nature: a.plugin.natureOf(query, a.built), clause: clauseOf(a.stmt)}
+	if tx, _ := slaveTxOf(a.ConnPool); tx != nil {
+		if q.nature == writes {
+			return ErrWriteOnSlave
+		}
+		return nil
+	}
+	session := a.plugin.ask(ctx, &q)
+	if !q.nature.mayWrite() {
+		return nil
+	}
+	if a.plugin.refuses(&q) {
+		return ErrWriteOnSlave
+	}
+	session.markWritten()
+	return nil
+}
 
-func (r *refusal) QueryRowContext(context.Context, string, ...any) *sql.Row { return errorRow(r.err) }
+func (a *attendant) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := a.see(ctx, query); err != nil {
+		return nil, err
+	}
+	return a.ConnPool.ExecContext(ctx, query, args...)
+}
+
+func (a *attendant) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := a.see(ctx, query); err != nil {
+		return nil, err
+	}
+	return a.ConnPool.QueryContext(ctx, query, args...)
+}
+
+func (a *attendant) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if err := a.see(ctx, query); err != nil {
+		return errorRow(err)
+	}
+	return a.ConnPool.QueryRowContext(ctx, query, args...)
+}
 
 // errorRow returns a row whose Err and Scan return err. Only database/sql can
 // make one.
@@ -422,27 +474,31 @@ func recognisable(p gorm.ConnPool) gorm.ConnPool {
 	return nil
 }
 
-// ours returns the pool of this router that p is or wraps, and whether it is
+// ours returns the pool of this plugin that cp is or wraps, and whether it is
 // wrapped in prepared statements. It returns nil for what is bound or foreign.
-func (r *router) ours(p gorm.ConnPool) (_ *pool, prepared bool) {
-	p, statements := unwrap(p)
-	if statements != nil {
-		r.group.cluster.Master.Adopt(statements)
+func (p *Plugin) ours(cp gorm.ConnPool) (_ *pool, prepared bool) {
+	if c, ok := cp.(*pool); ok && c.plugin == p {
+		return c, c.prepared
 	}
-	switch c, ok := p.(*pool); {
-	case ok && c.router == r:
+	inner, statements := unwrap(cp)
+	if statements != nil {
+		p.group.cluster.Master.Adopt(statements)
+	}
+	switch c, ok := inner.(*pool); {
+	case ok && c.plugin == p:
 		return c, statements != nil || c.prepared
-	case !ok && p != nil && p == r.master:
-		return r.group.pool(noPin, false, false), statements != nil
+	case !ok && inner != nil && inner == p.master:
+		return p.group.pool(noPin, false, false), statements != nil
 	}
 	return nil, false
 }
 
-// ask gathers what the rules look at, but for the servers.
-func (r *router) ask(ctx context.Context, n nature, clause choice) (question, *session) {
-	q := question{nature: n, clause: clause, auto: r.plugin.auto.Load(), fallback: r.config.DefaultIntent}
+// ask fills in what the context and the configuration say. q is filled in
+// place: copying so many small fields costs more than the rules do.
+func (p *Plugin) ask(ctx context.Context, q *question) *session {
+	q.auto, q.fallback = p.auto.Load(), p.fallback
 	scope := lookup(ctx)
-	session := scope.of(r.plugin)
+	session := scope.of(p)
 	if scope != nil {
 		q.explicit, q.handler = scope.explicit, scope.handler
 	}
@@ -450,42 +506,42 @@ func (r *router) ask(ctx context.Context, n nature, clause choice) (question, *s
 		q.inRequest, q.pattern, q.method = true, session.pattern, session.method
 		q.wrote = session.memory.wrote.Load()
 	} else if q.explicit == undecided && q.handler == undecided && q.fallback == Master {
-		r.plugin.withoutIntent.Add(1)
+		p.withoutIntent.Add(1)
 	}
-	return q, session
+	return session
 }
 
 // natureOf judges SQL. Where the dialect is not known, what GORM built is
 // taken for the read it looks like, and anything else may write.
-func (r *router) natureOf(query string, built bool) nature {
-	if r.dialect == sqlkind.Other {
+func (p *Plugin) natureOf(query string, built bool) nature {
+	if p.dialect == sqlkind.Other {
 		if built {
 			return reads
 		}
 		return unknown
 	}
-	return natureOf(r.kinds.Kind(query))
+	return natures[p.kinds.Kind(query)]
 }
 
 // refuses applies Config.RejectWrites. Raw SQL in a dialect that cannot be
 // judged is not refused: most of it only reads.
-func (r *router) refuses(q question) bool {
-	return r.config.RejectWrites && refuses(q) && !(q.nature == unknown && r.dialect == sqlkind.Other)
+func (p *Plugin) refuses(q *question) bool {
+	return p.rejects && refuses(q) && !(q.nature == unknown && p.dialect == sqlkind.Other)
 }
 
 // reportBound reports a statement that stays where it is; tx is the slave's
 // transaction that it is bound to, if any.
-func (r *router) reportBound(db *gorm.DB, tx *slaveTx) {
-	if r.config.Observer == nil {
+func (p *Plugin) reportBound(db *gorm.DB, tx *slaveTx) {
+	if p.observer == nil {
 		return
 	}
-	route := Route{Group: r.group.name, Reason: ReasonBound}
+	route := Route{Group: p.group.name, Reason: ReasonBound}
 	if tx != nil {
 		route.Server, route.Intent = tx.server.ID, Slave
-	} else if master, err := r.group.cluster.Master.DB(); err == nil && sqlDBOf(db.Statement.ConnPool) == master {
-		route.Server = r.group.cluster.Master.ID
+	} else if master, err := p.group.cluster.Master.DB(); err == nil && sqlDBOf(db.Statement.ConnPool) == master {
+		route.Server = p.group.cluster.Master.ID
 	}
-	r.config.Observer.Routed(db.Statement.Context, route)
+	p.observer.Routed(db.Statement.Context, route)
 }
 
 // sqlDBOf returns the *sql.DB that a transaction or a connection belongs to,

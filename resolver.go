@@ -20,18 +20,12 @@ const (
 // mayWrite tells whether a statement counts as a write of its session.
 func (n nature) mayWrite() bool { return n == writes || n == unknown }
 
-func natureOf(k sqlkind.Kind) nature {
-	switch k {
-	case sqlkind.Read:
-		return reads
-	case sqlkind.Locking:
-		return locks
-	case sqlkind.Stateful:
-		return stateful
-	case sqlkind.Write:
-		return writes
-	}
-	return unknown
+var natures = [...]nature{
+	sqlkind.Unknown:  unknown,
+	sqlkind.Read:     reads,
+	sqlkind.Locking:  locks,
+	sqlkind.Stateful: stateful,
+	sqlkind.Write:    writes,
 }
 
 // question is everything that the rules of routing look at.
@@ -52,7 +46,7 @@ type question struct {
 
 // resolve applies the rules of routing: the first that applies decides.
 // docs/routing.md lists them by the same numbers.
-func resolve(q question) (Intent, Reason) {
+func resolve(q *question) (Intent, Reason) {
 	if q.bound { // 1
 		return Master, ReasonBound
 	}
@@ -91,7 +85,7 @@ func resolve(q question) (Intent, Reason) {
 
 // intended is what the code and the request ask for, whatever the statement
 // is and whatever happened before: rules 4, 6, 8, 9 and 10.
-func intended(q question) (Intent, Reason) {
+func intended(q *question) (Intent, Reason) {
 	switch {
 	case q.clause != undecided: // 4
 		return q.clause.intent(), ReasonClause
@@ -111,7 +105,7 @@ func intended(q question) (Intent, Reason) {
 
 // refuses tells whether Config.RejectWrites refuses the statement: it writes,
 // or may well write, and the intent was to read.
-func refuses(q question) bool {
+func refuses(q *question) bool {
 	if !q.nature.mayWrite() {
 		return false
 	}

@@ -70,7 +70,7 @@ func TestResolve(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			q := question{hasSlaves: true, nature: reads, inRequest: true, method: chooseSlave, auto: true}
 			test.change(&q)
-			if intent, reason := resolve(q); intent != test.intent || reason != test.reason {
+			if intent, reason := resolve(&q); intent != test.intent || reason != test.reason {
 				t.Errorf("got %v, %q; want %v, %q", intent, reason, test.intent, test.reason)
 			}
 		})
@@ -100,7 +100,7 @@ func TestRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			q := question{hasSlaves: true, nature: writes, inRequest: true, method: chooseSlave, auto: true}
 			test.change(&q)
-			if got := refuses(q); got != test.want {
+			if got := refuses(&q); got != test.want {
 				t.Errorf("got %v", got)
 			}
 		})

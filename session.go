@@ -7,7 +7,9 @@ import (
 	"github.com/gorm-replicated/replicated/internal/cluster"
 )
 
-type scopeKey struct{}
+// scopeKey holds a pointer, which makes comparing keys cheaper than an empty
+// struct would.
+type scopeKey struct{ _ *byte }
 
 // scope is all that a context says about routing. It is one value under one
 // key, so that a statement looks it up once; it is never changed, only
@@ -35,17 +37,18 @@ func lookup(ctx context.Context) *scope {
 	return s
 }
 
-func (s scope) in(ctx context.Context) context.Context {
-	return context.WithValue(ctx, scopeKey{}, &s)
+func (s *scope) in(ctx context.Context) context.Context {
+	return context.WithValue(ctx, scopeKey{}, s)
 }
 
 // session is what one plugin remembers for one request.
 type session struct {
 	plugin  *Plugin
-	pattern choice // Config.Routes
-	method  choice // Config.ReadOnlyMethods
-	memory  *memory
+	pattern choice   // Config.Routes
+	method  choice   // Config.ReadOnlyMethods
+	memory  *memory  // own, or that of the request's outer session
 	next    *session // of another plugin
+	own     memory
 }
 
 // of returns the session of p in s, or nil.
@@ -76,15 +79,29 @@ type memory struct {
 	slave atomic.Pointer[cluster.Server]
 }
 
-// pick returns the slave that serves this session. One request reads one
-// state: its first slave is kept while it is in the view.
-func (m *memory) pick(v *cluster.View, choose func(*cluster.View) *cluster.Server) *cluster.Server {
-	kept := m.slave.Load()
-	if kept != nil && v.Has(kept) {
-		return kept
+// kept returns the slave that serves the session: its first one, while that
+// is there. One request reads one state.
+func (s *session) kept() *cluster.Server {
+	if s == nil {
+		return nil
 	}
-	if s := choose(v); m.slave.CompareAndSwap(kept, s) {
-		return s
+	if slave := s.memory.slave.Load(); slave != nil && !slave.Left() {
+		return slave
 	}
-	return m.slave.Load()
+	return nil
+}
+
+// keep makes slave the session's, unless another goroutine of the request was
+// faster, and returns the session's.
+func (s *session) keep(slave *cluster.Server) *cluster.Server {
+	for s != nil {
+		old := s.memory.slave.Load()
+		if old != nil && !old.Left() {
+			return old
+		}
+		if s.memory.slave.CompareAndSwap(old, slave) {
+			break
+		}
+	}
+	return slave
 }

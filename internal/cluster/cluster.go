@@ -43,16 +43,6 @@ type View struct {
 	Pools  []gorm.ConnPool
 }
 
-// Has tells whether s is one of the view's slaves.
-func (v *View) Has(s *Server) bool {
-	for _, t := range v.Slaves {
-		if s == t {
-			return true
-		}
-	}
-	return false
-}
-
 // Cluster is the servers of one group. Safe for concurrent use.
 type Cluster struct {
 	Master *Server
@@ -120,6 +110,9 @@ wait:
 	c.view.Store(view)
 	c.close = sync.OnceValue(func() error {
 		c.view.Store(&View{})
+		for _, s := range view.Slaves {
+			s.left.Store(true)
+		}
 		errs := make([]error, len(view.Slaves))
 		for i, s := range view.Slaves {
 			if err := s.close(); err != nil {
@@ -194,6 +187,7 @@ type Server struct {
 	ID   string
 	Pool gorm.ConnPool
 
+	left     atomic.Bool
 	maxStmts int
 	stmtTTL  time.Duration
 	prepared atomic.Pointer[gorm.PreparedStmtDB]
@@ -204,6 +198,9 @@ type Server struct {
 func NewServer(id string, pool gorm.ConnPool, maxStmts int, stmtTTL time.Duration) *Server {
 	return &Server{ID: id, Pool: pool, maxStmts: maxStmts, stmtTTL: stmtTTL}
 }
+
+// Left tells whether the server is a slave that has left the view for good.
+func (s *Server) Left() bool { return s.left.Load() }
 
 // Prepared returns the server's cache of prepared statements. It is made at
 // first use: GORM starts a goroutine with each that never ends.

@@ -12,11 +12,11 @@ const (
 	longestText = 2048 // longer texts are classified each time
 )
 
-// Cache remembers the verdicts on the texts it has seen. It holds a fixed number of them, of limited length, about 8 MB at the
-// very most; which ones stay is a matter of luck and of how recently they came. [Cache.Kind] is the usual method.
+// Cache remembers the verdicts on the texts it has seen. It holds a fixed number of them, of limited length, about 8 MB
+// at the very most; which ones stay is a matter of luck and of how recently they came. [Cache.Kind] is the usual method.
 //
-// A Cache is made by [NewCache]. It is safe for concurrent use; Kind takes no lock, and allocates
-// nothing for a text it knows.
+// A Cache is made by [NewCache]. It is safe for concurrent use; Kind takes no lock, and allocates nothing for a text it
+// knows.
 type Cache struct {
 	dialect Dialect
 	writers map[string]struct{}
