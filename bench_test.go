@@ -26,7 +26,7 @@ type contender struct {
 	db   *gorm.DB
 }
 
-// contenders returns plain GORM, dbresolver and this plugin, with the context
+// contenders returns plain GORM, the least that a routing plugin does, dbresolver and this plugin, with the context
 // of a GET as net/http hands it out.
 func contenders(b *testing.B, cfg gorm.Config) []contender {
 	b.Helper()
@@ -34,7 +34,15 @@ func contenders(b *testing.B, cfg gorm.Config) []contender {
 	slaves := func() []gorm.Dialector {
 		return []gorm.Dialector{dialector(idlePool(b, "slave-1")), dialector(idlePool(b, "slave-2"))}
 	}
-	plain, theirs, ours := open(), open(), open()
+	plain, least, theirs, ours := open(), open(), open(), open()
+	swap := &passOn{least.ConnPool}
+	for _, register := range []func(string, func(*gorm.DB)) error{
+		least.Callback().Query().Before("*").Register, least.Callback().Row().Before("*").Register, least.Callback().Create().Before("*").Register,
+	} {
+		if err := register("swap", func(db *gorm.DB) { db.Statement.ConnPool = swap }); err != nil {
+			b.Fatal(err)
+		}
+	}
 	if err := theirs.Use(dbresolver.Register(dbresolver.Config{Replicas: slaves()})); err != nil {
 		b.Fatal(err)
 	}
@@ -46,9 +54,24 @@ func contenders(b *testing.B, cfg gorm.Config) []contender {
 	ctx := requestContext(b)
 	return []contender{
 		{"plain", plain.WithContext(ctx)},
+		{"least", least.WithContext(ctx)},
 		{"dbresolver", theirs.WithContext(ctx)},
 		{"replicated", ours.WithContext(inRequest(p, ctx))},
 	}
+}
+
+// passOn is the least that a callback can put in a statement: a pool that
+// passes everything on to the one there was.
+type passOn struct{ gorm.ConnPool }
+
+func (p *passOn) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
+	switch pool := p.ConnPool.(type) {
+	case gorm.TxBeginner:
+		return pool.BeginTx(ctx, opts)
+	case gorm.ConnPoolBeginner:
+		return pool.BeginTx(ctx, opts)
+	}
+	return nil, gorm.ErrInvalidTransaction
 }
 
 func idlePool(b *testing.B, name string) *sql.DB {
@@ -75,7 +98,7 @@ func inRequest(p *replicated.Plugin, ctx context.Context) (seen context.Context)
 	return seen
 }
 
-// BenchmarkCompare runs this plugin and dbresolver by turns with plain GORM,
+// BenchmarkCompare runs this plugin, dbresolver and the least that a plugin could do by turns with plain GORM,
 // in short batches, and reports for each the median of the batches' times relative to the plain batch beside it, and
 // the allocations it adds to an operation.
 func BenchmarkCompare(b *testing.B) {

@@ -124,48 +124,51 @@ func (c Config) normalised() Config {
 // validate returns every mistake in a normalised c that can be seen without a
 // database, or else its compiled Routes.
 func (c Config) validate() (*matcher, error) {
-	var errs []error
-	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-
+	var found mistakes
 	ids := map[string]int{}
 	for i, d := range c.Slaves {
 		s, d := named(d)
 		if isNil(d) {
-			fail("Slaves[%d]: nil dialector", i)
+			found.add("Slaves[%d]: nil dialector", i)
 		}
 		if s.ID == "" {
 			continue
 		}
 		if j, ok := ids[s.ID]; ok {
-			fail("Slaves[%d]: ID %q is that of Slaves[%d]", i, s.ID, j)
+			found.add("Slaves[%d]: ID %q is that of Slaves[%d]", i, s.ID, j)
 		}
 		ids[s.ID] = i
 	}
 	if isNil(c.Policy) {
-		fail("Policy: nil %T", c.Policy)
+		found.add("Policy: nil %T", c.Policy)
 	}
 	if c.Pool.MaxOpen < 0 {
-		fail("Pool.MaxOpen: negative: %d", c.Pool.MaxOpen)
+		found.add("Pool.MaxOpen: negative: %d", c.Pool.MaxOpen)
 	}
 	if c.Pool.MaxIdleTime < 0 {
-		fail("Pool.MaxIdleTime: negative: %v", c.Pool.MaxIdleTime)
+		found.add("Pool.MaxIdleTime: negative: %v", c.Pool.MaxIdleTime)
 	}
 	for i, m := range c.ReadOnlyMethods {
 		if !validMethod(m) {
-			fail("ReadOnlyMethods[%d]: not a method: %q", i, m)
+			found.add("ReadOnlyMethods[%d]: not a method: %q", i, m)
 		}
 	}
 	if !c.DefaultIntent.valid() {
-		fail("DefaultIntent: unknown intent %v", c.DefaultIntent)
+		found.add("DefaultIntent: unknown intent %v", c.DefaultIntent)
 	}
 	for i, f := range c.WriteFunctions {
 		if strings.TrimSpace(f) == "" {
-			fail("WriteFunctions[%d]: empty name", i)
+			found.add("WriteFunctions[%d]: empty name", i)
 		}
 	}
-	routes, err := compileRoutes(c.Routes)
-	return routes, errors.Join(append(errs, err)...)
+	routes := compileRoutes(c.Routes, &found)
+	return routes, errors.Join(found...)
 }
+
+// mistakes are those of a configuration.
+type mistakes []error
+
+func (m *mistakes) add(format string, args ...any) { *m = append(*m, fmt.Errorf(format, args...)) }
 
 // named splits a slave's dialector from the name it may be wrapped in.
 func named(d gorm.Dialector) (Server, gorm.Dialector) {
@@ -186,14 +189,14 @@ func named(d gorm.Dialector) (Server, gorm.Dialector) {
 func (c Config) specs(dialect string, master gorm.ConnPool) ([]cluster.Spec, error) {
 	var (
 		specs = make([]cluster.Spec, len(c.Slaves))
-		errs  []error
+		found mistakes
 		taken = map[string]bool{}
 	)
 	limits := cluster.Limits(c.Pool).Fill(dialect, master)
 	for i, slave := range c.Slaves {
 		s, d := named(slave)
 		taken[s.ID] = true
-		specs[i] = cluster.Spec{ID: s.ID, Dialector: d, Limits: limits}
+		specs[i] = cluster.Spec{Field: fmt.Sprintf("Slaves[%d]", i), ID: s.ID, Dialector: d, Limits: limits}
 	}
 	for i := range specs {
 		d := specs[i].Dialector
@@ -207,10 +210,10 @@ func (c Config) specs(dialect string, master gorm.ConnPool) ([]cluster.Spec, err
 			specs[i].ID = id
 		}
 		if d.Name() != dialect {
-			errs = append(errs, fmt.Errorf("Slaves[%d] (%s): dialect %q, but the master's is %q", i, specs[i].ID, d.Name(), dialect))
+			found.add("%s (%s): dialect %q, but the master's is %q", specs[i].Field, specs[i].ID, d.Name(), dialect)
 		}
 	}
-	return specs, errors.Join(errs...)
+	return specs, errors.Join(found...)
 }
 
 // matcher finds the pattern of Config.Routes that a request matches.
@@ -219,19 +222,18 @@ type matcher struct {
 	routes map[string]choice
 }
 
-func compileRoutes(routes map[string]Intent) (*matcher, error) {
+func compileRoutes(routes map[string]Intent, found *mistakes) *matcher {
 	m := &matcher{mux: http.NewServeMux(), routes: make(map[string]choice, len(routes))}
-	var errs []error
 	for _, pattern := range slices.Sorted(maps.Keys(routes)) {
 		if !routes[pattern].valid() {
-			errs = append(errs, fmt.Errorf("Routes[%q]: unknown intent %v", pattern, routes[pattern]))
+			found.add("Routes[%q]: unknown intent %v", pattern, routes[pattern])
 		}
 		if err := register(m.mux, pattern); err != nil {
-			errs = append(errs, fmt.Errorf("Routes[%q]: %w", pattern, err))
+			found.add("Routes[%q]: %w", pattern, err)
 		}
 		m.routes[pattern] = choose(routes[pattern])
 	}
-	return m, errors.Join(errs...)
+	return m
 }
 
 // register turns the panic with which a ServeMux refuses a pattern into an error.

@@ -256,14 +256,6 @@ func dialector(pool gorm.ConnPool) gorm.Dialector {
 	return mysql.New(mysql.Config{Conn: pool, SkipInitializeWithVersion: true})
 }
 
-// role makes slave-1, slave-2 … a plain "slave", for tests that do not care which.
-func role(server string) string {
-	if strings.HasPrefix(server, "slave-") {
-		return "slave"
-	}
-	return server
-}
-
 // modes are the ways to use prepared statements: the same routing in all.
 var modes = []struct {
 	name    string

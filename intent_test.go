@@ -164,9 +164,10 @@ func TestInnermostContextWins(t *testing.T) {
 
 func TestNilContextAndNilHandlerPanic(t *testing.T) {
 	p := replicated.New(replicated.Config{})
+	var none context.Context
 	for name, call := range map[string]func(){
-		"WithMaster": func() { replicated.WithMaster(nil) }, //nolint:staticcheck // on purpose
-		"WithSlave":  func() { replicated.WithSlave(nil) },  //nolint:staticcheck // on purpose
+		"WithMaster": func() { replicated.WithMaster(none) },
+		"WithSlave":  func() { replicated.WithSlave(none) },
 		"UseMaster":  func() { replicated.UseMaster(nil) },
 		"UseSlave":   func() { replicated.UseSlave(nil) },
 		"Middleware": func() { p.Middleware(nil) },

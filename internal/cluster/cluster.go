@@ -29,6 +29,7 @@ type Limits struct {
 
 // Spec says how to open one slave.
 type Spec struct {
+	Field     string // of the configuration, for errors
 	ID        string
 	Dialector gorm.Dialector
 	// Limits are applied to a pool that the dialector opens. A pool that was
@@ -70,7 +71,7 @@ func Open(master *Server, specs []Spec) (*Cluster, error) {
 	view := &View{Slaves: make([]*Server, len(specs)), Pools: make([]gorm.ConnPool, len(specs))}
 	errs := make([]error, len(specs))
 	for i, spec := range specs {
-		errs[i] = fmt.Errorf("Slaves[%d] (%s): did not open within %v", i, spec.ID, OpenTimeout)
+		errs[i] = fmt.Errorf("%s (%s): did not open within %v", spec.Field, spec.ID, OpenTimeout)
 	}
 	timeout := time.NewTimer(OpenTimeout)
 	defer timeout.Stop()
@@ -81,7 +82,7 @@ wait:
 		case o := <-results:
 			errs[o.i] = nil
 			if o.err != nil {
-				errs[o.i] = fmt.Errorf("Slaves[%d] (%s): %w", o.i, specs[o.i].ID, o.err)
+				errs[o.i] = fmt.Errorf("%s (%s): %w", specs[o.i].Field, specs[o.i].ID, o.err)
 				continue
 			}
 			view.Pools[o.i] = o.pool

@@ -102,11 +102,13 @@ func dsn(d gorm.Dialector) string {
 	if v.Kind() != reflect.Struct {
 		return ""
 	}
-	if cfg := v.FieldByName("Config"); cfg.IsValid() && cfg.Kind() == reflect.Pointer && cfg.IsNil() {
+	field, ok := v.Type().FieldByName("DSN")
+	if !ok || field.Type.Kind() != reflect.String {
 		return ""
 	}
-	if f := v.FieldByName("DSN"); f.IsValid() && f.Kind() == reflect.String {
-		return f.String()
+	f, err := v.FieldByIndexErr(field.Index)
+	if err != nil { // the embedded Config is nil
+		return ""
 	}
-	return ""
+	return f.String()
 }
