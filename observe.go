@@ -45,6 +45,7 @@ const (
 	ReasonPattern                       // Config.Routes
 	ReasonMethod                        // the request's method
 	ReasonSwitchedOff                   // AutoReadOnSlave is off
+	ReasonRefused                       // a slave refused it as a write
 )
 
 var reasons = [...]string{
@@ -66,6 +67,7 @@ var reasons = [...]string{
 	ReasonPattern:         "route pattern",
 	ReasonMethod:          "method",
 	ReasonSwitchedOff:     "switched off",
+	ReasonRefused:         "refused by a slave",
 }
 
 func (r Reason) String() string {

@@ -122,12 +122,12 @@ var (
 )
 
 // GetDBConn returns the master's *sql.DB: it is what db.DB() calls.
-func (c *pool) GetDBConn() (*sql.DB, error) { return c.group.cluster.Master.DB() }
+func (c *pool) GetDBConn() (*sql.DB, error) { return c.master().DB() }
 
 // PrepareContext prepares on the master: a statement outlives the request, so
 // it cannot follow its intent.
 func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
-	return c.group.cluster.Master.Pool.PrepareContext(ctx, query)
+	return c.master().Pool.PrepareContext(ctx, query)
 }
 
 func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
@@ -136,8 +136,10 @@ func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.
 		return nil, err
 	}
 	result, err := c.on(server).ExecContext(ctx, query, args...)
-	if err != nil && c.left(server) {
-		return c.on(c.group.cluster.Master).ExecContext(ctx, query, args...)
+	if err != nil && server != c.master() {
+		if server, err = c.instead(ctx, server, query, err); err == nil {
+			return c.on(server).ExecContext(ctx, query, args...)
+		}
 	}
 	return result, err
 }
@@ -148,8 +150,10 @@ func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sq
 		return nil, err
 	}
 	rows, err := c.on(server).QueryContext(ctx, query, args...)
-	if err != nil && c.left(server) {
-		return c.on(c.group.cluster.Master).QueryContext(ctx, query, args...)
+	if err != nil && server != c.master() {
+		if server, err = c.instead(ctx, server, query, err); err == nil {
+			return c.on(server).QueryContext(ctx, query, args...)
+		}
 	}
 	return rows, err
 }
@@ -160,10 +164,39 @@ func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *
 		return errorRow(err)
 	}
 	row := c.queryRow(ctx, server, query, args)
-	if row.Err() != nil && c.left(server) {
-		return c.queryRow(ctx, c.group.cluster.Master, query, args)
+	if err := row.Err(); err != nil && server != c.master() {
+		switch other, instead := c.instead(ctx, server, query, err); {
+		case instead == nil:
+			return c.queryRow(ctx, other, query, args)
+		case instead != err:
+			return errorRow(instead)
+		}
 	}
 	return row
+}
+
+// instead says where a read may run after a slave failed it with err, or
+// returns the error to end with.
+func (c *pool) instead(ctx context.Context, slave *cluster.Server, query string, err error) (*cluster.Server, error) {
+	switch p := c.plugin; {
+	case slave.Left():
+		return c.master(), nil // Close closed its pool
+	case cluster.IsReadOnly(p.dialectName, err):
+		// The SQL looks like a read, and calls a function that writes.
+		if p.kinds.Learn(query) {
+			p.config.Logger.Warn("replicated: a slave refused a statement as a write; from now on it goes to the master",
+				"server", slave.ID, "sql", query)
+		}
+		if p.rejects {
+			return nil, ErrWriteOnSlave
+		}
+		lookup(ctx).of(p).markWritten()
+		if p.observer != nil {
+			p.observer.Routed(ctx, Route{c.group.name, c.master().ID, Master, ReasonRefused})
+		}
+		return c.master(), nil
+	}
+	return nil, err
 }
 
 func (c *pool) queryRow(ctx context.Context, server *cluster.Server, query string, args []any) *sql.Row {
@@ -179,18 +212,18 @@ func (c *pool) queryRow(ctx context.Context, server *cluster.Server, query strin
 // BeginTx begins a transaction: on a slave if it is read-only and the intent
 // is Slave, or if a clause asks for it; otherwise on the master.
 func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
-	server := c.group.cluster.Master
+	server := c.master()
 	if c.pin != writePin { // that is GORM's own transaction around a write
 		server, _ = c.decide(ctx, c.natureOfBegin(opts))
 	}
-	slave := server != c.group.cluster.Master
+	slave := server != c.master()
 	if slave {
 		opts = c.plugin.readOnly(opts)
 	}
 	tx, err := server.BeginTx(ctx, opts)
-	if err != nil && c.left(server) {
+	if err != nil && server.Left() {
 		slave = false
-		tx, err = c.group.cluster.Master.BeginTx(ctx, opts)
+		tx, err = c.master().BeginTx(ctx, opts)
 	}
 	if err != nil {
 		// As GORM has it without the plugin, so that a Rollback adds no second error.
@@ -204,7 +237,7 @@ func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool,
 		return onSlave, nil
 	}
 	if c.prepared {
-		return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: c.group.cluster.Master.Prepared()}, nil
+		return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: c.master().Prepared()}, nil
 	}
 	return tx, nil
 }
@@ -237,7 +270,7 @@ func (p *Plugin) readOnly(opts *sql.TxOptions) *sql.TxOptions {
 // route decides for a statement with this SQL.
 func (c *pool) route(ctx context.Context, query string) (*cluster.Server, error) {
 	if c.pin == writePin {
-		return c.group.cluster.Master, nil // decided, marked and reported before GORM began its transaction
+		return c.master(), nil // decided, marked and reported before GORM began its transaction
 	}
 	return c.decide(ctx, c.natureOf(query))
 }
@@ -280,7 +313,7 @@ func (c *pool) decide(ctx context.Context, n nature) (*cluster.Server, error) {
 	server := slave
 	switch {
 	case intent == Master:
-		server = c.group.cluster.Master
+		server = c.master()
 	case slave == nil:
 		server = session.keep(c.group.choose(view))
 	}
@@ -290,17 +323,13 @@ func (c *pool) decide(ctx context.Context, n nature) (*cluster.Server, error) {
 	return server, nil
 }
 
+func (c *pool) master() *cluster.Server { return c.group.cluster.Master }
+
 func (c *pool) on(server *cluster.Server) gorm.ConnPool {
 	if c.prepared {
 		return server.Prepared()
 	}
 	return server.Pool
-}
-
-// left tells whether server is a slave that has left the view, so that its
-// errors are ours: Close closed its pool.
-func (c *pool) left(server *cluster.Server) bool {
-	return server.Left()
 }
 
 // slaveTx is a transaction on a slave. It lets no write through.

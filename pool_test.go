@@ -1,15 +1,18 @@
 package replicated_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/go-sql-driver/mysql"
 	"gorm.io/gorm"
 
 	"github.com/gorm-replicated/replicated"
@@ -182,4 +185,75 @@ func TestConcurrentRequests(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSlaveRefusesAWrite has a SELECT call a function that writes: the slave
+// says so, the master runs it in the same call, and gets it directly from then on.
+func TestSlaveRefusesAWrite(t *testing.T) {
+	const text = "SELECT book_seat(1), 'a'"
+	for _, test := range []struct {
+		name string
+		run  func(*gorm.DB) error
+	}{
+		{"Scan", func(db *gorm.DB) error { return db.Raw(text).Scan(&[]User{}).Error }},
+		{"Row", func(db *gorm.DB) error {
+			var u User
+			return db.Raw(text).Row().Scan(&u.ID, &u.Name)
+		}},
+		{"Exec", func(db *gorm.DB) error { return db.Exec(text).Error }},
+	} {
+		for _, mode := range modes {
+			t.Run(test.name+"/"+mode.name, func(t *testing.T) {
+				var logged bytes.Buffer
+				s := newSetup(t, 1, mode.config, func(c *replicated.Config) { c.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
+				s.slaves[0].fail = func(sql string) error {
+					if strings.Contains(sql, "book_seat") {
+						return &mysql.MySQLError{Number: 1290, Message: "The MariaDB server is running with the --read-only option so it cannot execute this statement"}
+					}
+					return nil
+				}
+				s.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					db := s.in(r.Context(), mode.session)
+					if err := test.run(db); err != nil {
+						t.Errorf("refused by the slave: %v", err)
+					}
+					expect(t, s.routes.take(), "slave-1: method", "master: refused by a slave")
+					db.First(&User{})
+					expect(t, s.routes.take(), "master: session wrote")
+				})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+				for range 3 {
+					if err := test.run(s.in(replicated.WithSlave(t.Context()), mode.session)); err != nil {
+						t.Errorf("known by now: %v", err)
+					}
+					expect(t, s.routes.take(), "master: write")
+				}
+				if n := strings.Count(logged.String(), "book_seat"); n != 1 {
+					t.Errorf("logged %d times:\n%s", n, &logged)
+				}
+			})
+		}
+	}
+	t.Run("RejectWrites", func(t *testing.T) {
+		s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) { c.RejectWrites, c.Logger = true, slog.New(slog.DiscardHandler) })
+		s.slaves[0].fail = func(string) error { return &mysql.MySQLError{Number: 1792} }
+		for range 2 {
+			if err := s.db.WithContext(replicated.WithSlave(t.Context())).Raw(text).Row().Err(); !errors.Is(err, replicated.ErrWriteOnSlave) {
+				t.Errorf("got %v, want ErrWriteOnSlave", err)
+			}
+		}
+		if ran := s.log.take(); len(ran) > 0 {
+			t.Errorf("executed: %v", ran)
+		}
+	})
+	t.Run("another error", func(t *testing.T) {
+		s := newSetup(t, 1, gorm.Config{}, nil)
+		s.slaves[0].fail = func(string) error { return &mysql.MySQLError{Number: 1064} }
+		var refusal *mysql.MySQLError
+		if err := s.db.WithContext(replicated.WithSlave(t.Context())).Raw(text).Scan(&[]User{}).Error; !errors.As(err, &refusal) || refusal.Number != 1064 {
+			t.Errorf("got %v, want the slave's own", err)
+		}
+		if ran := s.log.take(); len(ran) > 0 {
+			t.Errorf("executed elsewhere: %v", ran)
+		}
+	})
 }

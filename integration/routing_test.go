@@ -2,11 +2,13 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -29,6 +31,10 @@ import (
 // cluster is what startShared started, if any test asked for it.
 var cluster *servers.Cluster
 
+// createFunction creates a function whose name does not tell that it writes.
+const createFunction = "CREATE OR REPLACE FUNCTION sign_in_silence() RETURNS INT MODIFIES SQL DATA " +
+	"BEGIN INSERT INTO notes (text) VALUES ('function'); RETURN 1; END"
+
 // startShared starts the servers that the tests of this package share.
 var startShared = sync.OnceValues(func() (*servers.Cluster, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -46,7 +52,7 @@ var startShared = sync.OnceValues(func() (*servers.Cluster, error) {
 	defer closeDB(db)
 	return c, errors.Join(
 		db.AutoMigrate(&Note{}),
-		db.Exec("CREATE FUNCTION sign_in_silence() RETURNS INT MODIFIES SQL DATA BEGIN INSERT INTO notes (text) VALUES ('function'); RETURN 1; END").Error,
+		db.Exec(createFunction).Error,
 		db.Create(&Note{Text: "first"}).Error,
 		c.CatchUp(ctx),
 	)
@@ -446,6 +452,68 @@ func TestNoWriteThroughASlavesTransaction(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReadOnlySlaves has slaves as they should be run: what one refuses runs
+// on the master, in the same call.
+func TestReadOnlySlaves(t *testing.T) {
+	functions := "--log-bin-trust-function-creators=ON"
+	c := servers.MariaDB(t, servers.Config{Slaves: 1, MasterOptions: []string{functions}, SlaveOptions: []string{functions, "--read-only=ON"}})
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			var logged bytes.Buffer
+			routes := &routes{}
+			db, _ := open(t, c, mode.config, func(cfg *replicated.Config) {
+				cfg.Observer, cfg.Logger = routes, slog.New(slog.NewTextHandler(&logged, nil))
+			})
+			if err := errors.Join(db.AutoMigrate(&Note{}), db.Exec(createFunction).Error, c.CatchUp(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			routes.take()
+			db = db.WithContext(replicated.WithSlave(t.Context())).Session(&mode.session)
+			for i := range 3 {
+				var n int
+				if err := db.Raw("SELECT sign_in_silence()").Scan(&n).Error; err != nil || n != 1 {
+					t.Errorf("call %d: %d, %v", i, n, err)
+				}
+			}
+			want := []replicated.Reason{replicated.ReasonContext, replicated.ReasonRefused, replicated.ReasonWrite, replicated.ReasonWrite}
+			if got := routes.take(); !slices.Equal(got, want) {
+				t.Errorf("routes %v, want %v", got, want)
+			}
+			if n := strings.Count(logged.String(), "sign_in_silence"); n != 1 {
+				t.Errorf("logged %d times:\n%s", n, &logged)
+			}
+			var n int64
+			if err := db.Clauses(replicated.Master).Model(&Note{}).Count(&n).Error; err != nil || n != 3 {
+				t.Errorf("written %d times, want 3; %v", n, err)
+			}
+			if err := db.Exec("DROP TABLE notes").Error; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	noWriteOnASlave(t, c)
+}
+
+// routes remembers the reasons of routes.
+type routes struct {
+	mu      sync.Mutex
+	reasons []replicated.Reason
+}
+
+func (o *routes) Routed(_ context.Context, r replicated.Route) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reasons = append(o.reasons, r.Reason)
+}
+
+func (o *routes) take() []replicated.Reason {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	taken := o.reasons
+	o.reasons = nil
+	return taken
 }
 
 // TestStrayWritesAreSeen is the control of all the tests above: on servers of

@@ -63,7 +63,7 @@ func (c *Cache) Kind(sql string) Kind {
 }
 
 // Learn makes sql a Write from now on, because a server found that it is one. Such a verdict gives way to nothing but
-// others that were learned. It reports whether the Cache can remember the text; it cannot if that is too long.
+// others that were learned. It reports whether that is news; a text too long to be remembered never is.
 func (c *Cache) Learn(sql string) bool {
 	if len(sql) > longestText {
 		return false
@@ -71,8 +71,16 @@ func (c *Cache) Learn(sql string) bool {
 	c.learning.Lock()
 	defer c.learning.Unlock()
 	set := c.set(sql)
+	for i := range set {
+		if e := set[i].Load(); e != nil && e.sql == sql {
+			if e.learned {
+				return false
+			}
+			break
+		}
+	}
 	// The first place, so that no other verdict on the same text is found before it.
-	if old := set[0].Load(); old != nil && old.learned && old.sql != sql {
+	if old := set[0].Load(); old != nil && old.learned {
 		set[1].Store(old)
 	}
 	set[0].Store(&entry{sql: strings.Clone(sql), kind: Write, learned: true})
