@@ -260,7 +260,9 @@ func (p *Plugin) routeRead(db *gorm.DB) {
 			pin = lockingPin // SQLite's dialector leaves it out of the SQL
 		}
 	}
-	stmt.ConnPool = c.group.pool(pin, prepared, built)
+	if to := c.group.pool(pin, prepared, built && p.dialect == sqlkind.Other); stmt.ConnPool != to {
+		stmt.ConnPool = to // most often it is there already, and a store is dear while the garbage collector runs
+	}
 }
 
 // routeWrite runs before creates, updates and deletes, and before the

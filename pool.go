@@ -112,7 +112,7 @@ type pool struct {
 	group    *group
 	pin      pin
 	prepared bool // through the servers' prepared statements
-	built    bool // GORM built the SQL
+	built    bool // GORM built the SQL, in a dialect that cannot be judged
 }
 
 var (
