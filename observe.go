@@ -33,6 +33,7 @@ const (
 	ReasonWrite                         // it writes
 	ReasonLocking                       // it locks rows
 	ReasonConnectionState               // it depends on the state of one connection
+	ReasonCatalog                       // it reads the catalog, which migrations decide on
 	ReasonSerializable                  // a serializable transaction, which standbys refuse
 	ReasonFirstOr                       // FirstOrCreate or FirstOrInit, which decide on the newest state
 	ReasonFollowsWrite                  // a read in a hook of a write
@@ -55,6 +56,7 @@ var reasons = [...]string{
 	ReasonWrite:           "write",
 	ReasonLocking:         "locking read",
 	ReasonConnectionState: "connection state",
+	ReasonCatalog:         "catalog",
 	ReasonSerializable:    "serializable",
 	ReasonFirstOr:         "first or create",
 	ReasonFollowsWrite:    "follows a write",

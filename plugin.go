@@ -256,6 +256,8 @@ func (p *Plugin) routeRead(db *gorm.DB) {
 		switch {
 		case isFirstOr(stmt):
 			pin = firstOrPin
+		case isColumnTypes(stmt):
+			pin = catalogPin
 		case p.dialect != sqlkind.MySQL && isLocking(stmt):
 			pin = lockingPin // SQLite's dialector leaves it out of the SQL
 		}
@@ -406,6 +408,16 @@ func isFirstOr(stmt *gorm.Statement) bool {
 	}
 	last := order.Columns[len(order.Columns)-1].Column
 	return last.Table == clause.CurrentTable && last.Name == clause.PrimaryKey
+}
+
+// isColumnTypes tells the query by which the Migrator learns the columns of a
+// table: one row of it, of no model.
+func isColumnTypes(stmt *gorm.Statement) bool {
+	if stmt.Model != nil || stmt.Dest != nil || len(stmt.Clauses) != 1 || len(stmt.Selects) > 0 {
+		return false
+	}
+	limit, ok := stmt.Clauses["LIMIT"].Expression.(clause.Limit)
+	return ok && limit.Limit != nil && *limit.Limit == 1
 }
 
 func isLocking(stmt *gorm.Statement) bool {

@@ -27,6 +27,7 @@ const (
 	followsPin     // in a hook of one
 	firstOrPin     // FirstOrCreate, FirstOrInit
 	lockingPin     // clause.Locking, where the SQL may not show it
+	catalogPin     // the Migrator asks for a table's columns
 	pins       = iota
 )
 
@@ -287,6 +288,8 @@ func (c *pool) natureOf(query string) nature {
 		return firstOr
 	case lockingPin:
 		return locks
+	case catalogPin:
+		return catalog
 	}
 	return reads
 }

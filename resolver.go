@@ -8,6 +8,7 @@ type nature uint8
 const (
 	unknown      nature = iota // not provably anything: it may write
 	reads                      // provably read-only
+	catalog                    // reads the catalog
 	locks                      // reads, and locks rows
 	stateful                   // depends on the state of one connection
 	writes                     // writes
@@ -23,6 +24,7 @@ func (n nature) mayWrite() bool { return n == writes || n == unknown }
 var natures = [...]nature{
 	sqlkind.Unknown:  unknown,
 	sqlkind.Read:     reads,
+	sqlkind.Catalog:  catalog,
 	sqlkind.Locking:  locks,
 	sqlkind.Stateful: stateful,
 	sqlkind.Write:    writes,
@@ -58,6 +60,8 @@ func resolve(q *question) (Intent, Reason) {
 		return Master, ReasonWrite
 	case locks:
 		return Master, ReasonLocking
+	case catalog:
+		return Master, ReasonCatalog
 	case stateful:
 		return Master, ReasonConnectionState
 	case serializable:

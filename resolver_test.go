@@ -25,6 +25,7 @@ func TestResolve(t *testing.T) {
 		{"3: a write", func(q *question) { q.nature = writes }, Master, ReasonWrite},
 		{"3: a locking read", func(q *question) { q.nature = locks }, Master, ReasonLocking},
 		{"3: connection state", func(q *question) { q.nature = stateful }, Master, ReasonConnectionState},
+		{"3: the catalog", func(q *question) { q.nature = catalog }, Master, ReasonCatalog},
 		{"3: a serializable transaction", func(q *question) { q.nature = serializable }, Master, ReasonSerializable},
 		{"3: FirstOrCreate", func(q *question) { q.nature = firstOr }, Master, ReasonFirstOr},
 		{"3: in a hook of a write", func(q *question) { q.nature = followsWrite }, Master, ReasonFollowsWrite},

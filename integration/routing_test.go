@@ -454,6 +454,82 @@ func TestNoWriteThroughASlavesTransaction(t *testing.T) {
 	}
 }
 
+// TestMigratorUsesTheMaster has AutoMigrate run under a Slave intent while the
+// slaves are behind: what it asks before each change has to be answered by the master.
+func TestMigratorUsesTheMaster(t *testing.T) {
+	c := shared(t)
+	holdAll(t, c)
+	type v1 struct {
+		ID   int64
+		Name string `gorm:"size:50;index"`
+	}
+	type v2 struct {
+		ID    int64
+		Name  string `gorm:"size:100;index"`
+		Email string `gorm:"size:100;uniqueIndex"`
+	}
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			seen := &servedBy{}
+			db, _ := open(t, c, mode.config, func(cfg *replicated.Config) { cfg.Observer = seen })
+			db = db.WithContext(replicated.WithSlave(t.Context())).Session(&mode.session)
+			table := db.Table("migrated").Session(&gorm.Session{})
+			for _, model := range []any{&v1{}, &v1{}, &v2{}, &v2{}} {
+				if err := table.AutoMigrate(model); err != nil {
+					t.Fatalf("%T: %v", model, err)
+				}
+			}
+			m := table.Migrator()
+			if !m.HasTable("migrated") || !m.HasColumn("migrated", "email") || !m.HasIndex(&v2{}, "Email") {
+				t.Error("what was migrated is not there")
+			}
+			if types, err := m.ColumnTypes("migrated"); err != nil || len(types) != 3 {
+				t.Errorf("%d columns, %v; want 3", len(types), err)
+			}
+			if err := m.DropTable("migrated"); err != nil {
+				t.Error(err)
+			}
+			for _, r := range seen.take() {
+				if r.Intent != replicated.Master && r.Server != "" {
+					t.Errorf("%+v", r)
+				}
+			}
+			// The control: an ordinary query in the same session is answered by a slave.
+			if id, err := whoAnswers(db); err != nil || role(id) != "slave" {
+				t.Errorf("answered by %d, %v", id, err)
+			}
+		})
+	}
+}
+
+// servedBy remembers routes.
+type servedBy struct {
+	mu     sync.Mutex
+	routes []replicated.Route
+}
+
+func (o *servedBy) Routed(_ context.Context, r replicated.Route) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.routes = append(o.routes, r)
+}
+
+func (o *servedBy) take() []replicated.Route {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	taken := o.routes
+	o.routes = nil
+	return taken
+}
+
+// reasons returns the reasons of the routes since the last call.
+func (o *servedBy) reasons() (reasons []replicated.Reason) {
+	for _, r := range o.take() {
+		reasons = append(reasons, r.Reason)
+	}
+	return reasons
+}
+
 // TestReadOnlySlaves has slaves as they should be run: what one refuses runs
 // on the master, in the same call.
 func TestReadOnlySlaves(t *testing.T) {
@@ -462,7 +538,7 @@ func TestReadOnlySlaves(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			var logged bytes.Buffer
-			routes := &routes{}
+			routes := &servedBy{}
 			db, _ := open(t, c, mode.config, func(cfg *replicated.Config) {
 				cfg.Observer, cfg.Logger = routes, slog.New(slog.NewTextHandler(&logged, nil))
 			})
@@ -478,7 +554,7 @@ func TestReadOnlySlaves(t *testing.T) {
 				}
 			}
 			want := []replicated.Reason{replicated.ReasonContext, replicated.ReasonRefused, replicated.ReasonWrite, replicated.ReasonWrite}
-			if got := routes.take(); !slices.Equal(got, want) {
+			if got := routes.reasons(); !slices.Equal(got, want) {
 				t.Errorf("routes %v, want %v", got, want)
 			}
 			if n := strings.Count(logged.String(), "sign_in_silence"); n != 1 {
@@ -494,26 +570,6 @@ func TestReadOnlySlaves(t *testing.T) {
 		})
 	}
 	noWriteOnASlave(t, c)
-}
-
-// routes remembers the reasons of routes.
-type routes struct {
-	mu      sync.Mutex
-	reasons []replicated.Reason
-}
-
-func (o *routes) Routed(_ context.Context, r replicated.Route) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.reasons = append(o.reasons, r.Reason)
-}
-
-func (o *routes) take() []replicated.Reason {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	taken := o.reasons
-	o.reasons = nil
-	return taken
 }
 
 // TestStrayWritesAreSeen is the control of all the tests above: on servers of
@@ -534,26 +590,33 @@ func TestStrayWritesAreSeen(t *testing.T) {
 	}
 }
 
+// holdAll stops the replay on all slaves until the test ends.
+func holdAll(t *testing.T, c *servers.Cluster) {
+	t.Helper()
+	for _, slave := range c.Slaves {
+		if err := slave.Hold(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		for _, slave := range c.Slaves {
+			if err := slave.Release(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := c.CatchUp(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestSlavesAreBehind shows on a held slave that reads do come from it, and
 // that a request which wrote does not.
 func TestSlavesAreBehind(t *testing.T) {
 	c := shared(t)
-	ctx := t.Context()
-	for _, slave := range c.Slaves {
-		if err := slave.Hold(ctx); err != nil {
-			t.Fatal(err)
-		}
-	}
-	defer func() {
-		for _, slave := range c.Slaves {
-			if err := slave.Release(context.WithoutCancel(ctx)); err != nil {
-				t.Error(err)
-			}
-		}
-		if err := c.CatchUp(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	}()
+	holdAll(t, c)
 	db, p := open(t, c, gorm.Config{}, nil)
 	text := fmt.Sprintf("held at %d", time.Now().UnixNano())
 	count := func(db *gorm.DB) (n int64) {

@@ -61,6 +61,8 @@ var functionsMySQL = []function{
 	{"row_count", Stateful, information},
 	{"connection_id", Stateful, information},
 	{"current_role", Stateful, information},
+	{"database", Stateful, information}, // USE changes it; and the Migrator asks for it
+	{"schema", Stateful, information},
 	{"lastval", Stateful, sequences},
 	{"callastinsertid", Stateful, columnStore},
 	{"calgetstats", Stateful, columnStore},

@@ -97,6 +97,9 @@ func (s *scan) observeMySQL() {
 			s.call(callsMySQL)
 		}
 	case tokWord, tokQuoted:
+		if equalFold(s.text(), "information_schema") {
+			s.find(Catalog)
+		}
 		if s.prev.kind == tokSystem {
 			s.systemVariable()
 		} else if s.prev.is('.') {

@@ -28,6 +28,11 @@ func (s *scan) observeSQLite() {
 		}
 	case s.tok.isName():
 		s.pragmaTable()
+		switch name := s.text(); {
+		case equalFold(name, "sqlite_schema"), equalFold(name, "sqlite_master"),
+			equalFold(name, "sqlite_temp_schema"), equalFold(name, "sqlite_temp_master"):
+			s.find(Catalog)
+		}
 	}
 }
 
@@ -127,7 +132,7 @@ func pragmaKind(name string, bare bool) Kind {
 	b := lower(buf[:0], name)
 	switch {
 	case readingPragmas[string(b)], bare && questionPragmas[string(b)]:
-		return Read
+		return Catalog
 	case connectionPragmas[string(b)]:
 		return Stateful
 	default:

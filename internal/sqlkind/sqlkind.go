@@ -60,6 +60,7 @@ type Kind uint8
 const (
 	Unknown  Kind = iota // not provably anything: may write
 	Read                 // provably a read that any slave may answer
+	Catalog              // a read of the catalog, which migrations decide on: information_schema, sqlite_schema
 	Locking              // a read that locks rows: FOR UPDATE, FOR SHARE, LOCK IN SHARE MODE
 	Stateful             // reads or changes the state of one connection, or of one server's locks; writes no data
 	Write                // writes, or calls something that does
@@ -71,6 +72,8 @@ func (k Kind) String() string {
 		return "unknown"
 	case Read:
 		return "read"
+	case Catalog:
+		return "catalog"
 	case Locking:
 		return "locking"
 	case Stateful:
@@ -83,7 +86,7 @@ func (k Kind) String() string {
 }
 
 // Classify returns the verdict on sql. A text in which several things are found gets the worst of them:
-// Write, then Unknown, then Stateful, then Locking, then Read.
+// Write, then Unknown, then Stateful, then Locking, then Catalog, then Read.
 func Classify(d Dialect, sql string) Kind {
 	return classify(d, sql, nil)
 }
@@ -101,7 +104,7 @@ func classify(d Dialect, sql string, writers map[string]struct{}) Kind {
 }
 
 // severity orders the kinds; it is not the order of the constants because the zero value has to be the careful one.
-var severity = [...]uint8{Read: 0, Locking: 1, Stateful: 2, Unknown: 3, Write: 4}
+var severity = [...]uint8{Read: 0, Catalog: 1, Locking: 2, Stateful: 3, Unknown: 4, Write: 5}
 
 func worse(a, b Kind) Kind {
 	if severity[b] > severity[a] {
