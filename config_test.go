@@ -75,21 +75,60 @@ func TestMistakesInConfig(t *testing.T) {
 	}
 }
 
-// TestNothingIsLeftOpen has one slave of three fail to open.
+// TestNothingIsLeftOpen has one slave of three fail to open. What was handed
+// over stays its owner's.
 func TestNothingIsLeftOpen(t *testing.T) {
 	db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{})
-	first, last := sql.OpenDB(&fake{}), sql.OpenDB(&fake{})
+	first, last, ready := &opens{}, &opens{}, openPool(t, &fake{})
 	err := db.Use(replicated.New(replicated.Config{Slaves: []gorm.Dialector{
-		dialector(first), broken{dialector(nil), errors.New("no such driver")}, dialector(last),
+		first, broken{dialector(nil), errors.New("no such driver")}, last, dialector(ready),
 	}}))
 	if err == nil || !strings.Contains(err.Error(), "Slaves[1] (slave-2): no such driver") {
 		t.Errorf("got %v", err)
 	}
-	for i, pool := range []*sql.DB{first, last} {
-		if err := pool.Ping(); err == nil || !strings.Contains(err.Error(), "closed") {
+	for i, d := range []*opens{first, last} {
+		if err := d.pool.Ping(); err == nil || !strings.Contains(err.Error(), "closed") {
 			t.Errorf("slave %d is open: %v", i, err)
 		}
 	}
+	if err := ready.Ping(); err != nil {
+		t.Errorf("the pool that was handed over: %v", err)
+	}
+}
+
+// opens is a dialector that opens a pool of its own.
+type opens struct {
+	gorm.Dialector
+	pool *sql.DB
+}
+
+func (*opens) Name() string { return "mysql" }
+func (o *opens) Initialize(db *gorm.DB) error {
+	o.pool = sql.OpenDB(&fake{})
+	db.ConnPool = o.pool
+	return nil
+}
+
+func TestMasterAsItsOwnSlave(t *testing.T) {
+	master := openPool(t, &fake{name: "master"})
+	db := openFake(t, master, gorm.Config{})
+	err := db.Use(replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(master)}}))
+	if err == nil || !strings.Contains(err.Error(), "Slaves[0] (slave-1): its connection pool is the master's") {
+		t.Errorf("got %v", err)
+	}
+	if err := master.Ping(); err != nil {
+		t.Errorf("the master was closed: %v", err)
+	}
+}
+
+func TestNoTwoServersOfOneName(t *testing.T) {
+	db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{})
+	p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{replicated.Server{Dialector: dialector(openPool(t, &fake{})), ID: "master"}}})
+	if err := db.Use(p); err != nil {
+		t.Fatal(err)
+	}
+	servers := p.Status().Groups[0].Servers
+	expect(t, []string{servers[0].ID, servers[1].ID}, "master-2", "master")
 }
 
 // broken is a dialector that cannot be opened.

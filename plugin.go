@@ -7,7 +7,7 @@
 //
 // Handlers take part by using the request's context:
 //
-//	db.WithContext(p.Context()).Find(&posts)
+//	db.WithContext(r.Context()).Find(&posts)
 //
 // A GET or HEAD reads from one slave; other methods use the master. A write
 // always goes to the master, and from then on the request reads there, too. Handlers are marked with
@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -148,8 +149,10 @@ func (p *Plugin) initialize(db *gorm.DB) error {
 	}
 	root := p.group.pool(noPin, false, false)
 	if statements == nil {
-		if db.Statement != nil && db.Statement.ConnPool == p.master {
-			db.Statement.ConnPool = root
+		if db.Statement != nil {
+			if _, tx := db.Statement.ConnPool.(gorm.TxCommitter); !tx {
+				db.Statement.ConnPool = root
+			}
 		}
 		db.ConnPool = root
 	} else {
@@ -160,15 +163,17 @@ func (p *Plugin) initialize(db *gorm.DB) error {
 	return nil
 }
 
+// masterID names the master by its address, or else "master", unless a slave
+// has that name: two databases of one server have one address.
 func masterID(d gorm.Dialector, slaves []cluster.Spec) string {
-	id := cluster.Address(d)
-	for _, s := range slaves {
-		if s.ID == id {
-			id = "" // another database of the same server
-		}
+	taken := func(id string) bool {
+		return id == "" || slices.ContainsFunc(slaves, func(s cluster.Spec) bool { return s.ID == id })
 	}
-	if id == "" {
-		return "master"
+	id := cluster.Address(d)
+	for n := 1; taken(id); n++ {
+		if id = "master"; n > 1 {
+			id = fmt.Sprintf("master-%d", n)
+		}
 	}
 	return id
 }
@@ -243,14 +248,7 @@ func (p *Plugin) routeRead(db *gorm.DB) {
 		p.boundRead(db)
 		return
 	}
-	pin := c.pin
-	if pin == noPin && prepared {
-		// Session{PrepareStmt: true} put a new pool in the place of the pinned one.
-		pin = pinOf(clauseOf(stmt))
-	}
-	if pin == writePin {
-		pin = followsPin
-	}
+	pin := c.pin.next(stmt)
 	built := stmt.SQL.Len() == 0
 	if built && pin != masterPin {
 		switch {
@@ -273,20 +271,29 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 	if p.changed.Load() {
 		p.watch(db)
 	}
-	if db.Error != nil || db.DryRun {
+	if db.Error != nil {
 		return
 	}
 	stmt := db.Statement
 	c, prepared := p.ours(stmt.ConnPool)
+	if db.DryRun {
+		if c != nil {
+			stmt.ConnPool = c.group.pool(writePin, prepared, false) // GORM begins a transaction even so
+		}
+		return
+	}
 	asked := clauseOf(stmt)
-	if c != nil && c.pin.clause() != undecided {
-		asked = c.pin.clause() // inherited
+	if c != nil && asked == undecided {
+		asked = c.pin.clause(writes) // inherited
 	}
 	q := question{nature: writes, clause: asked}
 	session := p.ask(stmt.Context, &q)
 	if p.refuses(&q) {
 		_ = db.AddError(ErrWriteOnSlave)
 		return
+	}
+	if p.rejects && asked == chooseMaster {
+		stmt.Context = WithMaster(stmt.Context) // it holds for associations and hooks, which do not inherit the clause
 	}
 	if c == nil {
 		if tx, _ := slaveTxOf(stmt.ConnPool); tx != nil {
@@ -329,6 +336,7 @@ func (p *Plugin) settleWrite(db *gorm.DB) {
 // transaction or a connection, or runs on a pool that the plugin does not know. It stays there.
 func (p *Plugin) boundRead(db *gorm.DB) {
 	stmt := db.Statement
+	stmt.ConnPool = dismiss(stmt.ConnPool)
 	if db.Error != nil || db.DryRun {
 		return
 	}
@@ -358,15 +366,26 @@ func (p *Plugin) watch(db *gorm.DB) {
 
 // pin settles the question for one statement and for those that GORM derives
 // from it. The pool carries it to preloads, hooks and Begin, where clauses get lost; the clause
-// carries it through Session{PrepareStmt: true}, where the pool gets lost.
+// tells the statement itself from those derived from it.
 func (p *Plugin) pin(stmt *gorm.Statement, i Intent) {
 	if !p.initialized.Load() {
 		return
 	}
 	stmt.Clauses[pluginName] = clause.Clause{Expression: i}
-	if c, prepared := p.ours(stmt.ConnPool); c != nil {
-		stmt.ConnPool = c.group.pool(pinOf(choose(i)), prepared, false)
+	c, prepared := p.ours(stmt.ConnPool)
+	if c == nil {
+		return
 	}
+	var pinned gorm.ConnPool = c.group.pool(pinOf(choose(i)), prepared, false)
+	stmt.ConnPool = pinned
+	if _, statements := unwrap(stmt.DB.ConnPool); statements != nil {
+		pinned = &gorm.PreparedStmtDB{ConnPool: pinned, Mux: statements.Mux, Stmts: statements.Stmts}
+	}
+	// GORM goes back to the configured pool after a write and in Session{PrepareStmt: true}: that has to be the
+	// pinned one too, in a configuration of this statement's own.
+	config := *stmt.DB.Config
+	config.ConnPool = pinned
+	stmt.DB.Config = &config
 }
 
 func clauseOf(stmt *gorm.Statement) choice {
@@ -391,23 +410,19 @@ func (p *Plugin) dbresolverClause(db *gorm.DB) {
 	}
 }
 
-// isFirstOr tells the query of FirstOrCreate and FirstOrInit from all others:
-// nothing else asks for one struct, ordered by primary key, and takes not
-// finding it for a result.
+// isFirstOr tells the query of FirstOrCreate and FirstOrInit from nearly all
+// others: it asks for one struct, ordered by primary key among other things, and takes not finding it for a result.
 func isFirstOr(stmt *gorm.Statement) bool {
-	if stmt.RaiseErrorOnNotFound || stmt.ReflectValue.Kind() != reflect.Struct {
+	if kind := stmt.ReflectValue.Kind(); stmt.RaiseErrorOnNotFound || kind != reflect.Struct && kind != reflect.Map {
 		return false
 	}
-	limit, ok := stmt.Clauses["LIMIT"].Expression.(clause.Limit)
-	if !ok || limit.Limit == nil || *limit.Limit != 1 {
+	if _, ok := stmt.Clauses["LIMIT"]; !ok {
 		return false
 	}
-	order, ok := stmt.Clauses["ORDER BY"].Expression.(clause.OrderBy)
-	if !ok || len(order.Columns) == 0 {
-		return false
-	}
-	last := order.Columns[len(order.Columns)-1].Column
-	return last.Table == clause.CurrentTable && last.Name == clause.PrimaryKey
+	order, _ := stmt.Clauses["ORDER BY"].Expression.(clause.OrderBy)
+	return slices.ContainsFunc(order.Columns, func(by clause.OrderByColumn) bool {
+		return by.Column.Table == clause.CurrentTable && by.Column.Name == clause.PrimaryKey
+	})
 }
 
 // isColumnTypes tells the query by which the Migrator learns the columns of a

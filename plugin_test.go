@@ -75,6 +75,12 @@ func TestStatements(t *testing.T) {
 		}, "master: locking read"},
 		{"GET_LOCK", func(db *gorm.DB) error { return db.Raw("SELECT GET_LOCK('a', 1), 'b'").Row().Scan(&n, &name) }, "master: connection state"},
 		{"a function in a clause", func(db *gorm.DB) error { return db.Where("GET_LOCK('a', 1)").Find(&[]User{}).Error }, "master: connection state"},
+		{"FirstOrInit of a map", func(db *gorm.DB) error {
+			return db.Model(&User{}).FirstOrInit(&map[string]any{}).Error
+		}, "master: first or create"},
+		{"FirstOrCreate with a scope", func(db *gorm.DB) error {
+			return db.Scopes(func(db *gorm.DB) *gorm.DB { return db.Order("name").Limit(3) }).FirstOrCreate(&User{}).Error
+		}, "master: first or create"},
 		{"FirstOrInit", func(db *gorm.DB) error { return db.FirstOrInit(&User{}).Error }, "master: first or create"},
 		{"FirstOrCreate", func(db *gorm.DB) error { return db.FirstOrCreate(&User{}).Error }, "master: first or create"},
 
@@ -302,6 +308,245 @@ func TestRejectWrites(t *testing.T) {
 				expect(t, s.log.servers(), "master")
 			})
 		}
+	}
+}
+
+type parent struct {
+	ID       int64
+	Name     string
+	Children []child `gorm:"foreignKey:ID"`
+}
+
+func (parent) TableName() string { return "users" }
+
+func (*parent) AfterCreate(tx *gorm.DB) error { return tx.Exec("UPDATE users SET name = 'b'").Error }
+
+type child struct {
+	ID   int64
+	Name string
+}
+
+// TestMasterClauseHoldsForWhatFollows has RejectWrites let through what a
+// write that was let through brings with it.
+func TestMasterClauseHoldsForWhatFollows(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			s := newSetup(t, 1, mode.config, func(c *replicated.Config) { c.RejectWrites = true })
+			db := func() *gorm.DB {
+				return s.in(replicated.WithSlave(t.Context()), mode.session).Clauses(replicated.Master)
+			}
+			for name, err := range map[string]error{
+				"associations and hooks": db().Create(&parent{Name: "a", Children: []child{{Name: "b"}}}).Error,
+				"Append":                 db().Model(&parent{ID: 1}).Association("Children").Append(&child{Name: "b"}),
+				"a transaction":          db().Transaction(func(tx *gorm.DB) error { return tx.Create(&parent{Name: "a"}).Error }),
+			} {
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			expect(t, s.log.servers(), "master")
+			if err := s.in(replicated.WithSlave(t.Context()), mode.session).Create(&parent{Name: "a"}).Error; !errors.Is(err, replicated.ErrWriteOnSlave) {
+				t.Errorf("the control, without the clause: %v", err)
+			}
+		})
+	}
+}
+
+// TestSlaveClauseVouchesForItsStatementAlone has what GORM derives from a
+// statement read from the slave, but not run unknown SQL or write in a transaction there.
+func TestSlaveClauseVouchesForItsStatementAlone(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			s := newSetup(t, 1, mode.config, nil)
+			explicit := func() *gorm.DB { return s.in(t.Context(), mode.session).Clauses(replicated.Slave) }
+			if err := explicit().Exec("CALL p()").Error; err != nil {
+				t.Error(err)
+			}
+			expect(t, s.log.servers(), "slave-1")
+			inBatch := func(f func(*gorm.DB) error) {
+				t.Helper()
+				err := explicit().FindInBatches(&[]User{}, 10, func(tx *gorm.DB, _ int) error {
+					s.log.take()
+					return f(tx)
+				}).Error
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			inBatch(func(tx *gorm.DB) error { return tx.First(&User{}).Error })
+			expect(t, s.log.servers(), "slave-1")
+			inBatch(func(tx *gorm.DB) error { return tx.Exec("CALL p()").Error })
+			expect(t, s.log.servers(), "master")
+			inBatch(func(tx *gorm.DB) error {
+				return tx.Transaction(func(tx *gorm.DB) error { return tx.Create(&User{Name: "a"}).Error })
+			})
+			expect(t, s.log.servers(), "master")
+		})
+	}
+}
+
+// TestClauseOutlivesWhatReplacesThePool has GORM go back to the configured
+// pool after a write, and in a session that prepares.
+func TestClauseOutlivesWhatReplacesThePool(t *testing.T) {
+	readOnly := &sql.TxOptions{ReadOnly: true}
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			s := newSetup(t, 1, mode.config, nil)
+			master := func() *gorm.DB {
+				return s.in(replicated.WithSlave(t.Context()), mode.session).Clauses(replicated.Master)
+			}
+			slave := func() *gorm.DB { return s.in(t.Context(), mode.session).Clauses(replicated.Slave) }
+			read := func(tx *gorm.DB) error { return tx.First(&User{}).Error }
+
+			db := master()
+			if err := errors.Join(db.Create(&User{Name: "a"}).Error, db.Session(&gorm.Session{NewDB: true}).First(&User{}).Error); err != nil {
+				t.Error(err)
+			}
+			expect(t, s.log.servers(), "master")
+			if err := master().Session(&gorm.Session{PrepareStmt: true}).Transaction(read, readOnly); err != nil {
+				t.Error(err)
+			}
+			expect(t, s.log.servers(), "master")
+			for range 2 {
+				if err := slave().Session(&gorm.Session{PrepareStmt: true}).Transaction(read); err != nil {
+					t.Error(err)
+				}
+				expect(t, s.log.servers(), "slave-1")
+			}
+			// The clause was for that handle alone.
+			if err := s.in(replicated.WithSlave(t.Context()), mode.session).First(&User{}).Error; err != nil {
+				t.Error(err)
+			}
+			expect(t, s.log.servers(), "slave-1")
+		})
+	}
+}
+
+// TestBoundStatementsLookAlike has a callback between ours and GORM's find
+// what it finds without the plugin.
+func TestBoundStatementsLookAlike(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			s := newSetup(t, 1, mode.config, nil)
+			var seen []string
+			err := s.db.Callback().Query().Before("gorm:query").Register("look", func(db *gorm.DB) {
+				_, committer := db.Statement.ConnPool.(gorm.TxCommitter)
+				_, beginner := db.Statement.ConnPool.(gorm.TxBeginner)
+				pool, err := db.DB()
+				seen = append(seen, fmt.Sprintf("committer %v, beginner %v, master %v, %v", committer, beginner, pool == s.raw, err))
+				if err := db.Session(&gorm.Session{NewDB: true, PrepareStmt: true}).Exec("SELECT 1").Error; err != nil {
+					t.Error(err)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			db := s.in(replicated.WithSlave(t.Context()), mode.session)
+			if err := db.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error }); err != nil {
+				t.Error(err)
+			}
+			expect(t, seen, "committer true, beginner false, master true, <nil>")
+			expect(t, s.log.servers(), "master")
+			seen = nil
+			if err := db.Connection(func(tx *gorm.DB) error { return tx.First(&User{}).Error }); err != nil {
+				t.Error(err)
+			}
+			expect(t, seen, "committer false, beginner true, master false, "+gorm.ErrInvalidDB.Error())
+		})
+	}
+}
+
+// TestDryRun executes nothing that was asked for, marks nothing and reports nothing.
+func TestDryRun(t *testing.T) {
+	s := newSetup(t, 1, gorm.Config{SkipDefaultTransaction: true}, nil)
+	db := s.db.WithContext(replicated.WithSlave(t.Context())).Session(&gorm.Session{DryRun: true})
+	db.Create(&User{Name: "a"})
+	db.First(&User{})
+	db.Exec("DELETE FROM users")
+	s.db.ToSQL(func(tx *gorm.DB) *gorm.DB { return tx.First(&User{}) })
+	if ran, routes := s.log.take(), s.routes.take(); len(ran)+len(routes) > 0 {
+		t.Errorf("ran %v, reported %v", ran, routes)
+	}
+	s = newSetup(t, 1, gorm.Config{}, nil)
+	s.db.Session(&gorm.Session{DryRun: true}).Create(&User{Name: "a"}) // GORM wraps even this in a transaction
+	if routes := s.routes.take(); len(routes) > 0 {
+		t.Errorf("reported %v", routes)
+	}
+}
+
+// barePool is a master's pool as a library might wrap one: its transactions
+// can commit and roll back and nothing more, and it cannot be compared.
+type barePool struct {
+	gorm.ConnPool
+	_ []int
+}
+
+type bareTx struct {
+	gorm.ConnPool
+	tx *sql.Tx
+}
+
+func (t *bareTx) Commit() error   { return t.tx.Commit() }
+func (t *bareTx) Rollback() error { return t.tx.Rollback() }
+
+func (p barePool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
+	tx, err := p.ConnPool.(*sql.DB).BeginTx(ctx, opts)
+	return &bareTx{tx, tx}, err
+}
+
+func TestMasterPoolOfAnotherType(t *testing.T) {
+	log := &fakeLog{}
+	raw := openPool(t, &fake{name: "master", log: log})
+	db := openFake(t, barePool{ConnPool: raw}, gorm.Config{})
+	p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(openPool(t, &fake{name: "slave", log: log}))}})
+	if err := db.Use(p); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	slave := db.WithContext(replicated.WithSlave(t.Context()))
+	if err := slave.First(&User{}).Error; err != nil {
+		t.Error(err)
+	}
+	expect(t, log.servers(), "slave")
+	for name, run := range map[string]func() error{
+		"Create":      func() error { return slave.Create(&User{Name: "a"}).Error },
+		"Transaction": func() error { return slave.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error }) },
+	} {
+		if err := run(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if ran := log.take(); len(ran) != 3 || ran[0].sql != "BEGIN" || ran[2].sql != "COMMIT" || ran[1].server != "master" {
+			t.Errorf("%s: ran %v", name, ran)
+		}
+	}
+	if n := raw.Stats().InUse; n != 0 {
+		t.Errorf("%d connections are leaked", n)
+	}
+}
+
+// TestPreparingAWriteCountsAsWriting covers statements that are prepared by hand.
+func TestPreparingAWriteCountsAsWriting(t *testing.T) {
+	prepare := func(s *setup, query string) (err error) {
+		s.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			db := s.db.WithContext(r.Context())
+			var stmt *sql.Stmt
+			if stmt, err = db.Statement.ConnPool.PrepareContext(r.Context(), query); err == nil {
+				stmt.Close()
+			}
+			db.First(&User{})
+		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		return err
+	}
+	s := newSetup(t, 1, gorm.Config{}, nil)
+	for query, want := range map[string]string{"DELETE FROM users": "master: session wrote", "SELECT 1": "slave-1: method"} {
+		if err := prepare(s, query); err != nil {
+			t.Error(err)
+		}
+		expect(t, s.routes.take(), want)
+	}
+	s = newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) { c.RejectWrites = true })
+	if err := prepare(s, "DELETE FROM users"); !errors.Is(err, replicated.ErrWriteOnSlave) {
+		t.Errorf("with RejectWrites: %v", err)
 	}
 }
 
@@ -732,6 +977,20 @@ func TestDialects(t *testing.T) {
 		{"locking, SQLite leaves it out", "sqlite", func(db *gorm.DB) error {
 			return db.Clauses(clause.Locking{Strength: "UPDATE"}).Find(&[]User{}).Error
 		}, "master: locking read", "slave: method"},
+		{"locking in a subquery, unknown dialect", "postgres", func(db *gorm.DB) error {
+			return db.Where("id IN (?)", db.Session(&gorm.Session{NewDB: true}).Model(&User{}).Select("id").Clauses(clause.Locking{Strength: "UPDATE"})).Find(&[]User{}).Error
+		}, "master: locking read", "slave: method"},
+		{"raw locking, unknown dialect", "postgres", func(db *gorm.DB) error {
+			return db.Raw("SELECT * FROM users FOR UPDATE").Scan(&[]User{}).Error
+		}, "master: unknown SQL", "master: session wrote"},
+		{"raw write with a clause, unknown dialect", "postgres", func(db *gorm.DB) error {
+			return db.Clauses(replicated.Slave).Exec("UPDATE users SET name = 'a'").Error
+		}, "master: write", "master: session wrote"},
+		{"the pool of a finished query, unknown dialect", "postgres", func(db *gorm.DB) error {
+			tx := db.Clauses(replicated.Slave).Find(&[]User{})
+			_, err := tx.Statement.ConnPool.ExecContext(db.Statement.Context, "UPDATE users SET name = 'a'")
+			return err
+		}, "slave: clause", "master: session wrote"},
 		{"raw query, SQLite", "sqlite", func(db *gorm.DB) error { return db.Raw("SELECT 1").Scan(&[]User{}).Error }, "slave: method", "slave: method"},
 		{"raw write, SQLite", "sqlite", func(db *gorm.DB) error { return db.Exec("VACUUM").Error }, "master: write", "master: session wrote"},
 	} {

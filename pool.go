@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"math/rand/v2"
 	"reflect"
 	"sync"
@@ -20,15 +21,17 @@ import (
 type pin uint8
 
 const (
-	noPin      pin = iota
-	masterPin      // a clause asks for the master
-	slavePin       // a clause asks for a slave
-	writePin       // a create, update or delete
-	followsPin     // in a hook of one
-	firstOrPin     // FirstOrCreate, FirstOrInit
-	lockingPin     // clause.Locking, where the SQL may not show it
-	catalogPin     // the Migrator asks for a table's columns
-	pins       = iota
+	noPin        pin = iota
+	masterPin        // a clause asks for the master
+	slavePin         // a clause asks for a slave
+	vouchedPin       // the statement that has that clause
+	inheritedPin     // what GORM derives from it
+	writePin         // a create, update or delete
+	followsPin       // in a hook of one
+	firstOrPin       // FirstOrCreate, FirstOrInit
+	lockingPin       // clause.Locking, where the SQL may not show it
+	catalogPin       // the Migrator asks for a table's columns
+	pins         = iota
 )
 
 func pinOf(c choice) pin {
@@ -41,12 +44,37 @@ func pinOf(c choice) pin {
 	return noPin
 }
 
-func (p pin) clause() choice {
+// next returns the pin of a query that came with p.
+func (p pin) next(stmt *gorm.Statement) pin {
+	switch p {
+	case slavePin, vouchedPin, inheritedPin:
+		if clauseOf(stmt) == chooseSlave {
+			return vouchedPin
+		}
+		return inheritedPin
+	case writePin:
+		return followsPin
+	}
+	return p
+}
+
+// clause is the clause that holds for a statement of the given nature. Only a
+// clause of its own vouches for SQL that is not provably a read; only Begin directly behind one puts a transaction
+// that may write on a slave.
+func (p pin) clause(n nature) choice {
 	switch p {
 	case masterPin:
 		return chooseMaster
 	case slavePin:
 		return chooseSlave
+	case vouchedPin:
+		if n != begins {
+			return chooseSlave
+		}
+	case inheritedPin:
+		if n == reads {
+			return chooseSlave
+		}
 	}
 	return undecided
 }
@@ -126,12 +154,23 @@ var (
 func (c *pool) GetDBConn() (*sql.DB, error) { return c.master().DB() }
 
 // PrepareContext prepares on the master: a statement outlives the request, so
-// it cannot follow its intent.
+// it cannot follow its intent. What may write counts as written.
 func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	q := question{nature: c.natureOf(query)}
+	q.clause = c.pin.clause(q.nature)
+	if session := c.plugin.ask(ctx, &q); q.nature.mayWrite() {
+		if c.plugin.refuses(&q) {
+			return nil, ErrWriteOnSlave
+		}
+		session.markWritten()
+	}
 	return c.master().Pool.PrepareContext(ctx, query)
 }
 
 func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if c.built {
+		c = c.group.pool(c.pin, c.prepared, false) // GORM executes no query that it built
+	}
 	server, err := c.route(ctx, query)
 	if err != nil {
 		return nil, err
@@ -221,26 +260,33 @@ func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool,
 	if slave {
 		opts = c.plugin.readOnly(opts)
 	}
-	tx, err := server.BeginTx(ctx, opts)
+	conn, err := server.BeginTx(ctx, opts)
 	if err != nil && server.Left() {
 		slave = false
-		tx, err = c.master().BeginTx(ctx, opts)
+		conn, err = c.master().BeginTx(ctx, opts)
 	}
 	if err != nil {
 		// As GORM has it without the plugin, so that a Rollback adds no second error.
 		return (*sql.Tx)(nil), err
 	}
-	if slave {
-		onSlave := &slaveTx{Tx: tx, plugin: c.plugin, server: server}
-		if c.prepared {
-			return onSlave.withStatements(), nil
-		}
-		return onSlave, nil
+	if !slave && !c.prepared {
+		return conn, nil
 	}
-	if c.prepared {
+	tx, ok := conn.(gorm.Tx)
+	if !ok { // it cannot be wrapped
+		if committer, ok := conn.(gorm.TxCommitter); ok {
+			err = committer.Rollback()
+		}
+		return (*sql.Tx)(nil), errors.Join(gorm.ErrInvalidTransaction, err)
+	}
+	if !slave {
 		return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: c.master().Prepared()}, nil
 	}
-	return tx, nil
+	onSlave := &slaveTx{Tx: tx, plugin: c.plugin, server: server}
+	if c.prepared {
+		return onSlave.withStatements(), nil
+	}
+	return onSlave, nil
 }
 
 func (c *pool) natureOfBegin(opts *sql.TxOptions) nature {
@@ -298,7 +344,7 @@ func (c *pool) natureOf(query string) nature {
 // the statement.
 func (c *pool) decide(ctx context.Context, n nature) (*cluster.Server, error) {
 	p := c.plugin
-	q := question{nature: n, clause: c.pin.clause()}
+	q := question{nature: n, clause: c.pin.clause(n)}
 	session := p.ask(ctx, &q)
 	if n.mayWrite() {
 		if p.refuses(&q) {
@@ -365,16 +411,27 @@ func slaveTxOf(p gorm.ConnPool) (tx *slaveTx, prepared bool) {
 	}
 }
 
-// withStatements wraps the transaction in the prepared statements of its own server.
+// withStatements wraps the transaction in the prepared statements of its own
+// server. The cache it names is asked for nothing else, but for the database: see GetDBConn.
 func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
-	t.once.Do(func() { t.prepared = &gorm.PreparedStmtTX{Tx: t, PreparedStmtDB: t.server.Prepared()} })
+	t.once.Do(func() {
+		s := t.server.Prepared()
+		root := t.plugin.group.pool(noPin, false, false)
+		t.prepared = &gorm.PreparedStmtTX{Tx: t, PreparedStmtDB: &gorm.PreparedStmtDB{ConnPool: root, Mux: s.Mux, Stmts: s.Stmts}}
+	})
 	return t.prepared
 }
 
-// GetDBConn returns the slave's *sql.DB.
-func (t *slaveTx) GetDBConn() (*sql.DB, error) { return t.server.DB() }
+// GetDBConn returns the master's *sql.DB, as everywhere: db.Connection would
+// take a connection of its own from it, and write there.
+func (t *slaveTx) GetDBConn() (*sql.DB, error) { return t.plugin.group.cluster.Master.DB() }
 
-func (t *slaveTx) refuses(query string) bool { return t.plugin.natureOf(query, true) == writes }
+// refuses tells whether a statement may not run here. MySQL and PostgreSQL see
+// for themselves that a statement writes, since the transaction is read-only there; SQLite does not.
+func (t *slaveTx) refuses(query string) bool {
+	n := t.plugin.natureOf(query, true)
+	return n == writes || n == unknown && t.plugin.dialect == sqlkind.SQLite
+}
 
 func (t *slaveTx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
 	if t.refuses(query) {
@@ -413,27 +470,72 @@ type attendant struct {
 	built  bool // GORM builds the SQL
 }
 
-// txAttendant is an attendant that can be told for a transaction.
-type txAttendant struct {
-	attendant
-	gorm.TxCommitter
+// txAttendant is an attendant that can be told for a transaction, and
+// connAttendant one that can begin one: callbacks that run in between look.
+type (
+	txAttendant struct {
+		*attendant
+		tx gorm.Tx
+	}
+	connAttendant struct {
+		*attendant
+		conn gorm.TxBeginner
+	}
+)
+
+var (
+	_ gorm.Tx             = txAttendant{}
+	_ gorm.GetDBConnector = txAttendant{}
+	_ gorm.TxBeginner     = connAttendant{}
+)
+
+func (a txAttendant) Commit() error   { return a.tx.Commit() }
+func (a txAttendant) Rollback() error { return a.tx.Rollback() }
+func (a txAttendant) StmtContext(ctx context.Context, s *sql.Stmt) *sql.Stmt {
+	return a.tx.StmtContext(ctx, s)
+}
+
+func (a connAttendant) BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error) {
+	return a.conn.BeginTx(ctx, opts)
 }
 
 // attend sets an attendant before the pool of a bound statement.
 func (p *Plugin) attend(stmt *gorm.Statement) {
-	a := attendant{stmt.ConnPool, p, stmt, stmt.SQL.Len() == 0}
-	if tx, ok := stmt.ConnPool.(gorm.TxCommitter); ok {
-		stmt.ConnPool = &txAttendant{a, tx}
-	} else {
-		stmt.ConnPool = &a
+	a := &attendant{stmt.ConnPool, p, stmt, stmt.SQL.Len() == 0}
+	switch bound := stmt.ConnPool.(type) {
+	case gorm.Tx:
+		stmt.ConnPool = txAttendant{a, bound}
+	case gorm.TxBeginner:
+		stmt.ConnPool = connAttendant{a, bound}
+	default:
+		stmt.ConnPool = a
 	}
+}
+
+// dismiss takes an attendant away that saw nothing: somebody answered the
+// statement in the place of GORM.
+func dismiss(p gorm.ConnPool) gorm.ConnPool {
+	switch a := p.(type) {
+	case txAttendant:
+		return a.ConnPool
+	case connAttendant:
+		return a.ConnPool
+	case *attendant:
+		return a.ConnPool
+	}
+	return p
+}
+
+// GetDBConn returns what db.DB() returns without an attendant.
+func (a *attendant) GetDBConn() (*sql.DB, error) {
+	return (&gorm.DB{Config: &gorm.Config{ConnPool: a.ConnPool}}).DB()
 }
 
 func (a *attendant) see(ctx context.Context, query string) error {
 	a.stmt.ConnPool = a.ConnPool
 	q := question{nature: a.plugin.natureOf(query, a.built), clause: clauseOf(a.stmt)}
 	if tx, _ := slaveTxOf(a.ConnPool); tx != nil {
-		if q.nature == writes {
+		if tx.refuses(query) {
 			return ErrWriteOnSlave
 		}
 		return nil
@@ -546,13 +648,19 @@ func (p *Plugin) ask(ctx context.Context, q *question) *session {
 // natureOf judges SQL. Where the dialect is not known, what GORM built is
 // taken for the read it looks like, and anything else may write.
 func (p *Plugin) natureOf(query string, built bool) nature {
-	if p.dialect == sqlkind.Other {
-		if built {
-			return reads
-		}
-		return unknown
+	n := natures[p.kinds.Kind(query)]
+	if p.dialect != sqlkind.Other {
+		return n
 	}
-	return natures[p.kinds.Kind(query)]
+	switch {
+	case n == writes:
+		return writes
+	case !built:
+		return unknown
+	case n == unknown:
+		return reads
+	}
+	return n // locks
 }
 
 // refuses applies Config.RejectWrites. Raw SQL in a dialect that cannot be
@@ -567,7 +675,8 @@ func (p *Plugin) reportBound(db *gorm.DB, tx *slaveTx) {
 	if p.observer == nil {
 		return
 	}
-	route := Route{Group: p.group.name, Reason: ReasonBound}
+	route := Route{Group: p.group.name}
+	_, route.Reason = resolve(&question{bound: true})
 	if tx != nil {
 		route.Server, route.Intent = tx.server.ID, Slave
 	} else if master, err := p.group.cluster.Master.DB(); err == nil && sqlDBOf(db.Statement.ConnPool) == master {

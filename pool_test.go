@@ -98,6 +98,20 @@ func TestNoWriteInASlavesTransaction(t *testing.T) {
 					t.Errorf("%s: got %v, want ErrWriteOnSlave", name, err)
 				}
 			}
+			if sqlDB, err := tx.DB(); err != nil || sqlDB != s.raw {
+				t.Errorf("DB: %p, %v; want the master's %p", sqlDB, err, s.raw)
+			}
+			if err := tx.Connection(func(c *gorm.DB) error { return c.Create(&User{Name: "a"}).Error }); err != nil {
+				t.Errorf("Connection: %v", err)
+			}
+			if err := tx.Migrator().DropTable("users"); err != nil {
+				t.Errorf("DropTable: %v", err)
+			}
+			for _, r := range s.log.take() {
+				if r.server != "master" && r.sql != "BEGIN READ ONLY" && !strings.Contains(r.sql, "SAVEPOINT") {
+					t.Errorf("executed: %v", r)
+				}
+			}
 			if err := tx.First(&User{}).Error; err != nil {
 				t.Errorf("a read after the refusals: %v", err)
 			}

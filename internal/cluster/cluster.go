@@ -53,18 +53,22 @@ type Cluster struct {
 
 // Open opens the slaves side by side, without asking them anything where the
 // dialector allows that, and returns all their mistakes at once. After an
-// error nothing is left open. The master is the caller's: it is never closed.
+// error nothing that it opened is left open. The master is the caller's: it is never closed.
 func Open(master *Server, specs []Spec) (*Cluster, error) {
 	type opened struct {
 		i    int
 		pool gorm.ConnPool
+		ours bool
 		err  error
 	}
 	results := make(chan opened, len(specs)) // buffered: nobody waits for one that comes late
 	for i, spec := range specs {
 		go func() {
-			pool, err := open(spec)
-			results <- opened{i, pool, err}
+			pool, ours, err := open(spec)
+			if err == nil && !ours && samePool(pool, master.Pool) {
+				err = errors.New("its connection pool is the master's")
+			}
+			results <- opened{i, pool, ours, err}
 		}()
 	}
 
@@ -76,6 +80,7 @@ func Open(master *Server, specs []Spec) (*Cluster, error) {
 	timeout := time.NewTimer(OpenTimeout)
 	defer timeout.Stop()
 	missing := len(specs)
+	var undo []gorm.ConnPool
 wait:
 	for ; missing > 0; missing-- {
 		select {
@@ -84,6 +89,9 @@ wait:
 			if o.err != nil {
 				errs[o.i] = fmt.Errorf("%s (%s): %w", specs[o.i].Field, specs[o.i].ID, o.err)
 				continue
+			}
+			if o.ours {
+				undo = append(undo, o.pool)
 			}
 			view.Pools[o.i] = o.pool
 			view.Slaves[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, maxStmts: master.maxStmts, stmtTTL: master.stmtTTL}
@@ -94,15 +102,13 @@ wait:
 	if err := errors.Join(errs...); err != nil {
 		go func() { // the late ones
 			for ; missing > 0; missing-- {
-				if o := <-results; o.err == nil {
+				if o := <-results; o.err == nil && o.ours {
 					_ = closePool(o.pool)
 				}
 			}
 		}()
-		for _, s := range view.Slaves {
-			if s != nil {
-				_ = s.close()
-			}
+		for _, pool := range undo {
+			_ = closePool(pool)
 		}
 		return nil, err
 	}
@@ -133,7 +139,8 @@ func (c *Cluster) View() *View { return c.view.Load() }
 // first one returned.
 func (c *Cluster) Close() error { return c.close() }
 
-func open(spec Spec) (_ gorm.ConnPool, err error) {
+// open also tells whether the pool is ours, or was handed over ready-made.
+func open(spec Spec) (_ gorm.ConnPool, ours bool, err error) {
 	defer func() {
 		if v := recover(); v != nil { // such as a *mysql.Dialector without its Config
 			err = fmt.Errorf("the dialector panicked while opening: %v", v)
@@ -141,16 +148,16 @@ func open(spec Spec) (_ gorm.ConnPool, err error) {
 	}()
 	dialector, handedOver, err := quiet(spec.Dialector)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	// A configuration of its own: opening with the application's would replace
 	// the cache that all of its sessions share.
 	db, err := gorm.Open(dialector, &gorm.Config{DisableAutomaticPing: true, Logger: logger.Discard})
 	if err != nil {
-		return nil, redact(err, spec.Dialector)
+		return nil, false, redact(err, spec.Dialector)
 	}
 	if db.ConnPool == nil {
-		return nil, errors.New("the dialector opened no connection pool")
+		return nil, false, errors.New("the dialector opened no connection pool")
 	}
 	if sqlDB, ok := db.ConnPool.(*sql.DB); ok && !handedOver {
 		sqlDB.SetMaxOpenConns(spec.Limits.MaxOpen)
@@ -158,7 +165,14 @@ func open(spec Spec) (_ gorm.ConnPool, err error) {
 		sqlDB.SetConnMaxLifetime(spec.Limits.MaxLifetime)
 		sqlDB.SetConnMaxIdleTime(spec.Limits.MaxIdleTime)
 	}
-	return db.ConnPool, nil
+	return db.ConnPool, !handedOver, nil
+}
+
+// samePool tells whether two pools are one *sql.DB.
+func samePool(a, b gorm.ConnPool) bool {
+	x, ok := a.(*sql.DB)
+	y, also := b.(*sql.DB)
+	return ok && also && x == y
 }
 
 // quiet returns a dialector that opens without asking the server anything,
@@ -235,22 +249,12 @@ func (s *Server) DB() (*sql.DB, error) {
 
 // BeginTx begins a transaction on the server. It returns
 // gorm.ErrInvalidTransaction if the pool has no transactions.
-func (s *Server) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.Tx, error) {
+func (s *Server) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
 	switch beginner := s.Pool.(type) {
 	case gorm.TxBeginner:
-		tx, err := beginner.BeginTx(ctx, opts)
-		if err != nil {
-			return nil, err
-		}
-		return tx, nil
+		return beginner.BeginTx(ctx, opts)
 	case gorm.ConnPoolBeginner:
-		pool, err := beginner.BeginTx(ctx, opts)
-		if err != nil {
-			return nil, err
-		}
-		if tx, ok := pool.(gorm.Tx); ok {
-			return tx, nil
-		}
+		return beginner.BeginTx(ctx, opts)
 	}
 	return nil, gorm.ErrInvalidTransaction
 }

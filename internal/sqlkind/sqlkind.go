@@ -23,7 +23,7 @@ import "strconv"
 type Dialect uint8
 
 const (
-	Other  Dialect = iota // nothing is provable: every text is Unknown
+	Other  Dialect = iota // nothing is provable: a text is Write or Locking by its look, or Unknown
 	MySQL                 // MySQL and MariaDB
 	SQLite                // SQLite 3
 )
@@ -99,7 +99,7 @@ func classify(d Dialect, sql string, writers map[string]struct{}) Kind {
 	case SQLite:
 		return classifySQLite(sql, writers)
 	default:
-		return Unknown
+		return classifyOther(sql)
 	}
 }
 
