@@ -24,13 +24,13 @@ import (
 // [New] copies it: changing it later has no effect.
 type Config struct {
 	// Slaves are the servers to read from, opened by Initialize. A pool that a
-	// dialector brings ready-made (mysql.Config.Conn) becomes the plugin's: Close closes it.
+	// dialector brings ready-made (mysql.Config.Conn) becomes the plugin's once db.Use succeeds: Close closes it.
 	// Wrap one in [Server] to name it. Default: none.
 	Slaves []gorm.Dialector
 
 	// Policy picks the slave of a request, or of a statement outside of any. It is given the
 	// connection pools of the slaves that may serve, as dbresolver does; nil or a pool it was not
-	// given means any of them. Calls are serialised.
+	// given means any of them. Calls are serialised. It must not change the slice.
 	// Default: dbresolver.RandomPolicy{}.
 	Policy dbresolver.Policy
 

@@ -83,7 +83,7 @@ func (r Reason) String() string {
 type Status struct {
 	AutoReadOnSlave bool
 	// WithoutIntent counts the statements whose context said nothing about routing, such as
-	// those of a handler that forgot db.WithContext(r.Context()).
+	// those of a handler that forgot db.WithContext(r.Context()). It counts while Config.DefaultIntent is Master.
 	WithoutIntent uint64
 	Groups        []GroupStatus // none before Initialize
 }
