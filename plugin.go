@@ -332,22 +332,6 @@ func (p *Plugin) settleWrite(db *gorm.DB) {
 	}
 }
 
-// boundRead handles a query, row or raw statement that is bound to a
-// transaction or a connection, or runs on a pool that the plugin does not know. It stays there.
-func (p *Plugin) boundRead(db *gorm.DB) {
-	stmt := db.Statement
-	stmt.ConnPool = dismiss(stmt.ConnPool)
-	if db.Error != nil || db.DryRun {
-		return
-	}
-	tx, prepared := slaveTxOf(stmt.ConnPool)
-	p.reportBound(db, tx)
-	if tx != nil && prepared {
-		stmt.ConnPool = tx.withStatements() // GORM attached the master's
-	}
-	p.attend(stmt)
-}
-
 // notice is called whenever somebody registers a callback for queries: GORM
 // asks then which of them apply. Ours always does.
 func (p *Plugin) notice(*gorm.DB) bool {

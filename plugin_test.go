@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 
@@ -422,40 +421,6 @@ func TestClauseOutlivesWhatReplacesThePool(t *testing.T) {
 	}
 }
 
-// TestBoundStatementsLookAlike has a callback between ours and GORM's find
-// what it finds without the plugin.
-func TestBoundStatementsLookAlike(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			s := newSetup(t, 1, mode.config, nil)
-			var seen []string
-			err := s.db.Callback().Query().Before("gorm:query").Register("look", func(db *gorm.DB) {
-				_, committer := db.Statement.ConnPool.(gorm.TxCommitter)
-				_, beginner := db.Statement.ConnPool.(gorm.TxBeginner)
-				pool, err := db.DB()
-				seen = append(seen, fmt.Sprintf("committer %v, beginner %v, master %v, %v", committer, beginner, pool == s.raw, err))
-				if err := db.Session(&gorm.Session{NewDB: true, PrepareStmt: true}).Exec("SELECT 1").Error; err != nil {
-					t.Error(err)
-				}
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			db := s.in(replicated.WithSlave(t.Context()), mode.session)
-			if err := db.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error }); err != nil {
-				t.Error(err)
-			}
-			expect(t, seen, "committer true, beginner false, master true, <nil>")
-			expect(t, s.log.servers(), "master")
-			seen = nil
-			if err := db.Connection(func(tx *gorm.DB) error { return tx.First(&User{}).Error }); err != nil {
-				t.Error(err)
-			}
-			expect(t, seen, "committer false, beginner true, master false, "+gorm.ErrInvalidDB.Error())
-		})
-	}
-}
-
 // TestDryRun executes nothing that was asked for, marks nothing and reports nothing.
 func TestDryRun(t *testing.T) {
 	s := newSetup(t, 1, gorm.Config{SkipDefaultTransaction: true}, nil)
@@ -474,112 +439,6 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-// barePool is a master's pool as a library might wrap one: its transactions
-// can commit and roll back and nothing more, and it cannot be compared.
-type barePool struct {
-	gorm.ConnPool
-	_ []int
-}
-
-type bareTx struct {
-	gorm.ConnPool
-	tx *sql.Tx
-}
-
-func (t *bareTx) Commit() error   { return t.tx.Commit() }
-func (t *bareTx) Rollback() error { return t.tx.Rollback() }
-
-func (p barePool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
-	tx, err := p.ConnPool.(*sql.DB).BeginTx(ctx, opts)
-	return &bareTx{tx, tx}, err
-}
-
-func TestMasterPoolOfAnotherType(t *testing.T) {
-	log := &fakeLog{}
-	raw := openPool(t, &fake{name: "master", log: log})
-	db := openFake(t, barePool{ConnPool: raw}, gorm.Config{})
-	p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(openPool(t, &fake{name: "slave", log: log}))}})
-	if err := db.Use(p); err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	slave := db.WithContext(replicated.WithSlave(t.Context()))
-	if err := slave.First(&User{}).Error; err != nil {
-		t.Error(err)
-	}
-	expect(t, log.servers(), "slave")
-	for name, run := range map[string]func() error{
-		"Create":      func() error { return slave.Create(&User{Name: "a"}).Error },
-		"Transaction": func() error { return slave.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error }) },
-	} {
-		if err := run(); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		if ran := log.take(); len(ran) != 3 || ran[0].sql != "BEGIN" || ran[2].sql != "COMMIT" || ran[1].server != "master" {
-			t.Errorf("%s: ran %v", name, ran)
-		}
-	}
-	if n := raw.Stats().InUse; n != 0 {
-		t.Errorf("%d connections are leaked", n)
-	}
-}
-
-// TestPreparingAWriteCountsAsWriting covers statements that are prepared by hand.
-func TestPreparingAWriteCountsAsWriting(t *testing.T) {
-	prepare := func(s *setup, query string) (err error) {
-		s.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			db := s.db.WithContext(r.Context())
-			var stmt *sql.Stmt
-			if stmt, err = db.Statement.ConnPool.PrepareContext(r.Context(), query); err == nil {
-				stmt.Close()
-			}
-			db.First(&User{})
-		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-		return err
-	}
-	s := newSetup(t, 1, gorm.Config{}, nil)
-	for query, want := range map[string]string{"DELETE FROM users": "master: session wrote", "SELECT 1": "slave-1: method"} {
-		if err := prepare(s, query); err != nil {
-			t.Error(err)
-		}
-		expect(t, s.routes.take(), want)
-	}
-	s = newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) { c.RejectWrites = true })
-	if err := prepare(s, "DELETE FROM users"); !errors.Is(err, replicated.ErrWriteOnSlave) {
-		t.Errorf("with RejectWrites: %v", err)
-	}
-}
-
-// TestRejectWritesInATransaction has the refusal leave the transaction usable.
-func TestRejectWritesInATransaction(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			s := newSetup(t, 1, mode.config, func(c *replicated.Config) { c.RejectWrites = true })
-			err := s.in(replicated.WithSlave(t.Context()), mode.session).Transaction(func(tx *gorm.DB) error {
-				for _, err := range []error{
-					tx.Create(&User{Name: "a"}).Error,
-					tx.Exec("DELETE FROM users").Error,
-					tx.Raw("DELETE FROM users RETURNING id").Row().Scan(),
-					tx.Raw("DELETE FROM users RETURNING id").Scan(&[]User{}).Error,
-				} {
-					if !errors.Is(err, replicated.ErrWriteOnSlave) {
-						t.Errorf("got %v, want ErrWriteOnSlave", err)
-					}
-				}
-				return tx.First(&User{}).Error
-			})
-			if err != nil {
-				t.Error(err)
-			}
-			for _, r := range s.log.take() {
-				if r.server != "master" || strings.Contains(r.sql, "INSERT") || strings.Contains(r.sql, "DELETE") {
-					t.Errorf("executed: %v", r)
-				}
-			}
-		})
-	}
-}
-
 func TestWriteFunctions(t *testing.T) {
 	s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) { c.WriteFunctions = []string{"shop.Book_Seat"} })
 	db := s.db.WithContext(replicated.WithSlave(t.Context()))
@@ -589,106 +448,6 @@ func TestWriteFunctions(t *testing.T) {
 		}
 	}
 	expect(t, s.routes.take(), "master: write", "master: write", "slave-1: context")
-}
-
-func TestOneSlavePerRequest(t *testing.T) {
-	s := newSetup(t, 3, gorm.Config{}, func(c *replicated.Config) { c.Policy = dbresolver.RoundRobinPolicy() })
-	seen := map[string]bool{}
-	handler := s.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		db := s.db.WithContext(r.Context())
-		for range 10 {
-			db.First(&User{})
-			db.Raw("SELECT 1").Scan(&[]User{})
-		}
-		db.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error }, &sql.TxOptions{ReadOnly: true})
-	}))
-	for range 6 {
-		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-		servers := s.log.servers()
-		if len(servers) != 1 {
-			t.Errorf("one request was served by %v", servers)
-		}
-		seen[servers[0]] = true
-	}
-	if len(seen) != 3 {
-		t.Errorf("six requests in turn were served by %v", seen)
-	}
-
-	// The control: outside of a request every statement takes the next slave.
-	db := s.db.WithContext(replicated.WithSlave(t.Context()))
-	for range 3 {
-		db.First(&User{})
-	}
-	if servers := s.log.servers(); len(servers) != 3 {
-		t.Errorf("three statements in turn were served by %v", servers)
-	}
-}
-
-func TestPolicies(t *testing.T) {
-	foreign := openPool(t, &fake{name: "foreign"})
-	for _, test := range []struct {
-		name   string
-		policy dbresolver.Policy
-		want   []string // of 60 statements
-	}{
-		{"default", nil, []string{"slave-1", "slave-2", "slave-3"}},
-		{"RandomPolicy", dbresolver.RandomPolicy{}, []string{"slave-1", "slave-2", "slave-3"}},
-		{"RoundRobinPolicy", dbresolver.RoundRobinPolicy(), []string{"slave-1", "slave-2", "slave-3"}},
-		{"StrictRoundRobinPolicy", dbresolver.StrictRoundRobinPolicy(), []string{"slave-1", "slave-2", "slave-3"}},
-		{"the last", dbresolver.PolicyFunc(func(p []gorm.ConnPool) gorm.ConnPool { return p[len(p)-1] }), []string{"slave-3"}},
-		{"nil", dbresolver.PolicyFunc(func([]gorm.ConnPool) gorm.ConnPool { return nil }), []string{"slave-1", "slave-2", "slave-3"}},
-		{"foreign", dbresolver.PolicyFunc(func([]gorm.ConnPool) gorm.ConnPool { return foreign }), []string{"slave-1", "slave-2", "slave-3"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			s := newSetup(t, 3, gorm.Config{}, func(c *replicated.Config) { c.Policy = test.policy })
-			db := s.db.WithContext(replicated.WithSlave(t.Context()))
-			for range 60 {
-				if err := db.First(&User{}).Error; err != nil {
-					t.Fatal(err)
-				}
-			}
-			servers := s.log.servers()
-			slices.Sort(servers)
-			expect(t, servers, test.want...)
-		})
-	}
-}
-
-// TestNoSlaves has everything as it is without the plugin.
-func TestNoSlaves(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			s := newSetup(t, 0, mode.config, nil)
-			db := s.in(replicated.WithSlave(t.Context()), mode.session)
-			db.First(&User{})
-			db.Clauses(replicated.Slave).First(&User{})
-			db.Create(&User{Name: "a"})
-			db.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error }, &sql.TxOptions{ReadOnly: true})
-			expect(t, s.log.servers(), "master")
-			for _, route := range s.routes.take() {
-				if route != "master: no slaves" && route != "master: bound" {
-					t.Error(route)
-				}
-			}
-		})
-	}
-}
-
-func TestDBStillIsTheMaster(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			s := newSetup(t, 1, mode.config, nil)
-			db := s.in(replicated.WithSlave(t.Context()), mode.session)
-			if got, err := db.DB(); err != nil || got != s.raw {
-				t.Errorf("DB: %p, %v; want %p", got, err, s.raw)
-			}
-			tx := db.Begin()
-			defer tx.Rollback()
-			if got, err := tx.DB(); err != nil || got != s.raw {
-				t.Errorf("DB of a transaction: %p, %v; want %p", got, err, s.raw)
-			}
-		})
-	}
 }
 
 // TestSessionsMadeBeforeUse carry the master's raw pool, and are routed all the same.
@@ -714,39 +473,6 @@ func TestSessionsMadeBeforeUse(t *testing.T) {
 				t.Fatal(err)
 			}
 			expect(t, log.servers(), "master")
-		})
-	}
-}
-
-func TestConnectionIsLeftAlone(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			s := newSetup(t, 1, mode.config, nil)
-			s.raw.SetMaxOpenConns(2)
-			err := s.in(replicated.WithSlave(t.Context()), mode.session).Connection(func(tx *gorm.DB) error {
-				conn := tx.Statement.ConnPool
-				for range 2 {
-					if err := tx.Session(&gorm.Session{}).First(&User{}).Error; err != nil {
-						return err
-					}
-					if err := tx.Create(&User{Name: "a"}).Error; err != nil {
-						return err
-					}
-					if tx.Statement.ConnPool != conn {
-						return fmt.Errorf("the block was moved from its connection to a %T", tx.Statement.ConnPool)
-					}
-				}
-				return nil
-			})
-			if err != nil {
-				t.Error(err)
-			}
-			expect(t, s.log.servers(), "master")
-			for _, route := range s.routes.take() {
-				if route != "master: bound" {
-					t.Error(route)
-				}
-			}
 		})
 	}
 }
@@ -829,86 +555,6 @@ func TestDBResolverOnTheSameDB(t *testing.T) {
 			t.Errorf("logged %d times how to move over:\n%s", n, &logged)
 		}
 	})
-}
-
-func TestClose(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			s := newSetup(t, 2, mode.config, nil)
-			db := s.in(replicated.WithSlave(t.Context()), mode.session)
-			rows, err := db.Model(&User{}).Rows()
-			if err != nil {
-				t.Fatal(err)
-			}
-			tx := db.Begin(&sql.TxOptions{ReadOnly: true})
-			for range 2 {
-				if err := s.plugin.Close(); err != nil {
-					t.Errorf("Close: %v", err)
-				}
-			}
-			if !rows.Next() || rows.Close() != nil {
-				t.Error("a running query did not finish")
-			}
-			if err := tx.Rollback().Error; err != nil {
-				t.Errorf("a running transaction did not finish: %v", err)
-			}
-			s.log.take()
-			for _, err := range []error{db.First(&User{}).Error, db.Create(&User{Name: "a"}).Error, db.Clauses(replicated.Slave).First(&User{}).Error} {
-				if err != nil {
-					t.Errorf("after Close: %v", err)
-				}
-			}
-			expect(t, s.log.servers(), "master")
-		})
-	}
-	if err := replicated.New(replicated.Config{}).Close(); err != nil {
-		t.Errorf("Close before Initialize: %v", err)
-	}
-}
-
-// TestCloseWhileQueriesRun has readers and Close race: no read may fail.
-func TestCloseWhileQueriesRun(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			s := newSetup(t, 2, mode.config, nil)
-			db := s.in(replicated.WithSlave(t.Context()), mode.session)
-			started, done := make(chan struct{}, 8), make(chan error)
-			for range 4 {
-				go func() {
-					var errs []error
-					for i := range 200 {
-						var id int64
-						var name string
-						errs = append(errs, db.First(&User{}).Error, db.Raw("SELECT 1").Row().Scan(&id, &name), db.Exec("SELECT 1").Error)
-						if i == 20 {
-							started <- struct{}{}
-						}
-					}
-					done <- errors.Join(errs...)
-				}()
-			}
-			<-started
-			if err := s.plugin.Close(); err != nil {
-				t.Errorf("Close: %v", err)
-			}
-			for range 4 {
-				if err := <-done; err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-}
-
-// TestPrepareErrorComesAsARow covers GORM's empty Row, whose Scan panics.
-func TestPrepareErrorComesAsARow(t *testing.T) {
-	broken := errors.New("no such table")
-	s := newSetup(t, 1, gorm.Config{PrepareStmt: true}, nil)
-	s.slaves[0].fail = func(string) error { return broken }
-	var id int64
-	if err := s.db.WithContext(replicated.WithSlave(t.Context())).Raw("SELECT id FROM users").Row().Scan(&id); !errors.Is(err, broken) {
-		t.Errorf("got %v, want %v", err, broken)
-	}
 }
 
 func TestWithoutIntentIsCounted(t *testing.T) {

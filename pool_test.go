@@ -2,147 +2,226 @@ package replicated_test
 
 import (
 	"bytes"
-	"context"
 	"database/sql"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
 	"gorm.io/gorm"
+	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-replicated/replicated"
 )
 
-// TestTransactions has BEGIN routed by intent and options: a transaction goes
-// to a slave only if it says that it reads only.
-func TestTransactions(t *testing.T) {
-	readOnly := &sql.TxOptions{ReadOnly: true}
-	master, slave := replicated.WithMaster, replicated.WithSlave
+// TestPreparingAWriteCountsAsWriting covers statements that are prepared by hand.
+func TestPreparingAWriteCountsAsWriting(t *testing.T) {
+	prepare := func(s *setup, query string) (err error) {
+		s.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			db := s.db.WithContext(r.Context())
+			var stmt *sql.Stmt
+			if stmt, err = db.Statement.ConnPool.PrepareContext(r.Context(), query); err == nil {
+				stmt.Close()
+			}
+			db.First(&User{})
+		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		return err
+	}
+	s := newSetup(t, 1, gorm.Config{}, nil)
+	for query, want := range map[string]string{"DELETE FROM users": "master: session wrote", "SELECT 1": "slave-1: method"} {
+		if err := prepare(s, query); err != nil {
+			t.Error(err)
+		}
+		expect(t, s.routes.take(), want)
+	}
+	s = newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) { c.RejectWrites = true })
+	if err := prepare(s, "DELETE FROM users"); !errors.Is(err, replicated.ErrWriteOnSlave) {
+		t.Errorf("with RejectWrites: %v", err)
+	}
+}
+
+func TestOneSlavePerRequest(t *testing.T) {
+	s := newSetup(t, 3, gorm.Config{}, func(c *replicated.Config) { c.Policy = dbresolver.RoundRobinPolicy() })
+	seen := map[string]bool{}
+	handler := s.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		db := s.db.WithContext(r.Context())
+		for range 10 {
+			db.First(&User{})
+			db.Raw("SELECT 1").Scan(&[]User{})
+		}
+		db.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error }, &sql.TxOptions{ReadOnly: true})
+	}))
+	for range 6 {
+		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		servers := s.log.servers()
+		if len(servers) != 1 {
+			t.Errorf("one request was served by %v", servers)
+		}
+		seen[servers[0]] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("six requests in turn were served by %v", seen)
+	}
+
+	// The control: outside of a request every statement takes the next slave.
+	db := s.db.WithContext(replicated.WithSlave(t.Context()))
+	for range 3 {
+		db.First(&User{})
+	}
+	if servers := s.log.servers(); len(servers) != 3 {
+		t.Errorf("three statements in turn were served by %v", servers)
+	}
+}
+
+func TestPolicies(t *testing.T) {
+	foreign := openPool(t, &fake{name: "foreign"})
 	for _, test := range []struct {
 		name   string
-		ctx    func(context.Context) context.Context
-		clause []replicated.Intent
-		opts   *sql.TxOptions
-		want   string
-		begin  string
+		policy dbresolver.Policy
+		want   []string // of 60 statements
 	}{
-		{"read-only, intent Slave", slave, nil, readOnly, "slave-1: context", "BEGIN READ ONLY"},
-		{"read-only, intent Master", master, nil, readOnly, "master: context", "BEGIN READ ONLY"},
-		{"intent Slave", slave, nil, nil, "master: transaction", "BEGIN"},
-		{"intent Slave, not read-only", slave, nil, &sql.TxOptions{}, "master: transaction", "BEGIN"},
-		{"intent Master", master, nil, nil, "master: transaction", "BEGIN"},
-		{"serializable", slave, nil, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelSerializable}, "master: serializable", "BEGIN READ ONLY"},
-		{"clause Slave", master, []replicated.Intent{replicated.Slave}, nil, "slave-1: clause", "BEGIN READ ONLY"},
-		{"clause Slave, read-only", master, []replicated.Intent{replicated.Slave}, readOnly, "slave-1: clause", "BEGIN READ ONLY"},
-		{"clause Master, read-only", slave, []replicated.Intent{replicated.Master}, readOnly, "master: clause", "BEGIN READ ONLY"},
-		{"the last clause counts", slave, []replicated.Intent{replicated.Slave, replicated.Master}, readOnly, "master: clause", "BEGIN READ ONLY"},
+		{"default", nil, []string{"slave-1", "slave-2", "slave-3"}},
+		{"RandomPolicy", dbresolver.RandomPolicy{}, []string{"slave-1", "slave-2", "slave-3"}},
+		{"RoundRobinPolicy", dbresolver.RoundRobinPolicy(), []string{"slave-1", "slave-2", "slave-3"}},
+		{"StrictRoundRobinPolicy", dbresolver.StrictRoundRobinPolicy(), []string{"slave-1", "slave-2", "slave-3"}},
+		{"the last", dbresolver.PolicyFunc(func(p []gorm.ConnPool) gorm.ConnPool { return p[len(p)-1] }), []string{"slave-3"}},
+		{"nil", dbresolver.PolicyFunc(func([]gorm.ConnPool) gorm.ConnPool { return nil }), []string{"slave-1", "slave-2", "slave-3"}},
+		{"foreign", dbresolver.PolicyFunc(func([]gorm.ConnPool) gorm.ConnPool { return foreign }), []string{"slave-1", "slave-2", "slave-3"}},
 	} {
-		for _, mode := range modes {
-			t.Run(test.name+"/"+mode.name, func(t *testing.T) {
-				s := newSetup(t, 1, mode.config, nil)
-				db := s.in(test.ctx(t.Context()), mode.session)
-				for _, i := range test.clause {
-					db = db.Clauses(i)
-				}
-				server, _, _ := strings.Cut(test.want, ":")
-				err := db.Transaction(func(tx *gorm.DB) error {
-					for range 2 { // the second finds its statement prepared
-						if err := tx.First(&User{}).Error; err != nil {
-							return err
-						}
-					}
-					return nil
-				}, test.opts)
-				if err != nil {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSetup(t, 3, gorm.Config{}, func(c *replicated.Config) { c.Policy = test.policy })
+			db := s.db.WithContext(replicated.WithSlave(t.Context()))
+			for range 60 {
+				if err := db.First(&User{}).Error; err != nil {
 					t.Fatal(err)
 				}
-				expect(t, s.routes.take(), test.want, server+": bound", server+": bound")
-				ran := s.log.take()
-				if len(ran) != 4 || ran[3].sql != "COMMIT" || ran[0].sql != test.begin {
-					t.Errorf("ran %q", ran)
+			}
+			servers := s.log.servers()
+			slices.Sort(servers)
+			expect(t, servers, test.want...)
+		})
+	}
+}
+
+// TestNoSlaves has everything as it is without the plugin.
+func TestNoSlaves(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			s := newSetup(t, 0, mode.config, nil)
+			db := s.in(replicated.WithSlave(t.Context()), mode.session)
+			db.First(&User{})
+			db.Clauses(replicated.Slave).First(&User{})
+			db.Create(&User{Name: "a"})
+			db.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error }, &sql.TxOptions{ReadOnly: true})
+			expect(t, s.log.servers(), "master")
+			for _, route := range s.routes.take() {
+				if route != "master: no slaves" && route != "master: bound" {
+					t.Error(route)
 				}
-				for _, r := range ran {
-					if r.server != server {
-						t.Errorf("%q ran on %s", r.sql, r.server)
+			}
+		})
+	}
+}
+
+func TestDBStillIsTheMaster(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			s := newSetup(t, 1, mode.config, nil)
+			db := s.in(replicated.WithSlave(t.Context()), mode.session)
+			if got, err := db.DB(); err != nil || got != s.raw {
+				t.Errorf("DB: %p, %v; want %p", got, err, s.raw)
+			}
+			tx := db.Begin()
+			defer tx.Rollback()
+			if got, err := tx.DB(); err != nil || got != s.raw {
+				t.Errorf("DB of a transaction: %p, %v; want %p", got, err, s.raw)
+			}
+		})
+	}
+}
+
+func TestClose(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			s := newSetup(t, 2, mode.config, nil)
+			db := s.in(replicated.WithSlave(t.Context()), mode.session)
+			rows, err := db.Model(&User{}).Rows()
+			if err != nil {
+				t.Fatal(err)
+			}
+			tx := db.Begin(&sql.TxOptions{ReadOnly: true})
+			for range 2 {
+				if err := s.plugin.Close(); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+			}
+			if !rows.Next() || rows.Close() != nil {
+				t.Error("a running query did not finish")
+			}
+			if err := tx.Rollback().Error; err != nil {
+				t.Errorf("a running transaction did not finish: %v", err)
+			}
+			s.log.take()
+			for _, err := range []error{db.First(&User{}).Error, db.Create(&User{Name: "a"}).Error, db.Clauses(replicated.Slave).First(&User{}).Error} {
+				if err != nil {
+					t.Errorf("after Close: %v", err)
+				}
+			}
+			expect(t, s.log.servers(), "master")
+		})
+	}
+	if err := replicated.New(replicated.Config{}).Close(); err != nil {
+		t.Errorf("Close before Initialize: %v", err)
+	}
+}
+
+// TestCloseWhileQueriesRun has readers and Close race: no read may fail.
+func TestCloseWhileQueriesRun(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			s := newSetup(t, 2, mode.config, nil)
+			db := s.in(replicated.WithSlave(t.Context()), mode.session)
+			started, done := make(chan struct{}, 8), make(chan error)
+			for range 4 {
+				go func() {
+					var errs []error
+					for i := range 200 {
+						var id int64
+						var name string
+						errs = append(errs, db.First(&User{}).Error, db.Raw("SELECT 1").Row().Scan(&id, &name), db.Exec("SELECT 1").Error)
+						if i == 20 {
+							started <- struct{}{}
+						}
 					}
-				}
-			})
-		}
-	}
-}
-
-// TestNoWriteInASlavesTransaction tries every way to write in one.
-func TestNoWriteInASlavesTransaction(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			s := newSetup(t, 1, mode.config, nil)
-			tx := s.in(t.Context(), mode.session).Clauses(replicated.Slave).Begin()
-			for name, err := range map[string]error{
-				"Create":            tx.Create(&User{Name: "a"}).Error,
-				"Update":            tx.Model(&User{ID: 1}).Update("name", "a").Error,
-				"Delete":            tx.Delete(&User{ID: 1}).Error,
-				"Exec":              tx.Exec("DELETE FROM users").Error,
-				"Scan":              tx.Raw("DELETE FROM users RETURNING id").Scan(&[]User{}).Error,
-				"Row":               tx.Raw("DELETE FROM users RETURNING id").Row().Err(),
-				"Find":              tx.Select("nextval(s)").Find(&[]User{}).Error,
-				"a session of it":   tx.Session(&gorm.Session{PrepareStmt: true}).Exec("DELETE FROM users").Error,
-				"a nested block":    tx.Transaction(func(tx *gorm.DB) error { return tx.Create(&User{Name: "a"}).Error }),
-				"the pool, Prepare": second(tx.Statement.ConnPool.PrepareContext(t.Context(), "DELETE FROM users")),
-			} {
-				if !errors.Is(err, replicated.ErrWriteOnSlave) {
-					t.Errorf("%s: got %v, want ErrWriteOnSlave", name, err)
-				}
+					done <- errors.Join(errs...)
+				}()
 			}
-			if sqlDB, err := tx.DB(); err != nil || sqlDB != s.raw {
-				t.Errorf("DB: %p, %v; want the master's %p", sqlDB, err, s.raw)
+			<-started
+			if err := s.plugin.Close(); err != nil {
+				t.Errorf("Close: %v", err)
 			}
-			if err := tx.Connection(func(c *gorm.DB) error { return c.Create(&User{Name: "a"}).Error }); err != nil {
-				t.Errorf("Connection: %v", err)
-			}
-			if err := tx.Migrator().DropTable("users"); err != nil {
-				t.Errorf("DropTable: %v", err)
-			}
-			for _, r := range s.log.take() {
-				if r.server != "master" && r.sql != "BEGIN READ ONLY" && !strings.Contains(r.sql, "SAVEPOINT") {
-					t.Errorf("executed: %v", r)
-				}
-			}
-			if err := tx.First(&User{}).Error; err != nil {
-				t.Errorf("a read after the refusals: %v", err)
-			}
-			if err := tx.Commit().Error; err != nil {
-				t.Error(err)
-			}
-			for _, r := range s.log.take() {
-				if strings.Contains(r.sql, "DELETE") || strings.Contains(r.sql, "INSERT") || strings.Contains(r.sql, "UPDATE") {
-					t.Errorf("executed: %v", r)
+			for range 4 {
+				if err := <-done; err != nil {
+					t.Error(err)
 				}
 			}
 		})
 	}
 }
 
-func second[T any](_ T, err error) error { return err }
-
-func TestBeginError(t *testing.T) {
-	broken := errors.New("no connection")
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			s := newSetup(t, 1, mode.config, nil)
-			s.master.begin = broken
-			tx := s.in(t.Context(), mode.session).Begin()
-			if !errors.Is(tx.Error, broken) {
-				t.Errorf("Begin: %v", tx.Error)
-			}
-			if err := s.in(t.Context(), mode.session).Transaction(func(*gorm.DB) error { return nil }); !errors.Is(err, broken) {
-				t.Errorf("Transaction: %v", err)
-			}
-		})
+// TestPrepareErrorComesAsARow covers GORM's empty Row, whose Scan panics.
+func TestPrepareErrorComesAsARow(t *testing.T) {
+	broken := errors.New("no such table")
+	s := newSetup(t, 1, gorm.Config{PrepareStmt: true}, nil)
+	s.slaves[0].fail = func(string) error { return broken }
+	var id int64
+	if err := s.db.WithContext(replicated.WithSlave(t.Context())).Raw("SELECT id FROM users").Row().Scan(&id); !errors.Is(err, broken) {
+		t.Errorf("got %v, want %v", err, broken)
 	}
 }
 

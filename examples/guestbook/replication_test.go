@@ -385,7 +385,7 @@ func TestTheApplicationCannotWriteOnASlave(t *testing.T) {
 func TestPathsInDSNs(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a b?c%d#e")
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Skipf("this system has no such names: %v", err)
+		t.Fatal(err)
 	}
 	r, err := startReplication(dir, 1)
 	if err != nil {

@@ -327,6 +327,9 @@ func TestCheck(t *testing.T) {
 
 func TestProgramsAreFoundWithoutPath(t *testing.T) {
 	if _, err := os.Stat("/usr/sbin/mariadbd"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
 		t.Skipf("it is about a program where Debian has it: %v", err)
 	}
 	t.Setenv("PATH", "")

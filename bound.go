@@ -1,0 +1,257 @@
+package replicated
+
+import (
+	"context"
+	"database/sql"
+	"reflect"
+	"sync"
+
+	"gorm.io/gorm"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/sqlkind"
+)
+
+// boundRead handles a query, row or raw statement that is bound to a
+// transaction or a connection, or runs on a pool that the plugin does not know. It stays there.
+func (p *Plugin) boundRead(db *gorm.DB) {
+	stmt := db.Statement
+	stmt.ConnPool = dismiss(stmt.ConnPool)
+	if db.Error != nil || db.DryRun {
+		return
+	}
+	tx, prepared := slaveTxOf(stmt.ConnPool)
+	p.reportBound(db, tx)
+	if tx != nil && prepared {
+		stmt.ConnPool = tx.withStatements() // GORM attached the master's
+	}
+	p.attend(stmt)
+}
+
+// slaveTx is a transaction on a slave. It lets no write through.
+type slaveTx struct {
+	gorm.Tx
+	plugin *Plugin
+	server *cluster.Server
+
+	once     sync.Once
+	prepared *gorm.PreparedStmtTX
+}
+
+var (
+	_ gorm.Tx             = (*slaveTx)(nil)
+	_ gorm.GetDBConnector = (*slaveTx)(nil)
+)
+
+// slaveTxOf returns the slave's transaction in a statement's pool, or nil,
+// and whether it is wrapped in prepared statements.
+func slaveTxOf(p gorm.ConnPool) (tx *slaveTx, prepared bool) {
+	for {
+		switch t := p.(type) {
+		case *slaveTx:
+			return t, prepared
+		case *gorm.PreparedStmtTX:
+			p, prepared = t.Tx, true
+		default:
+			return nil, false
+		}
+	}
+}
+
+// withStatements wraps the transaction in the prepared statements of its own
+// server. The cache it names is asked for nothing else, but for the database: see GetDBConn.
+func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
+	t.once.Do(func() {
+		s := t.server.Prepared()
+		root := t.plugin.group.pool(noPin, false, false)
+		t.prepared = &gorm.PreparedStmtTX{Tx: t, PreparedStmtDB: &gorm.PreparedStmtDB{ConnPool: root, Mux: s.Mux, Stmts: s.Stmts}}
+	})
+	return t.prepared
+}
+
+// GetDBConn returns the master's *sql.DB, as everywhere: db.Connection would
+// take a connection of its own from it, and write there.
+func (t *slaveTx) GetDBConn() (*sql.DB, error) { return t.plugin.group.cluster.Master.DB() }
+
+// refuses tells whether a statement may not run here. MySQL and PostgreSQL see
+// for themselves that a statement writes, since the transaction is read-only there; SQLite does not.
+func (t *slaveTx) refuses(query string) bool {
+	n := t.plugin.natureOf(query, true)
+	return n == writes || n == unknown && t.plugin.dialect == sqlkind.SQLite
+}
+
+func (t *slaveTx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	if t.refuses(query) {
+		return nil, ErrWriteOnSlave
+	}
+	return t.Tx.PrepareContext(ctx, query)
+}
+
+func (t *slaveTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if t.refuses(query) {
+		return nil, ErrWriteOnSlave
+	}
+	return t.Tx.ExecContext(ctx, query, args...)
+}
+
+func (t *slaveTx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if t.refuses(query) {
+		return nil, ErrWriteOnSlave
+	}
+	return t.Tx.QueryContext(ctx, query, args...)
+}
+
+func (t *slaveTx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if t.refuses(query) {
+		return errorRow(ErrWriteOnSlave)
+	}
+	return t.Tx.QueryRowContext(ctx, query, args...)
+}
+
+// attendant stands before the pool of a bound statement until its final SQL
+// comes by, to see whether it writes. Then it steps back.
+type attendant struct {
+	gorm.ConnPool
+	plugin *Plugin
+	stmt   *gorm.Statement
+	built  bool // GORM builds the SQL
+}
+
+// txAttendant is an attendant that can be told for a transaction, and
+// connAttendant one that can begin one: callbacks that run in between look.
+type (
+	txAttendant struct {
+		*attendant
+		tx gorm.Tx
+	}
+	connAttendant struct {
+		*attendant
+		conn gorm.TxBeginner
+	}
+)
+
+var (
+	_ gorm.Tx             = txAttendant{}
+	_ gorm.GetDBConnector = txAttendant{}
+	_ gorm.TxBeginner     = connAttendant{}
+)
+
+func (a txAttendant) Commit() error { return a.tx.Commit() }
+
+func (a txAttendant) Rollback() error { return a.tx.Rollback() }
+
+func (a txAttendant) StmtContext(ctx context.Context, s *sql.Stmt) *sql.Stmt {
+	return a.tx.StmtContext(ctx, s)
+}
+
+func (a connAttendant) BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error) {
+	return a.conn.BeginTx(ctx, opts)
+}
+
+// attend sets an attendant before the pool of a bound statement.
+func (p *Plugin) attend(stmt *gorm.Statement) {
+	a := &attendant{stmt.ConnPool, p, stmt, stmt.SQL.Len() == 0}
+	switch bound := stmt.ConnPool.(type) {
+	case gorm.Tx:
+		stmt.ConnPool = txAttendant{a, bound}
+	case gorm.TxBeginner:
+		stmt.ConnPool = connAttendant{a, bound}
+	default:
+		stmt.ConnPool = a
+	}
+}
+
+// dismiss takes an attendant away that saw nothing: somebody answered the
+// statement in the place of GORM.
+func dismiss(p gorm.ConnPool) gorm.ConnPool {
+	switch a := p.(type) {
+	case txAttendant:
+		return a.ConnPool
+	case connAttendant:
+		return a.ConnPool
+	case *attendant:
+		return a.ConnPool
+	}
+	return p
+}
+
+// GetDBConn returns what db.DB() returns without an attendant.
+func (a *attendant) GetDBConn() (*sql.DB, error) {
+	return (&gorm.DB{Config: &gorm.Config{ConnPool: a.ConnPool}}).DB()
+}
+
+func (a *attendant) see(ctx context.Context, query string) error {
+	a.stmt.ConnPool = a.ConnPool
+	q := question{nature: a.plugin.natureOf(query, a.built), clause: clauseOf(a.stmt)}
+	if tx, _ := slaveTxOf(a.ConnPool); tx != nil {
+		if tx.refuses(query) {
+			return ErrWriteOnSlave
+		}
+		return nil
+	}
+	session := a.plugin.ask(ctx, &q)
+	if !q.nature.mayWrite() {
+		return nil
+	}
+	if a.plugin.refuses(&q) {
+		return ErrWriteOnSlave
+	}
+	session.markWritten()
+	return nil
+}
+
+func (a *attendant) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := a.see(ctx, query); err != nil {
+		return nil, err
+	}
+	return a.ConnPool.ExecContext(ctx, query, args...)
+}
+
+func (a *attendant) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := a.see(ctx, query); err != nil {
+		return nil, err
+	}
+	return a.ConnPool.QueryContext(ctx, query, args...)
+}
+
+func (a *attendant) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if err := a.see(ctx, query); err != nil {
+		return errorRow(err)
+	}
+	return a.ConnPool.QueryRowContext(ctx, query, args...)
+}
+
+// reportBound reports a statement that stays where it is; tx is the slave's
+// transaction that it is bound to, if any.
+func (p *Plugin) reportBound(db *gorm.DB, tx *slaveTx) {
+	if p.observer == nil {
+		return
+	}
+	route := Route{Group: p.group.name}
+	_, route.Reason = resolve(&question{bound: true})
+	if tx != nil {
+		route.Server, route.Intent = tx.server.ID, Slave
+	} else if master, err := p.group.cluster.Master.DB(); err == nil && sqlDBOf(db.Statement.ConnPool) == master {
+		route.Server = p.group.cluster.Master.ID
+	}
+	p.observer.Routed(db.Statement.Context, route)
+}
+
+// sqlDBOf returns the *sql.DB that a transaction or a connection belongs to,
+// or nil. database/sql does not tell; GORM's own DB method looks into *sql.Tx the same way.
+func sqlDBOf(p gorm.ConnPool) *sql.DB {
+	for {
+		t, ok := p.(*gorm.PreparedStmtTX)
+		if !ok {
+			break
+		}
+		p = t.Tx
+	}
+	switch p.(type) {
+	case *sql.Tx, *sql.Conn:
+		if f := reflect.ValueOf(p).Elem().FieldByName("db"); f.IsValid() && f.Type() == reflect.TypeFor[*sql.DB]() {
+			return (*sql.DB)(f.UnsafePointer())
+		}
+	}
+	return nil
+}
