@@ -288,3 +288,29 @@ func TestConnectionIsLeftAlone(t *testing.T) {
 		})
 	}
 }
+
+type found struct{ ID int64 }
+
+func (found) TableName() string { return "users" }
+
+func (*found) AfterFind(tx *gorm.DB) error {
+	if _, ok := tx.Statement.ConnPool.(*sql.Tx); !ok {
+		return fmt.Errorf("the pool is a %T", tx.Statement.ConnPool)
+	}
+	return nil
+}
+
+// TestTransactionsOnTheMasterAreGORMs has applications and hooks take the
+// *sql.Tx out of a statement, as they do without the plugin.
+func TestTransactionsOnTheMasterAreGORMs(t *testing.T) {
+	s := newSetup(t, 1, gorm.Config{}, nil)
+	err := s.db.WithContext(replicated.WithSlave(t.Context())).Transaction(func(tx *gorm.DB) error {
+		if _, ok := tx.Statement.ConnPool.(*sql.Tx); !ok {
+			t.Errorf("the pool is a %T", tx.Statement.ConnPool)
+		}
+		return tx.First(&found{}).Error
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

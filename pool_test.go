@@ -108,6 +108,29 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
+// TestPoliciesNeedNoLockOfTheirOwn uses one that races when called twice at once.
+func TestPoliciesNeedNoLockOfTheirOwn(t *testing.T) {
+	s := newSetup(t, 3, gorm.Config{}, func(c *replicated.Config) { c.Policy = dbresolver.RoundRobinPolicy() })
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50 {
+				s.db.WithContext(replicated.WithSlave(t.Context())).First(&User{})
+			}
+		})
+	}
+	wg.Wait()
+	count := map[string]int{}
+	for _, r := range s.log.take() {
+		count[r.server]++
+	}
+	for server, n := range count {
+		if n < 66 || n > 67 {
+			t.Errorf("%s served %d of 200: not in turn", server, n)
+		}
+	}
+}
+
 // TestNoSlaves has everything as it is without the plugin.
 func TestNoSlaves(t *testing.T) {
 	for _, mode := range modes {
