@@ -200,6 +200,7 @@ func TestMasterPoolOfAnotherType(t *testing.T) {
 	log := &fakeLog{}
 	raw := openPool(t, &fake{name: "master", log: log})
 	db := openFake(t, barePool{ConnPool: raw}, gorm.Config{})
+	before := db.WithContext(replicated.WithSlave(t.Context()))
 	p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(openPool(t, &fake{name: "slave", log: log}))}})
 	if err := db.Use(p); err != nil {
 		t.Fatal(err)
@@ -210,6 +211,10 @@ func TestMasterPoolOfAnotherType(t *testing.T) {
 		t.Error(err)
 	}
 	expect(t, log.servers(), "slave")
+	if err := errors.Join(before.Create(&User{Name: "a"}).Error, before.First(&User{}).Error); err != nil {
+		t.Errorf("a session made before Use: %v", err)
+	}
+	expect(t, log.servers(), "master") // its pool cannot be recognised
 	for name, run := range map[string]func() error{
 		"Create":      func() error { return slave.Create(&User{Name: "a"}).Error },
 		"Transaction": func() error { return slave.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error }) },

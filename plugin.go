@@ -324,7 +324,7 @@ type connKey struct{}
 // transaction around one, it resets the statement to the pool of the *gorm.DB, which would take
 // the rest of a db.Connection block off its connection.
 func (p *Plugin) settleWrite(db *gorm.DB) {
-	if db.SkipDefaultTransaction || db.Statement.ConnPool != db.ConnPool {
+	if db.SkipDefaultTransaction || recognisable(db.ConnPool) == nil || db.Statement.ConnPool != db.ConnPool {
 		return
 	}
 	if conn, ok := db.Statement.Settings.LoadAndDelete(connKey{}); ok {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
 	"math/rand/v2"
 	"reflect"
 	"sync"
@@ -123,10 +122,11 @@ func (g *group) choose(v *cluster.View) *cluster.Server {
 	if g.policy != nil {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		chosen := g.policy.Resolve(v.Pools)
-		for i, p := range v.Pools {
-			if p == chosen {
-				return v.Slaves[i]
+		if chosen := recognisable(g.policy.Resolve(v.Pools)); chosen != nil {
+			for i, p := range v.Pools {
+				if p == chosen {
+					return v.Slaves[i]
+				}
 			}
 		}
 	}
@@ -275,9 +275,11 @@ func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool,
 	tx, ok := conn.(gorm.Tx)
 	if !ok { // it cannot be wrapped
 		if committer, ok := conn.(gorm.TxCommitter); ok {
-			err = committer.Rollback()
+			if err := committer.Rollback(); err != nil {
+				return (*sql.Tx)(nil), err
+			}
 		}
-		return (*sql.Tx)(nil), errors.Join(gorm.ErrInvalidTransaction, err)
+		return (*sql.Tx)(nil), gorm.ErrInvalidTransaction // GORM compares, and goes on without one around a single write
 	}
 	if !slave {
 		return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: c.master().Prepared()}, nil

@@ -108,6 +108,19 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
+// TestPolicyOverPoolsThatCannotBeCompared gives any of them: none can be told from the others.
+func TestPolicyOverPoolsThatCannotBeCompared(t *testing.T) {
+	s := newSetup(t, 2, gorm.Config{}, func(c *replicated.Config) {
+		c.Policy = dbresolver.StrictRoundRobinPolicy()
+		for i := range c.Slaves {
+			c.Slaves[i] = dialector(barePool{ConnPool: openPool(t, &fake{name: "slave"})})
+		}
+	})
+	if err := s.db.WithContext(replicated.WithSlave(t.Context())).First(&User{}).Error; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPoliciesNeedNoLockOfTheirOwn uses one that races when called twice at once.
 func TestPoliciesNeedNoLockOfTheirOwn(t *testing.T) {
 	s := newSetup(t, 3, gorm.Config{}, func(c *replicated.Config) { c.Policy = dbresolver.RoundRobinPolicy() })
