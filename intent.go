@@ -24,6 +24,7 @@ const (
 	Slave
 )
 
+// String returns "master" or "slave".
 func (i Intent) String() string {
 	switch i {
 	case Master:

@@ -26,6 +26,7 @@ type Route struct {
 // Reason says which rule decided a route.
 type Reason uint8
 
+// The reasons; docs/routing.md has the rule that each belongs to.
 const (
 	ReasonDefault         Reason = iota // no request: Config.DefaultIntent
 	ReasonBound                         // bound to a transaction or a connection: left where it is
@@ -72,6 +73,8 @@ var reasons = [...]string{
 	ReasonRefused:         "refused by a slave",
 }
 
+// String returns a short text, such as "method" or "session wrote", for logs
+// and labels: it stays the same for a reason.
 func (r Reason) String() string {
 	if int(r) < len(reasons) {
 		return reasons[r]
