@@ -65,7 +65,7 @@ func TestMistakesInConfig(t *testing.T) {
 				}
 			}
 			// Nothing is left registered.
-			if db.ConnPool != pool || replicated.From(db) != nil || db.Callback().Query().Get("replicated:route") != nil {
+			if db.ConnPool != pool || replicated.From(db) != nil || db.Callback().Query().Get("gorm:db_resolver") != nil || db.Callback().Row().Get("replicated:route") != nil {
 				t.Error("the refused plugin is left in the database")
 			}
 			if err := db.Use(replicated.New(replicated.Config{})); err != nil {

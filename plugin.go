@@ -47,7 +47,6 @@ type Plugin struct {
 	// What every statement looks at stands first and together: in a real program it comes from memory, not
 	// from the nearest cache. But for the atomics all is immutable after Initialize.
 	auto        atomic.Bool // AutoReadOnSlave
-	changed     atomic.Bool // callbacks were registered since the last look: see watch
 	initialized atomic.Bool
 	rejects     bool // RejectWrites
 	fallback    Intent
@@ -105,7 +104,7 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	defer p.initializing.Unlock()
 	if p.initialized.Load() && db.Plugins[pluginName] == gorm.Plugin(p) && p.callbacks != any(db.Callback()) {
 		// gorm.Open with a copy of our database's gorm.Config brings us along. That is how
-		// dbresolver opens its replicas; watch tells of it.
+		// dbresolver opens its replicas; notice tells of it.
 		return nil
 	}
 	if err := p.initialize(db); err != nil {
@@ -205,7 +204,7 @@ func usesDBResolver(db *gorm.DB) bool {
 const (
 	routeName  = pluginName + ":route"
 	settleName = pluginName + ":settle"
-	// dbresolver's clauses call the query callback of this name.
+	// dbresolver's clauses call the query callback of this name; its plugin gives it to all of its callbacks.
 	clauseName = "gorm:db_resolver"
 )
 
@@ -215,18 +214,17 @@ func (p *Plugin) register(db *gorm.DB) error {
 		cb.Create().Before("*").Register(routeName, p.routeWrite),
 		cb.Update().Before("*").Register(routeName, p.routeWrite),
 		cb.Delete().Before("*").Register(routeName, p.routeWrite),
-		cb.Query().Match(p.notice).Before("*").Register(routeName, p.routeRead),
+		cb.Query().Match(p.notice).Before("*").Register(clauseName, p.routeQuery),
 		cb.Row().Before("*").Register(routeName, p.routeRead),
 		cb.Raw().Before("*").Register(routeName, p.routeRead),
 
 		cb.Create().After("*").Register(settleName, p.settleWrite),
 		cb.Update().After("*").Register(settleName, p.settleWrite),
 		cb.Delete().After("*").Register(settleName, p.settleWrite),
-		cb.Query().Register(clauseName, p.dbresolverClause),
 	}
 	if err := errors.Join(errs...); err != nil {
 		for _, remove := range []func(string) error{
-			cb.Create().Remove, cb.Update().Remove, cb.Delete().Remove, cb.Query().Remove, cb.Row().Remove, cb.Raw().Remove,
+			cb.Create().Remove, cb.Update().Remove, cb.Delete().Remove, cb.Row().Remove, cb.Raw().Remove,
 		} {
 			_, _ = remove(routeName), remove(settleName)
 		}
@@ -239,9 +237,6 @@ func (p *Plugin) register(db *gorm.DB) error {
 // routeRead runs before queries, rows and raw SQL: what is not bound gets a
 // pool that decides when it sees the final SQL.
 func (p *Plugin) routeRead(db *gorm.DB) {
-	if p.changed.Load() {
-		p.watch(db)
-	}
 	stmt := db.Statement
 	c, prepared := p.ours(stmt.ConnPool)
 	if c == nil {
@@ -268,9 +263,6 @@ func (p *Plugin) routeRead(db *gorm.DB) {
 // routeWrite runs before creates, updates and deletes, and before the
 // transaction that GORM wraps around them.
 func (p *Plugin) routeWrite(db *gorm.DB) {
-	if p.changed.Load() {
-		p.watch(db)
-	}
 	if db.Error != nil {
 		return
 	}
@@ -333,19 +325,12 @@ func (p *Plugin) settleWrite(db *gorm.DB) {
 }
 
 // notice is called whenever somebody registers a callback for queries: GORM
-// asks then which of them apply. Ours always does.
-func (p *Plugin) notice(*gorm.DB) bool {
-	p.changed.Store(true)
-	return true
-}
-
-// watch looks for dbresolver, whose callbacks would undo ours, after callbacks
-// were registered.
-func (p *Plugin) watch(db *gorm.DB) {
-	p.changed.Store(false)
-	if usesDBResolver(db) {
+// asks then which of them apply. Ours always does; dbresolver's would undo it.
+func (p *Plugin) notice(db *gorm.DB) bool {
+	if db.Callback().Create().Get(clauseName) != nil {
 		p.warned.Do(func() { p.config.Logger.Error("replicated: routing is undone", "error", errDBResolver) })
 	}
+	return true
 }
 
 // pin settles the question for one statement and for those that GORM derives
@@ -379,15 +364,13 @@ func clauseOf(stmt *gorm.Statement) choice {
 	return undecided
 }
 
-// dbresolverClause is what db.Clauses(dbresolver.Write) and Read end up in:
-// they look up the query callback of dbresolver's name and call it. In a running query, where
-// the clauses to build are known already, it has nothing to do.
-func (p *Plugin) dbresolverClause(db *gorm.DB) {
+// routeQuery runs before queries. It is also what db.Clauses(dbresolver.Write)
+// and Read end up in, which call it by its name before there is anything to build.
+func (p *Plugin) routeQuery(db *gorm.DB) {
 	stmt := db.Statement
 	if len(stmt.BuildClauses) > 0 {
-		return
-	}
-	if _, ok := stmt.Settings.Load("gorm:db_resolver:write"); ok {
+		p.routeRead(db)
+	} else if _, ok := stmt.Settings.Load("gorm:db_resolver:write"); ok {
 		p.pin(stmt, Master)
 	} else if _, ok := stmt.Settings.Load("gorm:db_resolver:read"); ok {
 		p.pin(stmt, Slave)

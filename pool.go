@@ -326,7 +326,7 @@ func (c *pool) route(ctx context.Context, query string) (*cluster.Server, error)
 
 func (c *pool) natureOf(query string) nature {
 	n := c.plugin.natureOf(query, c.built)
-	if n != reads {
+	if n != reads || c.pin <= inheritedPin {
 		return n
 	}
 	switch c.pin {
@@ -462,9 +462,14 @@ func (p *Plugin) ask(ctx context.Context, q *question) *session {
 // taken for the read it looks like, and anything else may write.
 func (p *Plugin) natureOf(query string, built bool) nature {
 	n := natures[p.kinds.Kind(query)]
-	if p.dialect != sqlkind.Other {
-		return n
+	if p.dialect == sqlkind.Other {
+		n = n.unjudged(built)
 	}
+	return n
+}
+
+// unjudged is what n is worth in a dialect that is not known.
+func (n nature) unjudged(built bool) nature {
 	switch {
 	case n == writes:
 		return writes
