@@ -245,7 +245,7 @@ func (p *Plugin) routeRead(db *gorm.DB) {
 	}
 	pin := c.pin.next(stmt)
 	built := stmt.SQL.Len() == 0
-	if built && pin != masterPin {
+	if built && pin != masterPin && !(stmt.RaiseErrorOnNotFound && p.dialect == sqlkind.MySQL) { // First, Take and Last need no look
 		switch {
 		case isFirstOr(stmt):
 			pin = firstOrPin
