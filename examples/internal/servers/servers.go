@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -71,9 +72,41 @@ func (p *Pair) Routed(_ context.Context, r replicated.Route) {
 	p.routes = append(p.routes, r.Server+": "+r.Reason.String())
 }
 
-// Serve gives h a request, with a form unless it is nil. It returns the status, the body, and for each query the
+// Step is a request for notes, and what is expected of the answer. Form is nil, or posted.
+type Step struct {
+	Method, Path string
+	Form         url.Values
+	Status       int
+	Body         string // a part of it
+	Route        string // of its only query, as "server: reason"
+}
+
+// Check gives h the steps, with one note on the slave to begin with, and expects that the one note they post is on the
+// master alone.
+func (p *Pair) Check(t *testing.T, h http.Handler, steps []Step) {
+	t.Helper()
+	if err := p.Slave.Exec("INSERT INTO notes (text) VALUES ('from the slave')").Error; err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range steps {
+		t.Run(step.Method+" "+step.Path, func(t *testing.T) {
+			status, body, routes := p.serve(h, step.Method, step.Path, step.Form)
+			if status != step.Status || !strings.Contains(body, step.Body) || !slices.Equal(routes, []string{step.Route}) {
+				t.Errorf("status %d, body %q, routes %q; want %+v", status, body, routes, step)
+			}
+		})
+	}
+	for name, db := range map[string]*gorm.DB{"slave": p.Slave, "master": p.DB} {
+		var notes int64
+		if err := db.Table("notes").Count(&notes).Error; err != nil || notes != 1 {
+			t.Errorf("%d notes on the %s, want 1; %v", notes, name, err)
+		}
+	}
+}
+
+// serve gives h a request, with a form unless it is nil. It returns the status, the body, and for each query the
 // server and the reason.
-func (p *Pair) Serve(h http.Handler, method, path string, form url.Values) (status int, body string, routes []string) {
+func (p *Pair) serve(h http.Handler, method, path string, form url.Values) (status int, body string, routes []string) {
 	p.mu.Lock()
 	p.routes = nil
 	p.mu.Unlock()
