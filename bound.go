@@ -22,7 +22,10 @@ func (p *Plugin) boundRead(db *gorm.DB) {
 	}
 	tx, prepared := slaveTxOf(stmt.ConnPool)
 	p.reportBound(db, tx)
-	if tx != nil && prepared {
+	switch {
+	case tx == nil:
+		p.ownStatements(stmt)
+	case prepared:
 		stmt.ConnPool = tx.withStatements() // GORM attached the master's
 	}
 	p.attend(stmt)
@@ -32,6 +35,7 @@ func (p *Plugin) boundRead(db *gorm.DB) {
 type slaveTx struct {
 	gorm.Tx
 	plugin *Plugin
+	group  *group
 	server *cluster.Server
 
 	once     sync.Once
@@ -63,7 +67,7 @@ func slaveTxOf(p gorm.ConnPool) (tx *slaveTx, prepared bool) {
 func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
 	t.once.Do(func() {
 		s := t.server.Prepared()
-		root := t.plugin.group.pool(noPin, false, false)
+		root := t.group.pool(noPin, false, false)
 		t.prepared = &gorm.PreparedStmtTX{Tx: t, PreparedStmtDB: &gorm.PreparedStmtDB{ConnPool: root, Mux: s.Mux, Stmts: s.Stmts}}
 	})
 	return t.prepared
@@ -71,12 +75,12 @@ func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
 
 // GetDBConn returns the master's *sql.DB, as everywhere: db.Connection would
 // take a connection of its own from it, and write there.
-func (t *slaveTx) GetDBConn() (*sql.DB, error) { return t.plugin.group.cluster.Master.DB() }
+func (t *slaveTx) GetDBConn() (*sql.DB, error) { return t.group.cluster.Masters[0].DB() }
 
 // refuses tells whether a statement may not run here. MySQL and PostgreSQL see
 // for themselves that a statement writes, since the transaction is read-only there; SQLite does not.
 func (t *slaveTx) refuses(query string) bool {
-	n := t.plugin.natureOf(query, true)
+	n, _ := t.plugin.judge(query, true)
 	return n == writes || n == unknown && t.plugin.dialect == sqlkind.SQLite
 }
 
@@ -182,21 +186,29 @@ func (a *attendant) GetDBConn() (*sql.DB, error) {
 
 func (a *attendant) see(ctx context.Context, query string) error {
 	a.stmt.ConnPool = a.ConnPool
-	q := question{nature: a.plugin.natureOf(query, a.built), clause: clauseOf(a.stmt)}
 	if tx, _ := slaveTxOf(a.ConnPool); tx != nil {
 		if tx.refuses(query) {
 			return ErrWriteOnSlave
 		}
 		return nil
 	}
-	session := a.plugin.ask(ctx, &q)
-	if !q.nature.mayWrite() {
+	n, tables := a.plugin.judge(query, a.built)
+	g := a.plugin.groups[0]
+	if n.mayWrite() && len(a.plugin.groups) > 1 && (tables == nil || tables.Main == "") {
+		g, _ = a.plugin.boundTo(a.ConnPool)
+	}
+	q := question{nature: n, clause: clauseOf(a.stmt)}
+	memory := a.plugin.ask(ctx, g, &q)
+	if !n.mayWrite() {
 		return nil
 	}
 	if a.plugin.refuses(&q) {
 		return ErrWriteOnSlave
 	}
-	session.markWritten()
+	if tables == nil || tables.Main == "" {
+		memory.markWritten()
+	}
+	a.plugin.markNamed(ctx, tables)
 	return nil
 }
 
@@ -227,14 +239,49 @@ func (p *Plugin) reportBound(db *gorm.DB, tx *slaveTx) {
 	if p.observer == nil {
 		return
 	}
-	route := Route{Group: p.group.name}
+	var route Route
 	_, route.Reason = resolve(&question{bound: true})
 	if tx != nil {
-		route.Server, route.Intent = tx.server.ID, Slave
-	} else if master, err := p.group.cluster.Master.DB(); err == nil && sqlDBOf(db.Statement.ConnPool) == master {
-		route.Server = p.group.cluster.Master.ID
+		route.Group, route.Server, route.Intent = tx.group.name, tx.server.ID, Slave
+	} else {
+		g, master := p.boundTo(db.Statement.ConnPool)
+		route.Group = g.name
+		if master != nil {
+			route.Server = master.ID
+		}
 	}
 	p.observer.Routed(db.Statement.Context, route)
+}
+
+// boundTo returns the group and the master that a transaction or a connection belongs to, or the global group and nil.
+func (p *Plugin) boundTo(pool gorm.ConnPool) (*group, *cluster.Server) {
+	if tx, _ := slaveTxOf(pool); tx != nil {
+		return tx.group, nil
+	}
+	if db := sqlDBOf(pool); db != nil {
+		for _, g := range p.groups {
+			for _, master := range g.cluster.Masters {
+				if own, err := master.DB(); err == nil && own == db {
+					return g, master
+				}
+			}
+		}
+	}
+	return p.groups[0], nil
+}
+
+// ownStatements gives a statement in a transaction the prepared statements of the master that it is on. Those that GORM
+// attaches are of the first master.
+func (p *Plugin) ownStatements(stmt *gorm.Statement) {
+	tx, ok := stmt.ConnPool.(*gorm.PreparedStmtTX)
+	if !ok || len(p.groups) == 1 && !p.groups[0].several() {
+		return
+	}
+	if _, master := p.boundTo(tx); master != nil {
+		if own := master.Prepared(); own.Stmts != tx.PreparedStmtDB.Stmts {
+			stmt.ConnPool = &gorm.PreparedStmtTX{Tx: tx.Tx, PreparedStmtDB: own}
+		}
+	}
 }
 
 // sqlDBOf returns the *sql.DB that a transaction or a connection belongs to,

@@ -2,7 +2,6 @@ package replicated
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -28,13 +27,19 @@ type Config struct {
 	// Wrap one in [Server] to name it. Default: none.
 	Slaves []gorm.Dialector
 
-	// Policy picks the slave of a request, or of a statement outside of any. It is given the
-	// connection pools of the slaves that may serve, as dbresolver does; nil or a pool it was not
+	// Masters are the servers to write to, opened by Initialize. Several have to be equal: each takes writes, and what is
+	// written to one appears on the others. A request stays on one of them. They are never closed.
+	// db.DB() is the first. Default: the connection of the *gorm.DB itself, which is not used otherwise.
+	Masters []gorm.Dialector
+
+	// Policy picks the slave of a request, or of a statement outside of any; where there are several masters, the master
+	// as well. It is given the
+	// connection pools of those that may serve, as dbresolver does; nil or a pool it was not
 	// given means any of them. Calls are serialised. It must not change the slice.
 	// Default: dbresolver.RandomPolicy{}.
 	Policy dbresolver.Policy
 
-	// Pool limits each slave's connection pool. The master's is never touched.
+	// Pool limits the connection pool of each server of Slaves and Masters. That of the *gorm.DB itself is never touched.
 	Pool PoolConfig
 
 	// AutoReadOnSlave lets the request's method and DefaultIntent choose a
@@ -72,10 +77,19 @@ type Config struct {
 	Observer Observer
 }
 
-// PoolConfig limits the connection pool of each slave. A pool that a dialector
+// Group is servers for some of the tables, for use with [Plugin.Register]. Its fields are
+// those of [Config]: without Masters, the master is the connection of the *gorm.DB itself; without Slaves, everything
+// about these tables runs on the master.
+type Group struct {
+	Slaves, Masters []gorm.Dialector
+	Policy          dbresolver.Policy
+	Pool            PoolConfig
+}
+
+// PoolConfig limits the connection pool of each server that is opened. A pool that a dialector
 // brings ready-made keeps its own limits.
 type PoolConfig struct {
-	// MaxOpen is the number of connections at most. Default: as the master's pool has it.
+	// MaxOpen is the number of connections at most. Default: as the pool of the *gorm.DB has it.
 	MaxOpen int
 	// MaxIdle is the number of idle connections at most; negative: none are kept.
 	// Default: MaxOpen, or 16 if that is unlimited.
@@ -87,22 +101,20 @@ type PoolConfig struct {
 	MaxIdleTime time.Duration
 }
 
-// Server is a slave with a name, for use in [Config].Slaves.
+// Server is a server with a name, for use in Slaves and Masters of [Config] and [Group].
 type Server struct {
 	gorm.Dialector
 	// ID names the server in routes, logs and Status. It must not hold a credential.
-	// Default: host:port where the DSN shows it, otherwise slave-1, slave-2 and so on.
+	// Default: host:port where the DSN shows it, otherwise slave-1, slave-2 and so on, or master-1.
 	ID string
 }
 
 // normalised returns a copy of c with the defaults filled in.
 func (c Config) normalised() Config {
-	c.Slaves = slices.Clone(c.Slaves)
+	g := c.group().normalised()
+	c.Slaves, c.Masters, c.Policy = g.Slaves, g.Masters, g.Policy
 	c.Routes = maps.Clone(c.Routes)
 	c.WriteFunctions = slices.Clone(c.WriteFunctions)
-	if c.Policy == nil {
-		c.Policy = dbresolver.RandomPolicy{}
-	}
 	if c.AutoReadOnSlave == nil {
 		c.AutoReadOnSlave = new(bool)
 		*c.AutoReadOnSlave = true
@@ -121,33 +133,62 @@ func (c Config) normalised() Config {
 	return c
 }
 
-// validate returns every mistake in a normalised c that can be seen without a
-// database, or else its compiled Routes.
-func (c Config) validate() (*matcher, error) {
-	var found mistakes
-	ids := map[string]int{}
-	for i, d := range c.Slaves {
+// group returns the group of all tables that are in no other.
+func (c Config) group() Group { return Group{c.Slaves, c.Masters, c.Policy, c.Pool} }
+
+// normalised returns a copy of g with the defaults filled in.
+func (g Group) normalised() Group {
+	g.Slaves, g.Masters = slices.Clone(g.Slaves), slices.Clone(g.Masters)
+	if g.Policy == nil {
+		g.Policy = dbresolver.RandomPolicy{}
+	}
+	return g
+}
+
+// servers returns the masters and the slaves, with the names of their fields.
+func (g Group) servers(field string) (all []gorm.Dialector, fields []string) {
+	for i := range g.Masters {
+		fields = append(fields, fmt.Sprintf("%sMasters[%d]", field, i))
+	}
+	for i := range g.Slaves {
+		fields = append(fields, fmt.Sprintf("%sSlaves[%d]", field, i))
+	}
+	return slices.Concat(g.Masters, g.Slaves), fields
+}
+
+// validate adds every mistake in a normalised g to found; field begins the
+// names of its fields.
+func (g Group) validate(field string, found *mistakes) {
+	ids := map[string]string{}
+	servers, fields := g.servers(field)
+	for i, d := range servers {
 		s, d := named(d)
 		if isNil(d) {
-			found.add("Slaves[%d]: nil dialector", i)
+			found.add("%s: nil dialector", fields[i])
 		}
 		if s.ID == "" {
 			continue
 		}
-		if j, ok := ids[s.ID]; ok {
-			found.add("Slaves[%d]: ID %q is that of Slaves[%d]", i, s.ID, j)
+		if other, ok := ids[s.ID]; ok {
+			found.add("%s: ID %q is that of %s", fields[i], s.ID, other)
 		}
-		ids[s.ID] = i
+		ids[s.ID] = fields[i]
 	}
-	if isNil(c.Policy) {
-		found.add("Policy: nil %T", c.Policy)
+	if isNil(g.Policy) {
+		found.add("%sPolicy: nil %T", field, g.Policy)
 	}
-	if c.Pool.MaxOpen < 0 {
-		found.add("Pool.MaxOpen: negative: %d", c.Pool.MaxOpen)
+	if g.Pool.MaxOpen < 0 {
+		found.add("%sPool.MaxOpen: negative: %d", field, g.Pool.MaxOpen)
 	}
-	if c.Pool.MaxIdleTime < 0 {
-		found.add("Pool.MaxIdleTime: negative: %v", c.Pool.MaxIdleTime)
+	if g.Pool.MaxIdleTime < 0 {
+		found.add("%sPool.MaxIdleTime: negative: %v", field, g.Pool.MaxIdleTime)
 	}
+}
+
+// validate returns the compiled Routes of a normalised c, and every mistake that can be seen without a
+// database, but for those of its group.
+func (c Config) validate() (*matcher, mistakes) {
+	var found mistakes
 	for i, m := range c.ReadOnlyMethods {
 		if !validMethod(m) {
 			found.add("ReadOnlyMethods[%d]: not a method: %q", i, m)
@@ -162,7 +203,7 @@ func (c Config) validate() (*matcher, error) {
 		}
 	}
 	routes := compileRoutes(c.Routes, &found)
-	return routes, errors.Join(found...)
+	return routes, found
 }
 
 // mistakes are those of a configuration.
@@ -170,7 +211,7 @@ type mistakes []error
 
 func (m *mistakes) add(format string, args ...any) { *m = append(*m, fmt.Errorf(format, args...)) }
 
-// named splits a slave's dialector from the name it may be wrapped in.
+// named splits a server's dialector from the name it may be wrapped in.
 func named(d gorm.Dialector) (Server, gorm.Dialector) {
 	switch s := d.(type) {
 	case Server:
@@ -184,24 +225,26 @@ func named(d gorm.Dialector) (Server, gorm.Dialector) {
 	return Server{}, d
 }
 
-// specs says how to open the slaves of a validated c, for a master of the
-// given dialect.
-func (c Config) specs(dialect string, master gorm.ConnPool) ([]cluster.Spec, error) {
-	var (
-		specs = make([]cluster.Spec, len(c.Slaves))
-		found mistakes
-		taken = map[string]bool{}
-	)
-	limits := cluster.Limits(c.Pool).Fill(dialect, master)
-	for i, slave := range c.Slaves {
-		s, d := named(slave)
+// specs says how to open the servers of a validated g, masters first, beside the *gorm.DB's own of the
+// given dialect. field begins the names of its fields.
+func (g Group) specs(field, dialect string, own gorm.ConnPool, found *mistakes) []cluster.Spec {
+	servers, fields := g.servers(field)
+	specs := make([]cluster.Spec, len(servers))
+	taken := map[string]bool{}
+	limits := cluster.Limits(g.Pool).Fill(dialect, own)
+	for i, server := range servers {
+		s, d := named(server)
 		taken[s.ID] = true
-		specs[i] = cluster.Spec{Field: fmt.Sprintf("Slaves[%d]", i), ID: s.ID, Dialector: d, Limits: limits}
+		specs[i] = cluster.Spec{Field: fields[i], ID: s.ID, Dialector: d, Master: i < len(g.Masters), Limits: limits}
 	}
 	for i := range specs {
 		d := specs[i].Dialector
 		if specs[i].ID == "" {
-			base := cmp.Or(cluster.Address(d), fmt.Sprintf("slave-%d", i+1))
+			base := fmt.Sprintf("slave-%d", i-len(g.Masters)+1)
+			if specs[i].Master {
+				base = fmt.Sprintf("master-%d", i+1)
+			}
+			base = cmp.Or(cluster.Address(d), base)
 			id := base
 			for n := 2; taken[id]; n++ { // two databases of one server
 				id = fmt.Sprintf("%s-%d", base, n)
@@ -213,7 +256,7 @@ func (c Config) specs(dialect string, master gorm.ConnPool) ([]cluster.Spec, err
 			found.add("%s (%s): dialect %q, but the master's is %q", specs[i].Field, specs[i].ID, d.Name(), dialect)
 		}
 	}
-	return specs, errors.Join(found...)
+	return specs
 }
 
 // matcher finds the pattern of Config.Routes that a request matches.

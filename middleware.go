@@ -34,9 +34,13 @@ func (p *Plugin) begin(r *http.Request) *http.Request {
 	if slices.Contains(p.config.ReadOnlyMethods, r.Method) {
 		session.method = chooseSlave
 	}
-	session.memory = &session.own
 	if outer := scope.of(p); outer != nil {
-		session.memory = outer.memory // what one part of a request writes, all of it must see
+		session.memory, session.others = outer.memory, outer.others // what one part of a request writes, all of it must see
+	} else {
+		session.memory = &session.own
+		if others := len(p.groups) - 1; others > 0 {
+			session.others = make([]memory, others)
+		}
 	}
 	scope.sessions = session
 	return r.WithContext(scope.in(r.Context()))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
 )
@@ -17,7 +18,7 @@ type Observer interface {
 
 // Route is the decision for one statement.
 type Route struct {
-	Group  string // "default"
+	Group  string // "default", or the first name that was given to Register
 	Server string // the server's ID; "" for a pool that is not the plugin's
 	Intent Intent // whether that server is the master or a slave
 	Reason Reason
@@ -91,10 +92,10 @@ type Status struct {
 	Groups        []GroupStatus // none before Initialize
 }
 
-// GroupStatus is a snapshot of a master with its slaves.
+// GroupStatus is a snapshot of a master, or several, with the slaves.
 type GroupStatus struct {
-	Name    string
-	Servers []ServerStatus // the master first
+	Name    string         // as in Route
+	Servers []ServerStatus // masters first
 }
 
 // ServerStatus is a snapshot of one server.
@@ -110,18 +111,27 @@ func (p *Plugin) Status() Status {
 	if !p.initialized.Load() {
 		return s
 	}
-	servers := []ServerStatus{statusOf(p.group.cluster.Master, Master)}
-	for _, slave := range p.group.cluster.View().Slaves {
-		servers = append(servers, statusOf(slave, Slave))
+	for _, g := range p.groups {
+		var servers []ServerStatus
+		for _, server := range slices.Concat(g.cluster.Masters, g.cluster.View().Slaves) {
+			servers = append(servers, statusOf(server))
+		}
+		s.Groups = append(s.Groups, GroupStatus{Name: g.name, Servers: servers})
 	}
-	s.Groups = []GroupStatus{{Name: p.group.name, Servers: servers}}
 	return s
 }
 
-func statusOf(s *cluster.Server, role Intent) ServerStatus {
-	status := ServerStatus{ID: s.ID, Role: role}
+func statusOf(s *cluster.Server) ServerStatus {
+	status := ServerStatus{ID: s.ID, Role: roleOf(s)}
 	if db, err := s.DB(); err == nil {
 		status.Pool = db.Stats()
 	}
 	return status
+}
+
+func roleOf(s *cluster.Server) Intent {
+	if s.Slave {
+		return Slave
+	}
+	return Master
 }

@@ -19,6 +19,7 @@
 package replicated
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -51,17 +52,20 @@ type Plugin struct {
 	rejects     bool // RejectWrites
 	fallback    Intent
 	dialect     sqlkind.Dialect
-	kinds       *sqlkind.Cache
+	kinds       atomic.Pointer[sqlkind.Cache]
+	names       atomic.Pointer[index] // nil while there is one group
 	observer    Observer
-	group       *group
+	groups      []*group // the global one first
 
-	master      gorm.ConnPool // the pool that sessions made before db.Use still carry; nil if it cannot be recognised
+	own         gorm.ConnPool // the pool that sessions made before db.Use still carry; nil if it cannot be recognised
 	routes      *matcher
 	callbacks   any // of the *gorm.DB
 	dialectName string
 	config      Config
+	parse       func(model any) (table string, err error)
 
 	initializing  sync.Mutex
+	registered    []registration
 	withoutIntent atomic.Uint64
 	warned        sync.Once // of dbresolver
 }
@@ -121,32 +125,26 @@ func (p *Plugin) initialize(db *gorm.DB) error {
 	if usesDBResolver(db) {
 		return errDBResolver
 	}
-	routes, err := p.config.validate()
-	if err != nil {
-		return err
-	}
-	master, statements := unwrap(db.ConnPool)
-	if _, ok := master.(*pool); ok {
+	routes, mistakes := p.config.validate()
+	own, statements := unwrap(db.ConnPool)
+	if _, ok := own.(*pool); ok {
 		return errors.New("another plugin of this package already routes this *gorm.DB")
 	}
-	dialect := db.Dialector.Name()
-	specs, err := p.config.specs(dialect, master)
-	if err != nil {
-		return err
-	}
-	servers, err := cluster.Open(cluster.NewServer(masterID(db.Dialector, specs), master, db.PrepareStmtMaxSize, db.PrepareStmtTTL), specs)
+	p.parse = parser(db)
+	groups, index, err := p.openGroups(db, own, mistakes)
 	if err != nil {
 		return err
 	}
 
-	p.dialect, p.dialectName = sqlkind.DialectOf(dialect), dialect
-	p.kinds = sqlkind.NewCache(p.dialect, p.config.WriteFunctions...)
-	p.group = newGroup(p, "default", servers, p.config.Policy)
-	p.master, p.routes, p.callbacks = recognisable(master), routes, db.Callback()
+	p.dialectName = db.Dialector.Name()
+	p.dialect = sqlkind.DialectOf(p.dialectName)
+	p.groups = groups
+	p.watch(index)
+	p.own, p.routes, p.callbacks = recognisable(own), routes, db.Callback()
 	if err := p.register(db); err != nil {
-		return errors.Join(err, servers.Close())
+		return errors.Join(err, p.closeGroups())
 	}
-	root := p.group.pool(noPin, false, false)
+	root := groups[0].pool(noPin, false, false)
 	if statements == nil {
 		if db.Statement != nil {
 			if _, tx := db.Statement.ConnPool.(gorm.TxCommitter); !tx {
@@ -156,17 +154,17 @@ func (p *Plugin) initialize(db *gorm.DB) error {
 		db.ConnPool = root
 	} else {
 		// PostgreSQL's Migrator looks for GORM's type: ours goes inside.
-		servers.Master.Adopt(statements)
+		p.adopt(statements)
 		statements.ConnPool = root
 	}
 	return nil
 }
 
-// masterID names the master by its address, or else "master", unless a slave
+// masterID names the *gorm.DB's own server by its address, or else "master", unless one of the others
 // has that name: two databases of one server have one address.
-func masterID(d gorm.Dialector, slaves []cluster.Spec) string {
+func masterID(d gorm.Dialector, others []cluster.Spec) string {
 	taken := func(id string) bool {
-		return id == "" || slices.ContainsFunc(slaves, func(s cluster.Spec) bool { return s.ID == id })
+		return id == "" || slices.ContainsFunc(others, func(s cluster.Spec) bool { return s.ID == id })
 	}
 	id := cluster.Address(d)
 	for n := 1; taken(id); n++ {
@@ -178,18 +176,27 @@ func masterID(d gorm.Dialector, slaves []cluster.Spec) string {
 }
 
 // Close closes the connection pools of the slaves, and waits for the queries
-// that run on them. From then on everything runs on the master, whose pool stays open. Closing
+// that run on them. From then on everything runs on the masters, whose pools stay open. Closing
 // twice, or before Initialize, does nothing.
 func (p *Plugin) Close() error {
 	if !p.initialized.Load() {
 		return nil
 	}
-	return p.group.cluster.Close()
+	return p.closeGroups()
+}
+
+func (p *Plugin) closeGroups() error {
+	errs := make([]error, len(p.groups))
+	for i, g := range p.groups {
+		errs[i] = g.cluster.Close()
+	}
+	return errors.Join(errs...)
 }
 
 // errDBResolver says how to move over.
 var errDBResolver = errors.New("dbresolver is registered on the same *gorm.DB, and would move statements too: " +
-	"remove db.Use(dbresolver.Register(…)), give its Replicas to Config.Slaves and its Policy to Config.Policy, " +
+	"remove db.Use(dbresolver.Register(…)), give its Replicas to Config.Slaves, its Sources to Config.Masters and its Policy to Config.Policy, " +
+	"what it registers for single tables to Plugin.Register, " +
 	"and set Config.DefaultIntent to Slave to go on reading from slaves outside of requests")
 
 func usesDBResolver(db *gorm.DB) bool {
@@ -243,6 +250,7 @@ func (p *Plugin) routeRead(db *gorm.DB) {
 		p.boundRead(db)
 		return
 	}
+	g, on := c.follow(p.groupOf(stmt))
 	pin := c.pin.next(stmt)
 	built := stmt.SQL.Len() == 0
 	if built && pin != masterPin && !(stmt.RaiseErrorOnNotFound && p.dialect == sqlkind.MySQL) { // First, Take and Last need no look
@@ -255,7 +263,7 @@ func (p *Plugin) routeRead(db *gorm.DB) {
 			pin = lockingPin // SQLite's dialector leaves it out of the SQL
 		}
 	}
-	if to := c.group.pool(pin, prepared, built && p.dialect == sqlkind.Other); stmt.ConnPool != to {
+	if to := g.poolOn(on, pin, prepared, built && p.dialect == sqlkind.Other); stmt.ConnPool != to {
 		stmt.ConnPool = to // most often it is there already, and a store is dear while the garbage collector runs
 	}
 }
@@ -278,8 +286,17 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 	if c != nil && asked == undecided {
 		asked = c.pin.clause(writes) // inherited
 	}
+	g := p.groupOf(stmt)
+	if c == nil && g == nil {
+		g, _ = p.boundTo(stmt.ConnPool)
+	}
+	g = p.orGlobal(g)
+	if g.err != nil {
+		_ = db.AddError(g.err)
+		return
+	}
 	q := question{nature: writes, clause: asked}
-	session := p.ask(stmt.Context, &q)
+	memory := p.ask(stmt.Context, g, &q)
 	if p.refuses(&q) {
 		_ = db.AddError(ErrWriteOnSlave)
 		return
@@ -292,19 +309,24 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 			_ = db.AddError(ErrWriteOnSlave)
 			return
 		}
-		session.markWritten()
+		memory.markWritten()
 		p.reportBound(db, nil)
+		p.ownStatements(stmt)
 		if _, tx := stmt.ConnPool.(gorm.TxCommitter); !tx && !db.SkipDefaultTransaction {
 			stmt.Settings.Store(connKey{}, stmt.ConnPool)
 		}
 		return
 	}
-	session.markWritten()
-	stmt.ConnPool = c.group.pool(writePin, prepared, false)
+	memory.markWritten()
+	_, on := c.follow(g)
+	if on == nil && g.several() {
+		on = g.master(memory) // all that the write brings about stays there
+	}
+	stmt.ConnPool = g.poolOn(on, writePin, prepared, false)
 	if p.observer != nil {
-		q.hasSlaves = len(c.group.cluster.View().Slaves) > 0
+		q.hasSlaves = len(g.cluster.View().Slaves) > 0
 		_, reason := resolve(&q)
-		p.observer.Routed(stmt.Context, Route{c.group.name, c.group.cluster.Master.ID, Master, reason})
+		p.observer.Routed(stmt.Context, Route{g.name, cmp.Or(on, g.cluster.Masters[0]).ID, Master, reason})
 	}
 }
 
@@ -341,11 +363,17 @@ func (p *Plugin) pin(stmt *gorm.Statement, i Intent) {
 		return
 	}
 	stmt.Clauses[pluginName] = clause.Clause{Expression: i}
+	p.carry(stmt, pinOf(choose(i)))
+}
+
+// carry gives a statement that is not bound the pool with this pin, of the group that it is about: Begin and Connection
+// take it from there.
+func (p *Plugin) carry(stmt *gorm.Statement, to pin) {
 	c, prepared := p.ours(stmt.ConnPool)
 	if c == nil {
 		return
 	}
-	var pinned gorm.ConnPool = c.group.pool(pinOf(choose(i)), prepared, false)
+	var pinned gorm.ConnPool = p.orGlobal(p.groupOf(stmt)).pool(to, prepared, false)
 	stmt.ConnPool = pinned
 	if _, statements := unwrap(stmt.DB.ConnPool); statements != nil {
 		pinned = &gorm.PreparedStmtDB{ConnPool: pinned, Mux: statements.Mux, Stmts: statements.Stmts}
@@ -364,8 +392,8 @@ func clauseOf(stmt *gorm.Statement) choice {
 	return undecided
 }
 
-// routeQuery runs before queries. It is also what db.Clauses(dbresolver.Write)
-// and Read end up in, which call it by its name before there is anything to build.
+// routeQuery runs before queries. It is also what db.Clauses(dbresolver.Write),
+// Read and Use end up in, which call it by its name before there is anything to build.
 func (p *Plugin) routeQuery(db *gorm.DB) {
 	stmt := db.Statement
 	if len(stmt.BuildClauses) > 0 {
@@ -374,6 +402,8 @@ func (p *Plugin) routeQuery(db *gorm.DB) {
 		p.pin(stmt, Master)
 	} else if _, ok := stmt.Settings.Load("gorm:db_resolver:read"); ok {
 		p.pin(stmt, Slave)
+	} else if c, _ := p.ours(stmt.ConnPool); c != nil { // Use
+		p.carry(stmt, c.pin)
 	}
 }
 

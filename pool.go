@@ -1,15 +1,13 @@
 package replicated
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"math/rand/v2"
 	"reflect"
-	"sync"
 
 	"gorm.io/gorm"
-	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
@@ -78,61 +76,6 @@ func (p pin) clause(n nature) choice {
 	return undecided
 }
 
-// group is a master with its slaves, and the pools that statements run on.
-type group struct {
-	name    string
-	cluster *cluster.Cluster
-	pools   [pins][2][2]pool // by pin, prepared, built: a statement takes one without an allocation
-
-	mu     sync.Mutex        // serialises policy: dbresolver's round robin races
-	policy dbresolver.Policy // nil: any slave
-}
-
-func newGroup(p *Plugin, name string, servers *cluster.Cluster, policy dbresolver.Policy) *group {
-	g := &group{name: name, cluster: servers}
-	if _, random := policy.(dbresolver.RandomPolicy); !random {
-		g.policy = policy
-	}
-	for pin := range pin(pins) {
-		for _, prepared := range []bool{false, true} {
-			for _, built := range []bool{false, true} {
-				*g.pool(pin, prepared, built) = pool{plugin: p, group: g, pin: pin, prepared: prepared, built: built}
-			}
-		}
-	}
-	return g
-}
-
-func (g *group) pool(p pin, prepared, built bool) *pool {
-	pools := &g.pools[p][0]
-	if prepared {
-		pools = &g.pools[p][1]
-	}
-	if built {
-		return &pools[1]
-	}
-	return &pools[0]
-}
-
-// choose asks the policy for one of the slaves of v, which has some.
-func (g *group) choose(v *cluster.View) *cluster.Server {
-	if len(v.Slaves) == 1 {
-		return v.Slaves[0]
-	}
-	if g.policy != nil {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if chosen := recognisable(g.policy.Resolve(v.Pools)); chosen != nil {
-			for i, p := range v.Pools {
-				if p == chosen {
-					return v.Slaves[i]
-				}
-			}
-		}
-	}
-	return v.Slaves[rand.IntN(len(v.Slaves))]
-}
-
 // pool is the gorm.ConnPool of a routed statement. It sees the final SQL and
 // decides then. The pool of the *gorm.DB itself is one too: that is how Begin, for which GORM runs
 // no callback, is routed.
@@ -142,6 +85,8 @@ type pool struct {
 	pin      pin
 	prepared bool // through the servers' prepared statements
 	built    bool // GORM built the SQL, in a dialect that cannot be judged
+
+	on *cluster.Server // the master to use, if not any
 }
 
 var (
@@ -151,60 +96,84 @@ var (
 )
 
 // GetDBConn returns the master's *sql.DB: it is what db.DB() calls.
-func (c *pool) GetDBConn() (*sql.DB, error) { return c.master().DB() }
+func (c *pool) GetDBConn() (*sql.DB, error) { return c.first().DB() }
+
+// first is the master for what no context tells the session of.
+func (c *pool) first() *cluster.Server { return cmp.Or(c.on, c.group.cluster.Masters[0]) }
+
+func (c *pool) master(m *memory) *cluster.Server {
+	if c.on != nil {
+		return c.on
+	}
+	return c.group.master(m)
+}
+
+// follow returns the group of a statement that came with c, and the master that it has to use, if any: g, or if that
+// is nil the global group.
+func (c *pool) follow(g *group) (*group, *cluster.Server) {
+	g = c.plugin.orGlobal(g)
+	if g != c.group {
+		return g, nil
+	}
+	return g, c.on
+}
 
 // PrepareContext prepares on the master: a statement outlives the request, so
 // it cannot follow its intent. What may write counts as written.
 func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
-	q := question{nature: c.natureOf(query)}
-	q.clause = c.pin.clause(q.nature)
-	if session := c.plugin.ask(ctx, &q); q.nature.mayWrite() {
+	c, n, tables := c.judge(query, nil)
+	if c.group.err != nil {
+		return nil, c.group.err
+	}
+	q := question{nature: n, clause: c.pin.clause(n)}
+	if memory := c.plugin.ask(ctx, c.group, &q); n.mayWrite() {
 		if c.plugin.refuses(&q) {
 			return nil, ErrWriteOnSlave
 		}
-		session.markWritten()
+		memory.markWritten()
+		c.plugin.markNamed(ctx, tables)
 	}
-	return c.master().Pool.PrepareContext(ctx, query)
+	return c.first().Pool.PrepareContext(ctx, query)
 }
 
 func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	if c.built {
-		c = c.group.pool(c.pin, c.prepared, false) // GORM executes no query that it built
+		c = c.group.poolOn(c.on, c.pin, c.prepared, false) // GORM executes no query that it built
 	}
-	server, err := c.route(ctx, query)
+	c, server, err := c.route(ctx, query, args)
 	if err != nil {
 		return nil, err
 	}
-	result, err := c.on(server).ExecContext(ctx, query, args...)
-	if err != nil && server != c.master() {
+	result, err := c.at(server).ExecContext(ctx, query, args...)
+	if err != nil && server.Slave {
 		if server, err = c.instead(ctx, server, query, err); err == nil {
-			return c.on(server).ExecContext(ctx, query, args...)
+			return c.at(server).ExecContext(ctx, query, args...)
 		}
 	}
 	return result, err
 }
 
 func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	server, err := c.route(ctx, query)
+	c, server, err := c.route(ctx, query, args)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := c.on(server).QueryContext(ctx, query, args...)
-	if err != nil && server != c.master() {
+	rows, err := c.at(server).QueryContext(ctx, query, args...)
+	if err != nil && server.Slave {
 		if server, err = c.instead(ctx, server, query, err); err == nil {
-			return c.on(server).QueryContext(ctx, query, args...)
+			return c.at(server).QueryContext(ctx, query, args...)
 		}
 	}
 	return rows, err
 }
 
 func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	server, err := c.route(ctx, query)
+	c, server, err := c.route(ctx, query, args)
 	if err != nil {
 		return errorRow(err)
 	}
 	row := c.queryRow(ctx, server, query, args)
-	if err := row.Err(); err != nil && server != c.master() {
+	if err := row.Err(); err != nil && server.Slave {
 		switch other, instead := c.instead(ctx, server, query, err); {
 		case instead == nil:
 			return c.queryRow(ctx, other, query, args)
@@ -218,29 +187,31 @@ func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *
 // instead says where a read may run after a slave failed it with err, or
 // returns the error to end with.
 func (c *pool) instead(ctx context.Context, slave *cluster.Server, query string, err error) (*cluster.Server, error) {
+	memory := lookup(ctx).of(c.plugin).memoryOf(c.group)
 	switch p := c.plugin; {
 	case slave.Left():
-		return c.master(), nil // Close closed its pool
+		return c.master(memory), nil // Close closed its pool
 	case cluster.IsReadOnly(p.dialectName, err):
 		// The SQL looks like a read, and calls a function that writes.
-		if p.kinds.Learn(query) {
+		if p.kinds.Load().Learn(query) {
 			p.config.Logger.Warn("replicated: a slave refused a statement as a write; from now on it goes to the master",
 				"server", slave.ID, "sql", query)
 		}
 		if p.rejects {
 			return nil, ErrWriteOnSlave
 		}
-		lookup(ctx).of(p).markWritten()
+		memory.markWritten()
+		master := c.master(memory)
 		if p.observer != nil {
-			p.observer.Routed(ctx, Route{c.group.name, c.master().ID, Master, ReasonRefused})
+			p.observer.Routed(ctx, Route{c.group.name, master.ID, Master, ReasonRefused})
 		}
-		return c.master(), nil
+		return master, nil
 	}
 	return nil, err
 }
 
 func (c *pool) queryRow(ctx context.Context, server *cluster.Server, query string, args []any) *sql.Row {
-	row := c.on(server).QueryRowContext(ctx, query, args...)
+	row := c.at(server).QueryRowContext(ctx, query, args...)
 	if c.prepared && *row == (sql.Row{}) {
 		// GORM's answer to a statement that could not be prepared: its Err is nil and its Scan panics.
 		// Unprepared, the server says what is wrong.
@@ -252,24 +223,28 @@ func (c *pool) queryRow(ctx context.Context, server *cluster.Server, query strin
 // BeginTx begins a transaction: on a slave if it is read-only and the intent
 // is Slave, or if a clause asks for it; otherwise on the master.
 func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
-	server := c.master()
-	if c.pin != writePin { // that is GORM's own transaction around a write
-		server, _ = c.decide(ctx, c.natureOfBegin(opts))
+	var server *cluster.Server
+	if c.pin == writePin { // that is GORM's own transaction around a write
+		server = c.first()
+	} else {
+		var err error
+		if server, err = c.decide(ctx, c.natureOfBegin(opts), nil); err != nil {
+			return (*sql.Tx)(nil), err
+		}
 	}
-	slave := server != c.master()
-	if slave {
+	if server.Slave {
 		opts = c.plugin.readOnly(opts)
 	}
 	conn, err := server.BeginTx(ctx, opts)
 	if err != nil && server.Left() {
-		slave = false
-		conn, err = c.master().BeginTx(ctx, opts)
+		server = c.master(lookup(ctx).of(c.plugin).memoryOf(c.group))
+		conn, err = server.BeginTx(ctx, opts)
 	}
 	if err != nil {
 		// As GORM has it without the plugin, so that a Rollback adds no second error.
 		return (*sql.Tx)(nil), err
 	}
-	if !slave && !c.prepared {
+	if !server.Slave && !c.prepared {
 		return conn, nil
 	}
 	tx, ok := conn.(gorm.Tx)
@@ -281,10 +256,10 @@ func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool,
 		}
 		return (*sql.Tx)(nil), gorm.ErrInvalidTransaction // GORM compares, and goes on without one around a single write
 	}
-	if !slave {
-		return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: c.master().Prepared()}, nil
+	if !server.Slave {
+		return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: server.Prepared()}, nil
 	}
-	onSlave := &slaveTx{Tx: tx, plugin: c.plugin, server: server}
+	onSlave := &slaveTx{Tx: tx, group: c.group, plugin: c.plugin, server: server}
 	if c.prepared {
 		return onSlave.withStatements(), nil
 	}
@@ -316,45 +291,59 @@ func (p *Plugin) readOnly(opts *sql.TxOptions) *sql.TxOptions {
 	return &readOnly
 }
 
-// route decides for a statement with this SQL.
-func (c *pool) route(ctx context.Context, query string) (*cluster.Server, error) {
+// route decides for a statement with this SQL. It also returns the pool of the group that the SQL is about.
+func (c *pool) route(ctx context.Context, query string, args []any) (*pool, *cluster.Server, error) {
 	if c.pin == writePin {
-		return c.master(), nil // decided, marked and reported before GORM began its transaction
+		return c, c.first(), nil // decided, marked and reported before GORM began its transaction
 	}
-	return c.decide(ctx, c.natureOf(query))
+	c, n, tables := c.judge(query, args)
+	server, err := c.decide(ctx, n, tables)
+	return c, server, err
 }
 
-func (c *pool) natureOf(query string) nature {
-	n := c.plugin.natureOf(query, c.built)
+// judge returns the nature of a statement, the tables in it that have been registered, and the pool of the group that it is about.
+func (c *pool) judge(query string, args []any) (*pool, nature, *sqlkind.Tables) {
+	n, tables := c.plugin.judge(query, c.built)
+	if c.group.index == 0 { // nothing but the SQL has told
+		if x := c.plugin.index(); x != nil {
+			if g := x.about(tables, n, args); g != nil {
+				c = g.pool(c.pin, c.prepared, c.built)
+			}
+		}
+	}
 	if n != reads || c.pin <= inheritedPin {
-		return n
+		return c, n, tables
 	}
 	switch c.pin {
 	case followsPin:
-		return followsWrite
+		n = followsWrite
 	case firstOrPin:
-		return firstOr
+		n = firstOr
 	case lockingPin:
-		return locks
+		n = locks
 	case catalogPin:
-		return catalog
+		n = catalog
 	}
-	return reads
+	return c, n, tables
 }
 
 // decide asks the rules, and does what follows from the answer but running
 // the statement.
-func (c *pool) decide(ctx context.Context, n nature) (*cluster.Server, error) {
+func (c *pool) decide(ctx context.Context, n nature, tables *sqlkind.Tables) (*cluster.Server, error) {
+	if c.group.err != nil {
+		return nil, c.group.err
+	}
 	p := c.plugin
 	q := question{nature: n, clause: c.pin.clause(n)}
-	session := p.ask(ctx, &q)
+	memory := p.ask(ctx, c.group, &q)
 	if n.mayWrite() {
 		if p.refuses(&q) {
 			return nil, ErrWriteOnSlave
 		}
-		session.markWritten()
+		memory.markWritten()
+		p.markNamed(ctx, tables)
 	}
-	slave := session.kept()
+	slave := memory.kept()
 	var view *cluster.View
 	if slave == nil {
 		view = c.group.cluster.View()
@@ -364,9 +353,9 @@ func (c *pool) decide(ctx context.Context, n nature) (*cluster.Server, error) {
 	server := slave
 	switch {
 	case intent == Master:
-		server = c.master()
+		server = c.master(memory)
 	case slave == nil:
-		server = session.keep(c.group.choose(view))
+		server = memory.keep(c.group.choose(view.Slaves, view.Pools))
 	}
 	if p.observer != nil {
 		p.observer.Routed(ctx, Route{c.group.name, server.ID, intent, reason})
@@ -374,9 +363,8 @@ func (c *pool) decide(ctx context.Context, n nature) (*cluster.Server, error) {
 	return server, nil
 }
 
-func (c *pool) master() *cluster.Server { return c.group.cluster.Master }
-
-func (c *pool) on(server *cluster.Server) gorm.ConnPool {
+// at returns what runs a statement on server.
+func (c *pool) at(server *cluster.Server) gorm.ConnPool {
 	if c.prepared {
 		return server.Prepared()
 	}
@@ -429,43 +417,70 @@ func (p *Plugin) ours(cp gorm.ConnPool) (_ *pool, prepared bool) {
 	}
 	inner, statements := unwrap(cp)
 	if statements != nil {
-		p.group.cluster.Master.Adopt(statements)
+		p.adopt(statements)
 	}
 	switch c, ok := inner.(*pool); {
 	case ok && c.plugin == p:
 		return c, statements != nil || c.prepared
-	case !ok && inner != nil && inner == p.master:
-		return p.group.pool(noPin, false, false), statements != nil
+	case !ok && inner != nil && inner == p.own:
+		return p.groups[0].pool(noPin, false, false), statements != nil
 	}
 	return nil, false
 }
 
-// ask fills in what the context and the configuration say. q is filled in
-// place: copying so many small fields costs more than the rules do.
-func (p *Plugin) ask(ctx context.Context, q *question) *session {
+// adopt uses the statements that GORM keeps for the *gorm.DB for the global group's first master, on which PrepareContext
+// prepares: so PostgreSQL's Migrator can reset them.
+func (p *Plugin) adopt(statements *gorm.PreparedStmtDB) {
+	p.groups[0].cluster.Masters[0].Adopt(statements)
+}
+
+// ask fills in what the context and the configuration say about a statement of g, and returns what the session remembers
+// of that. q is filled in place: copying so many small fields costs more than the rules do.
+func (p *Plugin) ask(ctx context.Context, g *group, q *question) *memory {
 	q.auto, q.fallback = p.auto.Load(), p.fallback
 	scope := lookup(ctx)
 	session := scope.of(p)
 	if scope != nil {
 		q.explicit, q.handler = scope.explicit, scope.handler
 	}
-	if session != nil {
-		q.inRequest, q.pattern, q.method = true, session.pattern, session.method
-		q.wrote = session.memory.wrote.Load()
-	} else if q.explicit == undecided && q.handler == undecided && q.fallback == Master {
-		p.withoutIntent.Add(1)
+	if session == nil {
+		if q.explicit == undecided && q.handler == undecided && q.fallback == Master {
+			p.withoutIntent.Add(1)
+		}
+		return nil
 	}
-	return session
+	memory := session.memoryOf(g)
+	q.inRequest, q.pattern, q.method = true, session.pattern, session.method
+	q.wrote = memory.wrote.Load()
+	return memory
 }
 
-// natureOf judges SQL. Where the dialect is not known, what GORM built is
+// markNamed marks every group as written to of which a statement that may write names a table.
+func (p *Plugin) markNamed(ctx context.Context, tables *sqlkind.Tables) {
+	if tables == nil {
+		return
+	}
+	session, x := lookup(ctx).of(p), p.index()
+	for _, t := range tables.All {
+		if g := x.named(t); g.err == nil {
+			session.memoryOf(g).markWritten()
+		}
+	}
+}
+
+func (p *Plugin) newKinds() *sqlkind.Cache {
+	return sqlkind.NewCache(p.dialect, p.config.WriteFunctions...)
+}
+
+// judge judges SQL. Where the dialect is not known, what GORM built is
 // taken for the read it looks like, and anything else may write.
-func (p *Plugin) natureOf(query string, built bool) nature {
-	n := natures[p.kinds.Kind(query)]
+func (p *Plugin) judge(query string, built bool) (nature, *sqlkind.Tables) {
+	kind, tables := p.kinds.Load().Look(query)
+	n := natures[kind]
 	if p.dialect == sqlkind.Other {
 		n = n.unjudged(built)
 	}
-	return n
+	return n, tables
 }
 
 // unjudged is what n is worth in a dialect that is not known.

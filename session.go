@@ -46,7 +46,8 @@ type session struct {
 	plugin  *Plugin
 	pattern choice   // Config.Routes
 	method  choice   // Config.ReadOnlyMethods
-	memory  *memory  // own, or that of the request's outer session
+	memory  *memory  // of the global group: own, or that of the request's outer session
+	others  []memory // of the other groups, in their order
 	next    *session // of another plugin
 	own     memory
 }
@@ -64,28 +65,40 @@ func (s *scope) of(p *Plugin) *session {
 	return nil
 }
 
-// markWritten remembers that the request has written. Without a session there
-// is nothing to remember it in.
-func (s *session) markWritten() {
-	if s != nil && !s.memory.wrote.Load() { // most often it is set already: a load is cheaper
-		s.memory.wrote.Store(true)
+// memoryOf returns what the session remembers of a group. Without a session there is nothing to remember it
+// in: nil.
+func (s *session) memoryOf(g *group) *memory {
+	switch {
+	case s == nil:
+		return nil
+	case g.index == 0:
+		return s.memory
 	}
+	return &s.others[g.index-1]
 }
 
 // memory is the part of a session that changes while the request is served,
-// by as many goroutines as the handler likes.
+// by as many goroutines as the handler likes. There is one for each group.
 type memory struct {
-	wrote atomic.Bool
-	slave atomic.Pointer[cluster.Server]
+	wrote  atomic.Bool
+	slave  atomic.Pointer[cluster.Server]
+	master atomic.Pointer[cluster.Server] // if there are several
+}
+
+// markWritten remembers that the request has written.
+func (m *memory) markWritten() {
+	if m != nil && !m.wrote.Load() { // most often it is set already: a load is cheaper
+		m.wrote.Store(true)
+	}
 }
 
 // kept returns the slave that serves the session: its first one, while that
 // is there. One request reads one state.
-func (s *session) kept() *cluster.Server {
-	if s == nil {
+func (m *memory) kept() *cluster.Server {
+	if m == nil {
 		return nil
 	}
-	if slave := s.memory.slave.Load(); slave != nil && !slave.Left() {
+	if slave := m.slave.Load(); slave != nil && !slave.Left() {
 		return slave
 	}
 	return nil
@@ -93,15 +106,22 @@ func (s *session) kept() *cluster.Server {
 
 // keep makes slave the session's, unless another goroutine of the request was
 // faster, and returns the session's.
-func (s *session) keep(slave *cluster.Server) *cluster.Server {
-	for s != nil {
-		old := s.memory.slave.Load()
+func (m *memory) keep(slave *cluster.Server) *cluster.Server {
+	if m == nil {
+		return slave
+	}
+	return keep(&m.slave, slave)
+}
+
+// keep stores server in p, unless one is there that has not left, and returns what is there then.
+func keep(p *atomic.Pointer[cluster.Server], server *cluster.Server) *cluster.Server {
+	for {
+		old := p.Load()
 		if old != nil && !old.Left() {
 			return old
 		}
-		if s.memory.slave.CompareAndSwap(old, slave) {
-			break
+		if p.CompareAndSwap(old, server) {
+			return server
 		}
 	}
-	return slave
 }

@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// OpenTimeout bounds the opening of all slaves together.
+// OpenTimeout bounds the opening of all servers together.
 const OpenTimeout = 2 * time.Second
 
 // Limits are the limits of a slave's connection pool, as database/sql takes
@@ -27,11 +28,12 @@ type Limits struct {
 	MaxLifetime, MaxIdleTime time.Duration
 }
 
-// Spec says how to open one slave.
+// Spec says how to open one server.
 type Spec struct {
 	Field     string // of the configuration, for errors
 	ID        string
 	Dialector gorm.Dialector
+	Master    bool
 	// Limits are applied to a pool that the dialector opens. A pool that was
 	// handed over ready-made (mysql.Config.Conn) keeps its own.
 	Limits Limits
@@ -46,15 +48,55 @@ type View struct {
 
 // Cluster is the servers of one group. Safe for concurrent use.
 type Cluster struct {
-	Master *Server
-	view   atomic.Pointer[View]
-	close  func() error
+	Masters     []*Server // one or several equal ones; never changed
+	MasterPools []gorm.ConnPool
+	slaves      []*Server
+	view        atomic.Pointer[View]
+	close       func() error
 }
 
-// Open opens the slaves side by side, without asking them anything where the
-// dialector allows that, and returns all their mistakes at once. After an
-// error nothing that it opened is left open. The master is the caller's: it is never closed.
-func Open(master *Server, specs []Spec) (*Cluster, error) {
+// New returns the cluster of these servers. It owns the slaves from then on, and never closes a master.
+func New(masters, slaves []*Server) *Cluster {
+	c := &Cluster{Masters: masters, MasterPools: pools(masters), slaves: slaves}
+	c.view.Store(&View{Slaves: slaves, Pools: pools(slaves)})
+	c.close = sync.OnceValue(c.closeNow)
+	return c
+}
+
+func pools(servers []*Server) []gorm.ConnPool {
+	pools := make([]gorm.ConnPool, len(servers))
+	for i, s := range servers {
+		pools[i] = s.Pool
+	}
+	return pools
+}
+
+// View returns the current view; it is never nil.
+func (c *Cluster) View() *View { return c.view.Load() }
+
+// Close empties the view, then closes the pools of the slaves and waits for
+// the queries that run on them, as [sql.DB.Close] does. Later calls return what the
+// first one returned.
+func (c *Cluster) Close() error { return c.close() }
+
+func (c *Cluster) closeNow() error {
+	c.view.Store(&View{})
+	for _, s := range c.slaves {
+		s.left.Store(true)
+	}
+	errs := make([]error, len(c.slaves))
+	for i, s := range c.slaves {
+		if err := s.close(); err != nil {
+			errs[i] = fmt.Errorf("closing %s: %w", s.ID, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Open opens servers side by side, without asking them anything where the
+// dialector allows that, and returns them in the order of specs, or all their mistakes at once. After an
+// error nothing that it opened is left open. No slave may have the pool of own, the server that is open already, or of a master.
+func Open(own *Server, specs []Spec) ([]*Server, error) {
 	type opened struct {
 		i    int
 		pool gorm.ConnPool
@@ -65,14 +107,11 @@ func Open(master *Server, specs []Spec) (*Cluster, error) {
 	for i, spec := range specs {
 		go func() {
 			pool, ours, err := open(spec)
-			if err == nil && !ours && samePool(pool, master.Pool) {
-				err = errors.New("its connection pool is the master's")
-			}
 			results <- opened{i, pool, ours, err}
 		}()
 	}
 
-	view := &View{Slaves: make([]*Server, len(specs)), Pools: make([]gorm.ConnPool, len(specs))}
+	servers := make([]*Server, len(specs))
 	errs := make([]error, len(specs))
 	for i, spec := range specs {
 		errs[i] = fmt.Errorf("%s (%s): did not open within %v", spec.Field, spec.ID, OpenTimeout)
@@ -93,10 +132,14 @@ wait:
 			if o.ours {
 				undo = append(undo, o.pool)
 			}
-			view.Pools[o.i] = o.pool
-			view.Slaves[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, maxStmts: master.maxStmts, stmtTTL: master.stmtTTL}
+			servers[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, Slave: !specs[o.i].Master, maxStmts: own.maxStmts, stmtTTL: own.stmtTTL}
 		case <-timeout.C:
 			break wait
+		}
+	}
+	for i, spec := range specs {
+		if errs[i] == nil && !spec.Master && isMaster(servers[i].Pool, own, servers) {
+			errs[i] = fmt.Errorf("%s (%s): its connection pool is the master's", spec.Field, spec.ID)
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -112,32 +155,15 @@ wait:
 		}
 		return nil, err
 	}
-
-	c := &Cluster{Master: master}
-	c.view.Store(view)
-	c.close = sync.OnceValue(func() error {
-		c.view.Store(&View{})
-		for _, s := range view.Slaves {
-			s.left.Store(true)
-		}
-		errs := make([]error, len(view.Slaves))
-		for i, s := range view.Slaves {
-			if err := s.close(); err != nil {
-				errs[i] = fmt.Errorf("closing %s: %w", s.ID, err)
-			}
-		}
-		return errors.Join(errs...)
-	})
-	return c, nil
+	return servers, nil
 }
 
-// View returns the current view; it is never nil.
-func (c *Cluster) View() *View { return c.view.Load() }
-
-// Close empties the view, then closes the pools of the slaves and waits for
-// the queries that run on them, as [sql.DB.Close] does. Later calls return what the
-// first one returned.
-func (c *Cluster) Close() error { return c.close() }
+// isMaster tells whether pool is that of own or of a master among servers.
+func isMaster(pool gorm.ConnPool, own *Server, servers []*Server) bool {
+	return samePool(pool, own.Pool) || slices.ContainsFunc(servers, func(s *Server) bool {
+		return s != nil && !s.Slave && samePool(pool, s.Pool)
+	})
+}
 
 // open also tells whether the pool is ours, or was handed over ready-made.
 func open(spec Spec) (_ gorm.ConnPool, ours bool, err error) {
@@ -199,8 +225,9 @@ func quiet(d gorm.Dialector) (_ gorm.Dialector, handedOver bool, _ error) {
 
 // Server is one database server of a group.
 type Server struct {
-	ID   string
-	Pool gorm.ConnPool
+	ID    string
+	Pool  gorm.ConnPool
+	Slave bool // not a master
 
 	left     atomic.Bool
 	maxStmts int
@@ -208,7 +235,7 @@ type Server struct {
 	prepared atomic.Pointer[gorm.PreparedStmtDB]
 }
 
-// NewServer describes a server whose pool is already open. maxStmts and
+// NewServer describes a master whose pool is already open. maxStmts and
 // stmtTTL are gorm.Config's PrepareStmtMaxSize and PrepareStmtTTL.
 func NewServer(id string, pool gorm.ConnPool, maxStmts int, stmtTTL time.Duration) *Server {
 	return &Server{ID: id, Pool: pool, maxStmts: maxStmts, stmtTTL: stmtTTL}

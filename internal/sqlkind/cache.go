@@ -20,6 +20,7 @@ const (
 type Cache struct {
 	dialect Dialect
 	writers map[string]struct{}
+	watched watched
 	seed    maphash.Seed
 	sets    [cacheSets]cacheSet
 
@@ -30,6 +31,7 @@ type entry struct {
 	sql     string
 	kind    Kind
 	learned bool
+	tables  *Tables
 }
 
 // NewCache returns an empty Cache for d. A call of one of writeFunctions makes a text a Write; they are names of functions
@@ -45,21 +47,45 @@ func NewCache(d Dialect, writeFunctions ...string) *Cache {
 	return c
 }
 
+// Watch makes the Cache look for tables of these names, which may be qualified with a schema. It has to be called before
+// anything else.
+func (c *Cache) Watch(tables []string) {
+	c.watched = make(watched, len(tables))
+	for _, t := range tables {
+		c.watched[strings.ToLower(t)] = t
+	}
+}
+
 // Kind returns the verdict on sql: that of [Classify], unless the Cache was told of functions that write or learned
 // otherwise.
 func (c *Cache) Kind(sql string) Kind {
+	k, _ := c.Look(sql)
+	return k
+}
+
+// Look returns the verdict on sql, and which watched tables it names: nil if none.
+func (c *Cache) Look(sql string) (Kind, *Tables) {
 	if len(sql) > longestText {
-		return classify(c.dialect, sql, c.writers)
+		return classify(c.dialect, sql, c.writers), c.tables(sql)
 	}
 	set := c.set(sql)
 	for i := range set {
 		if e := set[i].Load(); e != nil && e.sql == sql {
-			return e.kind
+			return e.kind, e.tables
 		}
 	}
-	k := classify(c.dialect, sql, c.writers)
-	set.add(sql, k)
-	return k
+	e := entry{kind: classify(c.dialect, sql, c.writers), tables: c.tables(sql)}
+	// The caller's text may be a piece of a larger buffer, which must not live as long as the Cache.
+	e.sql = strings.Clone(sql)
+	set.add(&e)
+	return e.kind, e.tables
+}
+
+func (c *Cache) tables(sql string) *Tables {
+	if c.watched == nil {
+		return nil
+	}
+	return c.watched.find(c.dialect, sql)
 }
 
 // Learn makes sql a Write from now on, because a server found that it is one. Such a verdict gives way to nothing but
@@ -83,7 +109,7 @@ func (c *Cache) Learn(sql string) bool {
 	if old := set[0].Load(); old != nil && old.learned {
 		set[1].Store(old)
 	}
-	set[0].Store(&entry{sql: strings.Clone(sql), kind: Write, learned: true})
+	set[0].Store(&entry{sql: strings.Clone(sql), kind: Write, learned: true, tables: c.tables(sql)})
 	return true
 }
 
@@ -96,13 +122,11 @@ func (c *Cache) set(sql string) *cacheSet {
 
 // add puts a verdict in the first place and what was there in the second. What somebody else changed meanwhile, or
 // learned, stays: then the verdict is not remembered, and will be found again.
-func (set *cacheSet) add(sql string, k Kind) {
+func (set *cacheSet) add(e *entry) {
 	first, second := set[0].Load(), set[1].Load()
 	if second != nil && second.learned {
 		return // then so is the first, unless another goroutine is about to make it so
 	}
-	// The caller's text may be a piece of a larger buffer, which must not live as long as the Cache.
-	e := &entry{sql: strings.Clone(sql), kind: k}
 	if first != nil && first.learned {
 		set[1].CompareAndSwap(second, e)
 		return

@@ -1,0 +1,374 @@
+package replicated
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"gorm.io/gorm"
+	"gorm.io/plugin/dbresolver"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/sqlkind"
+)
+
+// globalName is the name of the group of all that is in no other.
+const globalName = "default"
+
+// group is one master, or several equal ones, with its slaves, and the pools that statements run on.
+type group struct {
+	name    string
+	index   int   // in Plugin.groups
+	err     error // why nothing runs here: it was registered too late
+	cluster *cluster.Cluster
+	pools   [pins][2][2]pool // by pin, prepared, built: a statement takes one without an allocation
+
+	mu     sync.Mutex        // serialises policy: dbresolver's round robin races
+	policy dbresolver.Policy // nil: any server
+}
+
+// open gives g its servers.
+func (g *group) open(p *Plugin, servers *cluster.Cluster, policy dbresolver.Policy) {
+	g.cluster = servers
+	if _, random := policy.(dbresolver.RandomPolicy); !random {
+		g.policy = policy
+	}
+	for pin := range pin(pins) {
+		for _, prepared := range []bool{false, true} {
+			for _, built := range []bool{false, true} {
+				*g.pool(pin, prepared, built) = pool{plugin: p, group: g, pin: pin, prepared: prepared, built: built}
+			}
+		}
+	}
+}
+
+func (g *group) pool(p pin, prepared, built bool) *pool {
+	pools := &g.pools[p][0]
+	if prepared {
+		pools = &g.pools[p][1]
+	}
+	if built {
+		return &pools[1]
+	}
+	return &pools[0]
+}
+
+// poolOn is pool for a statement that follows one which ran on this master, or on none if that is nil.
+func (g *group) poolOn(master *cluster.Server, p pin, prepared, built bool) *pool {
+	shared := g.pool(p, prepared, built)
+	if master == nil {
+		return shared
+	}
+	return &pool{plugin: shared.plugin, group: g, pin: p, prepared: prepared, built: built, on: master}
+}
+
+// choose asks the policy for one of some servers, whose pools are given as well.
+func (g *group) choose(servers []*cluster.Server, pools []gorm.ConnPool) *cluster.Server {
+	if len(servers) == 1 {
+		return servers[0]
+	}
+	if g.policy != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if chosen := recognisable(g.policy.Resolve(pools)); chosen != nil {
+			for i, p := range pools {
+				if p == chosen {
+					return servers[i]
+				}
+			}
+		}
+	}
+	return servers[rand.IntN(len(servers))]
+}
+
+// several tells whether there is more than one master.
+func (g *group) several() bool { return len(g.cluster.Masters) > 1 }
+
+// master returns the master for a session: the one it has used, if there are several.
+func (g *group) master(m *memory) *cluster.Server {
+	if !g.several() {
+		return g.cluster.Masters[0]
+	}
+	if m == nil {
+		return g.choose(g.cluster.Masters, g.cluster.MasterPools)
+	}
+	if kept := m.master.Load(); kept != nil {
+		return kept
+	}
+	return keep(&m.master, g.choose(g.cluster.Masters, g.cluster.MasterPools))
+}
+
+// registration is a call of Register.
+type registration struct {
+	group  Group
+	tables []any
+}
+
+// names returns the names of the tables, models and groups that were registered; "" for a mistake. parse tells a model's table.
+func (r registration) names(parse func(model any) (string, error), found *mistakes) []string {
+	names := make([]string, len(r.tables))
+	for i, t := range r.tables {
+		name, ok := t.(string)
+		if !ok {
+			var err error
+			if name, err = parse(t); err != nil {
+				found.add("Register: %T: %w", t, err)
+				continue
+			}
+		}
+		if name == "" {
+			found.add("Register: empty name")
+		}
+		names[i] = name
+	}
+	return names
+}
+
+// parser returns a function that tells the table of a model.
+func parser(db *gorm.DB) func(any) (string, error) {
+	return func(model any) (table string, err error) {
+		defer func() {
+			if v := recover(); v != nil { // a model's TableName on a nil pointer
+				err = fmt.Errorf("%v", v)
+			}
+		}()
+		stmt := gorm.Statement{DB: db}
+		err = stmt.Parse(model)
+		return stmt.Table, err
+	}
+}
+
+// index maps the names that were registered, and what they are in lower case, to their groups. It is never changed.
+type index map[string]*group
+
+// named returns the group of a table, model or name, or nil.
+func (x index) named(name string) *group {
+	if g, ok := x[name]; ok {
+		return g
+	}
+	return x[strings.ToLower(name)]
+}
+
+// about returns the group of a statement by its SQL, or nil. What asks the catalog, as the Migrator does, has the table's name among its arguments.
+func (x index) about(tables *sqlkind.Tables, n nature, args []any) *group {
+	if tables != nil && tables.Main != "" {
+		return x.named(tables.Main)
+	}
+	if n == catalog {
+		for _, arg := range args {
+			if name, ok := arg.(string); ok {
+				if g := x.named(name); g != nil {
+					return g
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// with returns a copy of x that also has g under these names. Names that are there already are returned.
+func (x index) with(g *group, names []string) (_ index, taken []string) {
+	x = maps.Clone(x)
+	if x == nil {
+		x = index{}
+	}
+	for _, name := range names {
+		if other := x.named(name); other != nil && other != g {
+			taken = append(taken, name)
+		}
+		x[name] = g
+	}
+	for _, name := range names {
+		if lower := strings.ToLower(name); x[lower] == nil {
+			x[lower] = g
+		}
+	}
+	return x, taken
+}
+
+// Register adds a group for these tables, given by name or by a model of theirs. Statements about them run
+// on the servers of g; all others on those of [Config]. A string may as well be a name of your own, for
+// db.Clauses(dbresolver.Use("name")). The first name is the group's name in routes and Status.
+//
+// It returns p. It has to be called before db.Use, which reports mistakes. After that it is an error, which goes to
+// Config.Logger and to every statement about these tables: they do not run on servers that were not meant for them.
+func (p *Plugin) Register(g Group, tables ...any) *Plugin {
+	p.initializing.Lock()
+	defer p.initializing.Unlock()
+	r := registration{g.normalised(), slices.Clone(tables)}
+	if !p.initialized.Load() {
+		p.registered = append(p.registered, r)
+		return p
+	}
+	err := fmt.Errorf("replicated: Register(%v) was called after db.Use: groups have to be registered before", labels(tables))
+	p.config.Logger.Error(err.Error())
+	var ignored mistakes
+	names := slices.DeleteFunc(r.names(p.parse, &ignored), func(name string) bool { return name == "" })
+	late := &group{name: globalName, err: err}
+	late.open(p, p.groups[0].cluster, nil)
+	x, _ := p.index().with(late, names)
+	p.watch(x)
+	return p
+}
+
+// labels describes what was registered.
+func labels(tables []any) string {
+	var labels []string
+	for _, t := range tables {
+		if name, ok := t.(string); ok {
+			labels = append(labels, fmt.Sprintf("%q", name))
+		} else {
+			labels = append(labels, fmt.Sprintf("%T", t))
+		}
+	}
+	return strings.Join(labels, ", ")
+}
+
+// index returns nil while there is only the global group.
+func (p *Plugin) index() index {
+	if x := p.names.Load(); x != nil {
+		return *x
+	}
+	return nil
+}
+
+// watch has SQL be looked through for the names of x from now on.
+func (p *Plugin) watch(x index) {
+	kinds := p.newKinds()
+	if len(x) > 0 {
+		kinds.Watch(slices.Collect(maps.Keys(x)))
+		p.names.Store(&x)
+	}
+	p.kinds.Store(kinds)
+}
+
+// groupOf returns the group that a statement is about: as a clause says, else by what it works on. It is nil where that
+// does not tell: then the SQL may, and otherwise it is the global group.
+func (p *Plugin) groupOf(stmt *gorm.Statement) *group {
+	x := p.index()
+	if x == nil {
+		return nil
+	}
+	if g := x.named(usedGroup(stmt)); g != nil {
+		return g
+	}
+	if stmt.SQL.Len() > 0 {
+		if _, tables := p.kinds.Load().Look(stmt.SQL.String()); tables != nil && tables.Main != "" {
+			return x.named(tables.Main)
+		}
+	}
+	if g := x.named(stmt.Table); g != nil {
+		return g
+	}
+	if stmt.Schema != nil {
+		if g := x.named(stmt.Schema.Table); g != nil {
+			return g
+		}
+	} else if stmt.Model != nil { // not parsed yet
+		if table, err := parser(stmt.DB)(stmt.Model); err == nil {
+			if g := x.named(table); g != nil {
+				return g
+			}
+		}
+	}
+	if stmt.TableExpr != nil { // "users AS u", of which stmt.Table is the u
+		if _, tables := p.kinds.Load().Look("TABLE " + stmt.TableExpr.SQL); tables != nil && tables.Main != "" {
+			return x.named(tables.Main)
+		}
+	}
+	return nil
+}
+
+// orGlobal returns g, or the global group if there is none.
+func (p *Plugin) orGlobal(g *group) *group {
+	if g == nil {
+		return p.groups[0]
+	}
+	return g
+}
+
+// usedGroup returns the name in a clause dbresolver.Use, or "". The clause's type is not exported, but its field is.
+func usedGroup(stmt *gorm.Statement) string {
+	c, ok := stmt.Clauses["gorm:db_resolver:using"]
+	if !ok {
+		return ""
+	}
+	if v := reflect.ValueOf(c.Expression); v.Kind() == reflect.Struct {
+		if f := v.FieldByName("Use"); f.Kind() == reflect.String {
+			return f.String()
+		}
+	}
+	return ""
+}
+
+// openGroups opens the servers of all groups, after every mistake in their configuration was added to found. It
+// returns the groups, the global one first, and the index of the others.
+func (p *Plugin) openGroups(db *gorm.DB, own gorm.ConnPool, found mistakes) ([]*group, index, error) {
+	all := append([]registration{{group: p.config.group()}}, p.registered...)
+	groups := make([]*group, len(all))
+	var x index
+	for i, r := range all {
+		groups[i] = &group{name: globalName, index: i}
+		if i > 0 {
+			x = r.name(groups[i], x, p.parse, &found)
+		}
+		r.group.validate(groups[i].field(), &found)
+	}
+	if len(found) > 0 {
+		return nil, nil, errors.Join(found...)
+	}
+
+	var specs []cluster.Spec
+	for i, r := range all {
+		specs = append(specs, r.group.specs(groups[i].field(), db.Dialector.Name(), own, &found)...)
+	}
+	if len(found) > 0 {
+		return nil, nil, errors.Join(found...)
+	}
+	master := cluster.NewServer(masterID(db.Dialector, specs), own, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
+	servers, err := cluster.Open(master, specs)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, r := range all {
+		masters, slaves := []*cluster.Server{master}, servers[len(r.group.Masters):]
+		if n := len(r.group.Masters); n > 0 {
+			masters = servers[:n:n]
+		}
+		n := len(r.group.Slaves)
+		groups[i].open(p, cluster.New(masters, slaves[:n:n]), r.group.Policy)
+		servers = slaves[n:]
+	}
+	return groups, x, nil
+}
+
+// name names g after what was registered with it, and returns x with these names.
+func (r registration) name(g *group, x index, parse func(any) (string, error), found *mistakes) index {
+	if len(r.tables) == 0 {
+		found.add("Register: no tables: the group of all that is in no other is that of Config")
+		return x
+	}
+	names := r.names(parse, found)
+	g.name = names[0]
+	if slices.Contains(names, globalName) {
+		found.add("Register: %q is the name of the group of Config", globalName)
+	}
+	x, taken := x.with(g, names)
+	for _, name := range taken {
+		found.add("Register: %q is in two groups", name)
+	}
+	return x
+}
+
+// field begins the names of the group's fields in errors.
+func (g *group) field() string {
+	if g.index == 0 {
+		return ""
+	}
+	return fmt.Sprintf("group %q: ", g.name)
+}

@@ -1,0 +1,240 @@
+package sqlkind
+
+import "strings"
+
+// Tables says which of the tables that a [Cache] watches a text names.
+type Tables struct {
+	// Main is the table that the statement is about: the first one of its FROM, INTO, UPDATE or TABLE, at the outermost level, or of the
+	// derived table there. It is "" if that one is not watched.
+	Main string
+	// All is every watched table in the text, each once. A name that only looks like a table may be among them.
+	All []string
+}
+
+// watched maps the names of tables in lower case to how they were given. A name without a schema stands for itself
+// in every schema.
+type watched map[string]string
+
+// find returns what sql names of w, or nil if that is nothing. It reads the text with less care than Classify does: what
+// cannot be read ends it.
+func (w watched) find(d Dialect, sql string) *Tables {
+	if d == Other {
+		d = SQLite // it knows every kind of quotes
+	}
+	s := tableScan{lex: lexer{sql: sql, dialect: d, dot: -1, number: -1, escapeSingle: true, escapeDouble: true}, watched: w, best: deepest}
+	for s.next(); s.tok.kind != tokEOF; s.next() {
+		s.observe()
+	}
+	if len(s.found.All) == 0 {
+		return nil
+	}
+	return &s.found
+}
+
+// tableScan walks through the tokens of a text.
+type tableScan struct {
+	lex     lexer
+	watched watched
+	found   Tables
+
+	tok, prev token
+	words     int // keywords and names so far
+
+	levels   levels
+	expects  bool // a table's name may come
+	best     int  // how deep the text of Main is
+	defines  bool // the statement is about an object ON a table
+	column   bool // the name is a column's, its table stands before the dot
+	ctes     int  // the depth, plus one, at which WITH defines names
+	cteNames []string
+}
+
+const (
+	deepest = 1 << 30
+	mostCTE = 64 // of common table expressions beyond, the names are taken for tables'
+)
+
+// levels is a stack of open parentheses. Those around a derived table do not count for how deep a name is.
+type levels struct {
+	open, deep int
+	// A bit for each of the first 63 levels, of which 0 is outside of all: whether it is a derived table's, and whether a comma
+	// there brings another table.
+	derived, list uint64
+}
+
+func (l *levels) bit() uint64 { return 1 << min(l.open, 63) }
+
+func (l *levels) push(derived bool) {
+	l.open++
+	l.list &^= l.bit()
+	if derived && l.open < 63 {
+		l.derived |= l.bit()
+	} else {
+		l.deep++
+	}
+}
+
+func (l *levels) pop() {
+	switch {
+	case l.open == 0:
+		return
+	case l.derived&l.bit() != 0:
+		l.derived &^= l.bit()
+	default:
+		l.deep--
+	}
+	l.open--
+}
+
+func (s *tableScan) next() { s.prev, s.tok = s.tok, s.lex.next() }
+
+func (s *tableScan) observe() {
+	switch {
+	case s.tok.is('('):
+		s.levels.push(s.expects)
+	case s.tok.is(')'):
+		s.levels.pop()
+		s.expects = false
+	case s.tok.is(','):
+		s.expects = s.levels.list&s.levels.bit() != 0
+	case s.tok.kind == tokWord && !s.tok.glued && s.keyword():
+		s.words++
+	case s.tok.kind == tokWord || s.tok.kind == tokQuoted || s.tok.kind == tokHigh:
+		s.words++
+		s.name()
+	case s.tok.kind != tokPunct:
+		s.expects = false
+	}
+}
+
+// keyword handles a word that says where tables' names stand, and reports whether it was one.
+func (s *tableScan) keyword() bool {
+	text := s.lex.sql[s.tok.start:s.tok.end]
+	if len(text) > longestName {
+		return false
+	}
+	var buf [longestName]byte
+	first := s.words == 0
+	switch string(lower(buf[:0], text)) {
+	case "with":
+		s.ctes = s.levels.open + 1
+	case "select", "values", "set", "where", "group", "order", "having", "limit", "window", "returning", "union", "except", "intersect":
+		s.expects = false
+		s.levels.list &^= s.levels.bit()
+		if s.ctes == s.levels.open+1 {
+			s.ctes = 0
+		}
+	case "from":
+		if s.prevIs("distinct") {
+			return true // IS DISTINCT FROM
+		}
+		s.expect()
+	case "update":
+		if !s.prevIs("for") && !s.prevIs("key") && !s.prevIs("on") {
+			s.expect()
+		}
+	case "join", "straight_join", "into", "table", "tables", "using":
+		s.expect()
+	case "insert", "replace", "truncate", "describe", "desc", "analyze", "copy", "lock":
+		if first {
+			s.expect()
+		}
+		return first
+	case "create", "drop", "alter", "comment":
+		s.defines = s.defines || first
+		return first
+	case "on":
+		if s.defines && !s.expects {
+			s.expect()
+		}
+	case "column":
+		s.column = s.defines
+	case "recursive", "lateral", "only", "if", "not", "exists", "ignore", "low_priority", "high_priority", "delayed", "quick", "concurrently",
+		"as", "materialized":
+	default:
+		return false
+	}
+	return true
+}
+
+func (s *tableScan) prevIs(word string) bool {
+	return s.prev.kind == tokWord && equalFold(s.lex.sql[s.prev.start:s.prev.end], word)
+}
+
+func (s *tableScan) expect() {
+	s.expects = true
+	s.levels.list |= s.levels.bit()
+}
+
+// name reads a name that may be qualified, and looks at it if it is a table's or that of a common table expression.
+func (s *tableScan) name() {
+	var buf [2 * longestName]byte
+	full := buf[:0]
+	table, before := 0, 0 // where the last part, and the one before it, begin in full
+	for {
+		full = s.part(full)
+		if !s.lex.atDot() {
+			break
+		}
+		s.next() // the dot
+		s.next()
+		if s.tok.kind != tokWord && s.tok.kind != tokQuoted && s.tok.kind != tokHigh {
+			break
+		}
+		full = append(full, '.')
+		before, table = table, len(full)
+	}
+	if s.column && table > 0 {
+		full, table = full[:table-1], before
+	}
+	s.column = false
+	if !s.expects {
+		if s.ctes == s.levels.open+1 && len(s.cteNames) < mostCTE && (s.prevIs("with") || s.prevIs("recursive") ||
+			s.prev.is(',')) {
+			s.cteNames = append(s.cteNames, string(full))
+		}
+		return
+	}
+	s.expects = false
+	for _, cte := range s.cteNames {
+		if cte == string(full) {
+			return
+		}
+	}
+	known, ok := s.watched[string(full)]
+	if !ok {
+		known, ok = s.watched[string(full[table:])]
+	}
+	if s.levels.deep < s.best {
+		s.best, s.found.Main = s.levels.deep, known
+	}
+	if !ok {
+		return
+	}
+	for _, t := range s.found.All {
+		if t == known {
+			return
+		}
+	}
+	s.found.All = append(s.found.All, known)
+}
+
+// part appends the part of a name that the current token begins, in lower case. Bytes above 0x7f make tokens of their own.
+func (s *tableScan) part(name []byte) []byte {
+	name = lower(name, s.lex.sql[s.tok.start:s.tok.end])
+	for s.tok.kind != tokQuoted && s.lex.pos < len(s.lex.sql) && s.lex.pos == s.tok.end && (s.lex.sql[s.lex.pos] >= 0x80 || isWordByte(s.lex.sql[s.lex.pos])) {
+		end := s.tok.end
+		s.tok = s.lex.next()
+		if s.tok.start != end {
+			break
+		}
+		name = lower(name, s.lex.sql[s.tok.start:s.tok.end])
+	}
+	return name
+}
+
+// atDot reports whether a dot comes next.
+func (l *lexer) atDot() bool {
+	rest := strings.TrimLeft(l.sql[l.pos:], " \t\r\n\f\v")
+	return strings.HasPrefix(rest, ".")
+}

@@ -1,0 +1,111 @@
+package sqlkind
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestTables(t *testing.T) {
+	for _, tt := range []struct {
+		sql  string
+		main string // "" if none of the watched ones
+		all  string
+	}{
+		{"SELECT * FROM users", "users", "users"},
+		{"select * from USERS where id = 1", "users", "users"},
+		{"SELECT * FROM `users`", "users", "users"},
+		{`SELECT * FROM "users" LIMIT 1`, "users", "users"},
+		{"SELECT * FROM shop.users", "users", "users"},
+		{"SELECT * FROM `shop` . `users` AS u", "users", "users"},
+		{"SELECT * FROM archive.items", "archive.items", "archive.items"},
+		{"SELECT * FROM items", "", ""},
+		{"SELECT * FROM pets", "", ""},
+		{"SELECT 1", "", ""},
+		{"SELECT users.name FROM pets AS users2", "", ""},
+		{"SELECT * FROM pets JOIN users ON users.id = pets.user_id", "", "users"},
+		{"SELECT * FROM users LEFT JOIN orders ON orders.user_id = users.id", "users", "users orders"},
+		{"SELECT * FROM pets p, users u, (SELECT 1) x, orders o WHERE a, b", "", "users orders"},
+		{"SELECT * FROM users GROUP BY orders, pets", "users", "users"},
+		{"SELECT (SELECT count(*) FROM users) FROM orders", "orders", "users orders"},
+		{"SELECT EXTRACT(YEAR FROM users) FROM orders", "orders", "users orders"},
+		{"SELECT a IS DISTINCT FROM users FROM orders", "orders", "orders"},
+		{"SELECT * FROM pets WHERE id IN (SELECT pet_id FROM users)", "", "users"},
+		{"SELECT * FROM (SELECT * FROM users) AS u JOIN orders", "users", "users orders"},
+		{"SELECT * FROM (users JOIN orders)", "users", "users orders"},
+		{"SELECT * FROM LATERAL (SELECT (SELECT 1 FROM orders) FROM users) u", "users", "orders users"},
+		{"(SELECT * FROM users) UNION (SELECT * FROM orders)", "users", "users orders"},
+		{"WITH recent AS (SELECT * FROM orders) SELECT * FROM recent", "orders", "orders"},
+		{"WITH RECURSIVE a (x, y) AS (SELECT 1), orders AS NOT MATERIALIZED (SELECT * FROM users) SELECT * FROM orders", "users", "users"},
+		{"WITH gone AS (DELETE FROM users RETURNING *) INSERT INTO orders SELECT * FROM gone", "orders", "users orders"},
+		{"WITH u AS (SELECT * FROM orders) SELECT * FROM users", "users", "orders users"},
+		{"INSERT INTO users (name, orders) VALUES (1, 2), (3, 4)", "users", "users"},
+		{"INSERT INTO pets SELECT * FROM users", "", "users"},
+		{"INSERT IGNORE users VALUES (1)", "users", "users"},
+		{"INSERT INTO users (id) VALUES (1) ON DUPLICATE KEY UPDATE orders = 1", "users", "users"},
+		{"INSERT INTO users (id) VALUES (1) ON CONFLICT DO UPDATE SET orders = 1", "users", "users"},
+		{"REPLACE INTO users VALUES (1)", "users", "users"},
+		{"UPDATE users SET name = 'FROM orders', orders = 1", "users", "users"},
+		{"UPDATE LOW_PRIORITY IGNORE users, orders SET x = 1", "users", "users orders"},
+		{"UPDATE ONLY users SET x = 1", "users", "users"},
+		{"DELETE FROM users WHERE id = 1", "users", "users"},
+		{"DELETE u FROM users u JOIN orders o", "users", "users orders"},
+		{"DELETE FROM users USING orders", "users", "users orders"},
+		{"MERGE INTO users USING orders ON a = b", "users", "users orders"},
+		{"SELECT * FROM users FOR UPDATE", "users", "users"},
+		{"SELECT * FROM pets FOR UPDATE OF users", "", ""},
+		{"TRUNCATE users", "users", "users"},
+		{"TRUNCATE TABLE users", "users", "users"},
+		{"CREATE TABLE IF NOT EXISTS users (id int, orders int REFERENCES pets ON DELETE CASCADE)", "users", "users"},
+		{"ALTER TABLE `users` ADD COLUMN x int", "users", "users"},
+		{"DROP TABLE IF EXISTS pets, users CASCADE", "", "users"},
+		{"CREATE UNIQUE INDEX idx ON users (name)", "users", "users"},
+		{"DROP INDEX idx ON users", "users", "users"},
+		{"CREATE VIEW v AS SELECT * FROM users", "users", "users"},
+		{`COMMENT ON COLUMN "users"."name" IS 'x'`, "users", "users"},
+		{`COMMENT ON COLUMN shop.users.name IS 'x'`, "users", "users"},
+		{"COMMENT ON TABLE users IS 'x'", "users", "users"},
+		{"SHOW COLUMNS FROM users", "users", "users"},
+		{"DESCRIBE users", "users", "users"},
+		{"TABLE users", "users", "users"},
+		{"LOCK TABLES pets READ, users WRITE", "", "users"},
+		{"EXPLAIN SELECT * FROM users", "users", "users"},
+		{"/* FROM orders */ SELECT * -- FROM orders\n FROM users", "users", "users"},
+		{"SELECT 'FROM orders' FROM users", "users", "users"},
+		{"SELECT * FROM /* x */ users", "users", "users"},
+		{"SELECT * FROM usersé", "", ""},
+		{"SELECT * FROM 用户", "用户", "用户"},
+		{"SELECT * FROM ((((users))))", "users", "users"},
+		{"SELECT * FROM " + strings.Repeat("(", 100) + "users" + strings.Repeat(")", 100) + " JOIN orders", "orders", "users orders"},
+		{"))) FROM users", "users", "users"},
+		{"", "", ""},
+	} {
+		for _, d := range []Dialect{MySQL, SQLite, Other} {
+			if d == MySQL && strings.Contains(tt.sql, " -- ") {
+				continue
+			}
+			c := NewCache(d)
+			c.Watch([]string{"users", "orders", "archive.items", "用户"})
+			for range 2 {
+				_, found := c.Look(tt.sql)
+				if found == nil {
+					found = &Tables{}
+				}
+				if want := strings.Fields(tt.all); found.Main != tt.main || !slices.Equal(found.All, want) {
+					t.Errorf("%v: %q: main %q, all %q; want %q, %q", d, tt.sql, found.Main, found.All, tt.main, want)
+				}
+			}
+		}
+	}
+}
+
+func TestTablesAsTheyWereGiven(t *testing.T) {
+	c := NewCache(MySQL)
+	c.Watch([]string{"Users"})
+	if _, found := c.Look("SELECT * FROM users"); found == nil || found.Main != "Users" {
+		t.Errorf("found %+v", found)
+	}
+	if _, found := NewCache(MySQL).Look("SELECT * FROM users"); found != nil {
+		t.Errorf("without Watch: %+v", found)
+	}
+}
