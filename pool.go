@@ -144,13 +144,16 @@ func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.
 	if err != nil {
 		return nil, err
 	}
-	result, err := c.at(server).ExecContext(ctx, query, args...)
-	if err != nil && server.Slave {
-		if server, err = c.instead(ctx, server, query, err); err == nil {
-			return c.at(server).ExecContext(ctx, query, args...)
+	at := c.at(server)
+	for attempt := 1; ; attempt++ {
+		result, err := at.ExecContext(ctx, query, args...)
+		if err == nil {
+			return result, nil
+		}
+		if server, at, err = c.instead(ctx, server, query, err, attempt); err != nil {
+			return nil, err
 		}
 	}
-	return result, err
 }
 
 func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
@@ -158,13 +161,16 @@ func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sq
 	if err != nil {
 		return nil, err
 	}
-	rows, err := c.at(server).QueryContext(ctx, query, args...)
-	if err != nil && server.Slave {
-		if server, err = c.instead(ctx, server, query, err); err == nil {
-			return c.at(server).QueryContext(ctx, query, args...)
+	at := c.at(server)
+	for attempt := 1; ; attempt++ {
+		rows, err := at.QueryContext(ctx, query, args...)
+		if err == nil {
+			return rows, nil
+		}
+		if server, at, err = c.instead(ctx, server, query, err, attempt); err != nil {
+			return nil, err
 		}
 	}
-	return rows, err
 }
 
 func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
@@ -172,52 +178,63 @@ func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *
 	if err != nil {
 		return errorRow(err)
 	}
-	row := c.queryRow(ctx, server, query, args)
-	if err := row.Err(); err != nil && server.Slave {
-		switch other, instead := c.instead(ctx, server, query, err); {
-		case instead == nil:
-			return c.queryRow(ctx, other, query, args)
-		case instead != err:
-			return errorRow(instead)
+	at := c.at(server)
+	for attempt := 1; ; attempt++ {
+		row := at.QueryRowContext(ctx, query, args...)
+		if c.prepared && *row == (sql.Row{}) {
+			// GORM's answer to a statement that could not be prepared: its Err is nil and its Scan panics.
+			// Unprepared, the server says what is wrong.
+			row = server.Pool.QueryRowContext(ctx, query, args...)
+		}
+		err := row.Err()
+		if err == nil {
+			return row
+		}
+		if server, at, err = c.instead(ctx, server, query, err, attempt); err == ErrWriteOnSlave {
+			return errorRow(err)
+		} else if err != nil {
+			return row
 		}
 	}
-	return row
 }
 
-// instead says where a read may run after a slave failed it with err, or
+// staleAttempts is how often a statement whose plan has gone stale runs at most: prepared by GORM, prepared by the driver
+// on the same connection, and anew.
+const staleAttempts = 3
+
+// instead says where a statement may run again after a server failed it with err, or
 // returns the error to end with.
-func (c *pool) instead(ctx context.Context, slave *cluster.Server, query string, err error) (*cluster.Server, error) {
-	memory := lookup(ctx).of(c.plugin).memoryOf(c.group)
-	switch p := c.plugin; {
-	case slave.Left():
-		return c.master(memory), nil // Close closed its pool
-	case cluster.IsReadOnly(p.dialectName, err):
-		// The SQL looks like a read, and calls a function that writes.
-		if p.kinds.Load().Learn(query) {
-			p.config.Logger.Warn("replicated: a slave refused a statement as a write; from now on it goes to the master",
-				"server", slave.ID, "sql", query)
-		}
-		if p.rejects {
-			return nil, ErrWriteOnSlave
-		}
-		memory.markWritten()
+func (c *pool) instead(ctx context.Context, server *cluster.Server, query string, err error, attempt int) (*cluster.Server, gorm.ConnPool, error) {
+	p := c.plugin
+	if cluster.IsStalePlan(err) && attempt < staleAttempts {
+		server.Forget(query)
+		return server, server.Pool, nil
+	}
+	if !server.Slave {
+		return nil, nil, err
+	}
+	memory := lookup(ctx).of(p).memoryOf(c.group)
+	if server.Left() { // Close closed its pool
 		master := c.master(memory)
-		if p.observer != nil {
-			p.observer.Routed(ctx, Route{c.group.name, master.ID, Master, ReasonRefused})
-		}
-		return master, nil
+		return master, c.at(master), nil
 	}
-	return nil, err
-}
-
-func (c *pool) queryRow(ctx context.Context, server *cluster.Server, query string, args []any) *sql.Row {
-	row := c.at(server).QueryRowContext(ctx, query, args...)
-	if c.prepared && *row == (sql.Row{}) {
-		// GORM's answer to a statement that could not be prepared: its Err is nil and its Scan panics.
-		// Unprepared, the server says what is wrong.
-		return server.Pool.QueryRowContext(ctx, query, args...)
+	if !cluster.IsReadOnly(p.dialectName, err) {
+		return nil, nil, err
 	}
-	return row
+	// The SQL looks like a read, and calls a function that writes.
+	if p.kinds.Load().Learn(query) {
+		p.config.Logger.Warn("replicated: a slave refused a statement as a write; from now on it goes to the master",
+			"server", server.ID, "sql", query)
+	}
+	if p.rejects {
+		return nil, nil, ErrWriteOnSlave
+	}
+	memory.markWritten()
+	master := c.master(memory)
+	if p.observer != nil {
+		p.observer.Routed(ctx, Route{c.group.name, master.ID, Master, ReasonRefused})
+	}
+	return master, c.at(master), nil
 }
 
 // BeginTx begins a transaction: on a slave if it is read-only and the intent

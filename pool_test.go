@@ -2,6 +2,7 @@ package replicated_test
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"errors"
 	"log/slog"
@@ -385,4 +386,57 @@ func TestSlaveRefusesAWrite(t *testing.T) {
 			t.Errorf("executed elsewhere: %v", ran)
 		}
 	})
+}
+
+// TestStalePlan has a server refuse a prepared statement because DDL changed
+// what it returns: it is prepared anew there, by the bounded number of attempts that this may take.
+func TestStalePlan(t *testing.T) {
+	stale := &mysql.MySQLError{Number: 1615, Message: "Prepared statement needs to be re-prepared"}
+	for _, mode := range modes {
+		for _, test := range []struct {
+			name string
+			ctx  context.Context
+			run  func(*gorm.DB) error
+			on   string
+		}{
+			{"Find", replicated.WithSlave(t.Context()), func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, "slave-1"},
+			{"Row", replicated.WithSlave(t.Context()), func(db *gorm.DB) error { return db.Raw("SELECT 1").Row().Err() }, "slave-1"},
+			{"Exec", replicated.WithSlave(t.Context()), func(db *gorm.DB) error { return db.Exec("SELECT 1").Error }, "slave-1"},
+			{"on the master", replicated.WithMaster(t.Context()), func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, "master"},
+		} {
+			t.Run(test.name+"/"+mode.name, func(t *testing.T) {
+				s := newSetup(t, 1, mode.config, nil)
+				db := s.in(test.ctx, mode.session)
+				if err := test.run(db); err != nil {
+					t.Fatal(err)
+				}
+				failures := 0
+				fail := func(string) error {
+					if failures > 0 {
+						failures--
+						return stale
+					}
+					return nil
+				}
+				s.master.fail, s.slaves[0].fail = fail, fail
+				for n, want := range map[int]error{1: nil, 2: nil, 100: stale} {
+					s.log.take()
+					failures = n
+					if err := test.run(db); !errors.Is(err, want) {
+						t.Errorf("%d times: %v, want %v", n, err, want)
+					}
+					if want != nil && failures < n-6 {
+						t.Errorf("tried %d times", n-failures)
+					}
+					failures = 0
+					if want == nil {
+						expect(t, s.log.servers(), test.on)
+					}
+				}
+				if err := test.run(db); err != nil {
+					t.Errorf("afterwards: %v", err)
+				}
+			})
+		}
+	}
 }

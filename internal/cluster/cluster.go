@@ -262,6 +262,15 @@ func (s *Server) Adopt(p *gorm.PreparedStmtDB) {
 	}
 }
 
+// Forget drops a prepared statement, so that it is prepared anew when it is used again.
+func (s *Server) Forget(query string) {
+	if p := s.prepared.Load(); p != nil {
+		p.Mux.Lock()
+		defer p.Mux.Unlock()
+		p.Stmts.Delete(query)
+	}
+}
+
 // DB returns the server's *sql.DB, or gorm.ErrInvalidDB if its pool is
 // something else.
 func (s *Server) DB() (*sql.DB, error) {

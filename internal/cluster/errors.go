@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
@@ -27,4 +28,20 @@ func IsReadOnly(dialect string, err error) bool {
 	}
 	var state interface{ SQLState() string }
 	return errors.As(err, &state) && state.SQLState() == "25006" // read_only_sql_transaction
+}
+
+// IsStalePlan tells whether a server refused a prepared statement because what it returns has changed since it was
+// prepared. Nothing was executed.
+func IsStalePlan(err error) bool {
+	var e *mysql.MySQLError
+	if errors.As(err, &e) {
+		return e.Number == 1615 // ER_NEED_REPREPARE
+	}
+	var state interface{ SQLState() string }
+	if !errors.As(err, &state) || state.SQLState() != "0A000" { // feature_not_supported, of which this is one case
+		return false
+	}
+	// PostgreSQL's message may be in any language; the function in which the error came up has one name. pgx and pq have it in a field.
+	v := reflect.Indirect(reflect.ValueOf(state))
+	return v.Kind() == reflect.Struct && v.FieldByName("Routine").IsValid() && v.FieldByName("Routine").String() == "RevalidateCachedQuery"
 }

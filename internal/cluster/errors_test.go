@@ -46,3 +46,32 @@ func TestIsReadOnly(t *testing.T) {
 		})
 	}
 }
+
+// pgError has what pgx's and pq's errors have.
+type pgError struct{ code, Routine string }
+
+func (e *pgError) Error() string    { return "ERROR: der zwischengespeicherte Plan darf den Ergebnistyp nicht ändern" }
+func (e *pgError) SQLState() string { return e.code }
+
+func TestIsStalePlan(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"PostgreSQL", &pgError{"0A000", "RevalidateCachedQuery"}, true},
+		{"wrapped", fmt.Errorf("query: %w", &pgError{"0A000", "RevalidateCachedQuery"}), true},
+		{"another feature", &pgError{"0A000", "transformSetOperationStmt"}, false},
+		{"another error there", &pgError{"42P01", "RevalidateCachedQuery"}, false},
+		{"a driver that tells too little", sqlState("0A000"), false},
+		{"MySQL", &mysql.MySQLError{Number: 1615}, true},
+		{"another of MySQL's", &mysql.MySQLError{Number: 1054}, false},
+		{"none", nil, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := IsStalePlan(test.err); got != test.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
