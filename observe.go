@@ -103,6 +103,9 @@ type ServerStatus struct {
 	ID   string
 	Role Intent      // Master or Slave
 	Pool sql.DBStats // zero if the pool is not a *sql.DB
+	// Writable is true for a slave that said, when it first answered, that it takes writes: one that goes astray would
+	// succeed there. It is asked if its pool was opened by the plugin, on MySQL, MariaDB and PostgreSQL.
+	Writable bool
 }
 
 // Status returns a snapshot. It asks no server.
@@ -122,7 +125,7 @@ func (p *Plugin) Status() Status {
 }
 
 func statusOf(s *cluster.Server) ServerStatus {
-	status := ServerStatus{ID: s.ID, Role: roleOf(s)}
+	status := ServerStatus{ID: s.ID, Role: roleOf(s), Writable: s.Writable()}
 	if db, err := s.DB(); err == nil {
 		status.Pool = db.Stats()
 	}

@@ -144,6 +144,11 @@ func (p *Plugin) initialize(db *gorm.DB) error {
 	if err := p.register(db); err != nil {
 		return errors.Join(err, p.closeGroups())
 	}
+	for _, g := range groups {
+		g.cluster.AskWritable(p.dialectName, func(s *cluster.Server) {
+			p.config.Logger.Warn("replicated: a slave takes writes: run it with read_only, so that none can go astray", "group", g.name, "server", s.ID)
+		})
+	}
 	root := groups[0].pool(noPin, false, false)
 	if statements == nil {
 		if db.Statement != nil {

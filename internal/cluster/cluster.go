@@ -53,6 +53,10 @@ type Cluster struct {
 	slaves      []*Server
 	view        atomic.Pointer[View]
 	close       func() error
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	asking sync.WaitGroup
 }
 
 // New returns the cluster of these servers. It owns the slaves from then on, and never closes a master.
@@ -60,6 +64,7 @@ func New(masters, slaves []*Server) *Cluster {
 	c := &Cluster{Masters: masters, MasterPools: pools(masters), slaves: slaves}
 	c.view.Store(&View{Slaves: slaves, Pools: pools(slaves)})
 	c.close = sync.OnceValue(c.closeNow)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
 
@@ -84,6 +89,8 @@ func (c *Cluster) closeNow() error {
 	for _, s := range c.slaves {
 		s.left.Store(true)
 	}
+	c.cancel()
+	c.asking.Wait()
 	errs := make([]error, len(c.slaves))
 	for i, s := range c.slaves {
 		if err := s.close(); err != nil {
@@ -132,7 +139,7 @@ wait:
 			if o.ours {
 				undo = append(undo, o.pool)
 			}
-			servers[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, Slave: !specs[o.i].Master, maxStmts: own.maxStmts, stmtTTL: own.stmtTTL}
+			servers[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, Slave: !specs[o.i].Master, handedOver: !o.ours, maxStmts: own.maxStmts, stmtTTL: own.stmtTTL}
 		case <-timeout.C:
 			break wait
 		}
@@ -229,7 +236,10 @@ type Server struct {
 	Pool  gorm.ConnPool
 	Slave bool // not a master
 
-	left     atomic.Bool
+	handedOver bool // the pool was there before
+	left       atomic.Bool
+	writable   atomic.Bool
+
 	maxStmts int
 	stmtTTL  time.Duration
 	prepared atomic.Pointer[gorm.PreparedStmtDB]

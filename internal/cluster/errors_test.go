@@ -50,7 +50,9 @@ func TestIsReadOnly(t *testing.T) {
 // pgError has what pgx's and pq's errors have.
 type pgError struct{ code, Routine string }
 
-func (e *pgError) Error() string    { return "ERROR: der zwischengespeicherte Plan darf den Ergebnistyp nicht ändern" }
+func (e *pgError) Error() string {
+	return "ERROR: der zwischengespeicherte Plan darf den Ergebnistyp nicht ändern"
+}
 func (e *pgError) SQLState() string { return e.code }
 
 func TestIsStalePlan(t *testing.T) {
