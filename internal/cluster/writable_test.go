@@ -76,7 +76,7 @@ func TestAskWritable(t *testing.T) {
 				c := New(nil, []*Server{slave})
 				var found atomic.Int32
 				c.AskWritable(test.dialect, func(*Server) { found.Add(1) })
-				time.Sleep(10 * time.Minute) // of the bubble's clock
+				<-time.After(10 * time.Minute) // by the bubble's clock
 				synctest.Wait()
 				if got := slave.Writable(); got != test.want || found.Load() > 1 || (found.Load() == 1) != test.want {
 					t.Errorf("Writable: %v, found %d times", got, found.Load())
@@ -96,7 +96,7 @@ func TestCloseEndsAsking(t *testing.T) {
 		v.down.Store(1 << 30)
 		c := New(nil, []*Server{{ID: "slave", Pool: gorm.ConnPool(sql.OpenDB(v)), Slave: true}})
 		c.AskWritable("mysql", func(*Server) { t.Error("it does not answer") })
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
