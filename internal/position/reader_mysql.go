@@ -1,0 +1,144 @@
+package position
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+)
+
+// Every account may read global variables: in both manuals, showing them requires no privilege.
+
+// SHOW, because SELECT fails where one of the variables does not exist.
+const whichMySQL = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('aurora_version', 'version', 'version_comment')"
+
+func identifyMySQL(ctx context.Context, conn *sql.Conn, allow56 bool) (server, error) {
+	variables, err := showVariables(ctx, conn, whichMySQL)
+	if err != nil {
+		return nil, fmt.Errorf("which server it is: %w", err)
+	}
+	version := variables["version"]
+	names := strings.ToLower(version + " " + variables["version_comment"])
+	switch {
+	case strings.Contains(names, "mariadb"):
+		name := "MariaDB " + version
+		if !atLeast(version, 10, 0) {
+			return noServer{name, name + " has no GTIDs; they begin with 10.0"}, nil
+		}
+		return &gtidServer{name: name, parse: ParseMariaDB, onMaster: mariaDBMaster, onSlave: mariaDBSlave}, nil
+	case strings.Contains(names, "tidb"):
+		// It answers to gtid_mode, but that does nothing.
+		return noServer{"TiDB " + version, "TiDB has no GTIDs; it takes a Source"}, nil
+	case variables["aurora_version"] != "":
+		// Its readers share the writer's storage and replay no binary log, so GTIDs do not tell what they see. (Aurora's
+		// user guide, "Using GTID-based replication".) Not tried.
+		name := "Aurora MySQL " + variables["aurora_version"]
+		return noServer{name, name + " replicates without GTIDs; it takes a Source"}, nil
+	}
+	name := "MySQL " + version
+	switch {
+	case !atLeast(version, 5, 6):
+		return noServer{name, name + " has no GTIDs; they begin with 5.6, and are a proof from 5.7 on"}, nil
+	case !atLeast(version, 5, 7) && !allow56:
+		return noServer{name, name + " publishes GTIDs before others see the transaction; 5.7 and later do not"}, nil
+	}
+	return &gtidServer{name: name, parse: ParseMySQL, onMaster: mySQLAny, onSlave: mySQLAny}, nil
+}
+
+// showVariables returns the variables that a SHOW finds, by their names in lower case.
+func showVariables(ctx context.Context, conn *sql.Conn, query string) (map[string]string, error) {
+	rows, err := conn.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	variables := make(map[string]string)
+	for rows.Next() {
+		var name, value sql.NullString
+		if err := rows.Scan(&name, &value); err != nil {
+			return nil, err
+		}
+		variables[strings.ToLower(name.String)] = value.String
+	}
+	return variables, rows.Err()
+}
+
+// atLeast compares the first two numbers of a version such as "8.0.36-28" or "10.11.6-MariaDB".
+func atLeast(version string, major, minor int) bool {
+	var a, b int
+	if n, _ := fmt.Sscanf(version, "%d.%d", &a, &b); n < 2 {
+		return false
+	}
+	return a > major || a == major && b >= minor
+}
+
+// The columns are position, gtid_mode, log_bin, read_only.
+const (
+	// On masters and slaves alike a transaction comes into the set when others can see it, and before its client hears
+	// of the commit. (From 5.7 on; tried on none.) The set remains if GTIDs are switched off, while what is written from
+	// then on does not come into it: so gtid_mode is read each time. Nor does what a master does not write to a binary
+	// log. (Manual, "GTID Format and Storage".)
+	//
+	// The members of a group (Group Replication) are asked the same, and so is Amazon RDS. Not tried.
+	mySQLAny = "SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode, @@GLOBAL.log_bin, @@GLOBAL.read_only"
+
+	// Everything in the binary log; a transaction is there before its client hears of the commit.
+	mariaDBMaster = "SELECT @@GLOBAL.gtid_binlog_pos, 'ON', @@GLOBAL.log_bin, @@GLOBAL.read_only"
+
+	// Everything that replication has replayed, whether or not the slave writes a binary log itself. It is not
+	// gtid_current_pos, which what was written on the slave itself would push ahead of what it has replayed.
+	mariaDBSlave = "SELECT @@GLOBAL.gtid_slave_pos, 'ON', @@GLOBAL.log_bin, @@GLOBAL.read_only"
+)
+
+// gtidServer is a server with GTIDs.
+type gtidServer struct {
+	name              string
+	parse             func(string) (Position, error)
+	onMaster, onSlave string // queries
+
+	// What was read last. Often nothing has happened since, and a set can be long.
+	text     string
+	position Position
+}
+
+func (s *gtidServer) String() string { return s.name }
+
+func (s *gtidServer) master(ctx context.Context, conn *sql.Conn) (Reading, error) {
+	return s.read(ctx, conn, s.onMaster, true)
+}
+
+func (s *gtidServer) slave(ctx context.Context, conn *sql.Conn) (Reading, error) {
+	return s.read(ctx, conn, s.onSlave, false)
+}
+
+func (s *gtidServer) read(ctx context.Context, conn *sql.Conn, query string, master bool) (Reading, error) {
+	var text, mode, log, readOnly sql.NullString
+	if err := conn.QueryRowContext(ctx, query).Scan(&text, &mode, &log, &readOnly); err != nil {
+		return Reading{}, err
+	}
+	reading := Reading{ReadOnly: isOn(readOnly)}
+	switch {
+	case mode.String != "ON":
+		reading.Reason = fmt.Sprintf("gtid_mode is %s", mode.String)
+	case master && !isOn(log):
+		reading.Reason = "log_bin is OFF"
+	case text.String == "":
+		reading.Reason = "nothing with a GTID has happened yet"
+	case text.String == s.text:
+		reading.Position = s.position
+	default:
+		p, err := s.parse(text.String)
+		if err != nil {
+			reading.Reason = err.Error()
+			break
+		}
+		s.text, s.position = text.String, p
+		reading.Position = p
+	}
+	return reading, nil
+}
+
+// isOn reads a switch: 1 and 0, or, as MariaDB's read_only from 12.1 on, ON, NO_LOCK, NO_LOCK_NO_ADMIN and OFF.
+func isOn(s sql.NullString) bool {
+	return s.String != "" && s.String != "0" && !strings.EqualFold(s.String, "OFF")
+}
