@@ -42,7 +42,11 @@ func NewCache(d Dialect, writeFunctions ...string) *Cache {
 		c.writers = make(map[string]struct{}, len(writeFunctions))
 	}
 	for _, f := range writeFunctions {
-		c.writers[lastName(f)] = struct{}{}
+		name := lastName(f)
+		if d == PostgreSQL {
+			name = cutName(name)
+		}
+		c.writers[name] = struct{}{}
 	}
 	return c
 }
@@ -52,7 +56,7 @@ func NewCache(d Dialect, writeFunctions ...string) *Cache {
 func (c *Cache) Watch(tables []string) {
 	c.watched = make(watched, len(tables))
 	for _, t := range tables {
-		c.watched[strings.ToLower(t)] = t
+		c.watched[string(lower(nil, t))] = t
 	}
 }
 
@@ -63,7 +67,7 @@ func (c *Cache) Kind(sql string) Kind {
 	return k
 }
 
-// Look returns the verdict on sql, and which watched tables it names: nil if none.
+// Look returns the verdict on sql, and which watched tables it names: nil if none are watched.
 func (c *Cache) Look(sql string) (Kind, *Tables) {
 	if len(sql) > longestText {
 		return classify(c.dialect, sql, c.writers), c.tables(sql)

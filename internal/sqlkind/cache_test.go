@@ -43,6 +43,33 @@ func TestCacheWriteFunctions(t *testing.T) {
 	}
 }
 
+func TestCacheWriteFunctionsPostgreSQL(t *testing.T) {
+	long := strings.Repeat("é", 40) // 80 bytes, of which the server sees 62
+	c := NewCache(PostgreSQL, "Audit", `app."Next_Number"`, long, "ÉTAT")
+	for sql, want := range map[string]Kind{
+		"SELECT audit(1)":                     Write,
+		`SELECT app."next_number"()`:          Write,
+		"SELECT t.audit FROM t":               Write, // audit(t), if t has no such column
+		"SELECT (t).audit, (t.*) . audit":     Write,
+		"SELECT audit FROM t":                 Read,
+		"SELECT auditor(1)":                   Read,
+		"SELECT pg_sleep(audit())":            Write,
+		"SELECT " + long + "()":               Write,
+		"SELECT " + long[:62] + "()":          Write,
+		"SELECT " + long[:62] + "something()": Read,
+		"SELECT " + long[:60] + "()":          Read,
+		"SELECT " + long + " FROM t":          Read,
+		"SELECT ÉTAT()":                       Write,
+	} {
+		if got := c.Kind(sql); got != want {
+			t.Errorf("Kind(%q) = %v, want %v", sql, got, want)
+		}
+	}
+	if got := NewCache(PostgreSQL).Kind("SELECT t.audit FROM t"); got != Read {
+		t.Errorf("without write functions: %v, want read", got)
+	}
+}
+
 func TestCacheHitAllocatesNothing(t *testing.T) {
 	c := NewCache(MySQL)
 	c.Kind(benchText)
@@ -61,8 +88,9 @@ func TestCacheHitAllocatesNothing(t *testing.T) {
 }
 
 func TestClassifyAllocatesNothing(t *testing.T) {
-	for _, sql := range []string{benchText, "UPDATE t SET a = 1", "SELECT f(1)", "SHOW TABLES", `SELECT '\''`, "SELECT @@x"} {
-		if n := testing.AllocsPerRun(100, func() { Classify(MySQL, sql); Classify(SQLite, sql) }); n != 0 {
+	for _, sql := range []string{benchText, "UPDATE t SET a = 1", "SELECT f(1)", "SHOW TABLES", `SELECT '\''`, "SELECT @@x",
+		"SELECT ($1).a, pg_catalog.nextval('s'::regclass) FROM pg_class, cron.x(E'a' -- \n'b')"} {
+		if n := testing.AllocsPerRun(100, func() { Classify(MySQL, sql); Classify(SQLite, sql); Classify(PostgreSQL, sql) }); n != 0 {
 			t.Errorf("Classify(%q) allocates %v times", sql, n)
 		}
 	}

@@ -35,3 +35,23 @@ func ExampleCache() {
 	// read
 	// write
 }
+
+func ExampleClassify_postgreSQL() {
+	for _, sql := range []string{
+		`SELECT * FROM "users" WHERE "id" = $1`,
+		"SELECT * FROM users FOR NO KEY UPDATE",
+		"SELECT ('invoices_id_seq'::regclass).nextval",
+		"WITH old AS (DELETE FROM users RETURNING *) SELECT * FROM old",
+		"SELECT count(*) FROM pg_indexes",
+		"DO $$BEGIN PERFORM archive(); END$$",
+	} {
+		fmt.Println(sqlkind.Classify(sqlkind.PostgreSQL, sql))
+	}
+	// Output:
+	// read
+	// locking
+	// write
+	// write
+	// catalog
+	// unknown
+}

@@ -20,6 +20,14 @@ func FuzzSQLite(f *testing.F) {
 	fuzz(f, SQLite, "1 INTO x")
 }
 
+func FuzzPostgreSQL(f *testing.F) {
+	for _, tt := range postgresTests {
+		f.Add(tt.sql)
+	}
+	f.Add(`SELECT '\'' INTO t2 '`) // whole with standard_conforming_strings off, broken otherwise
+	fuzz(f, PostgreSQL, "1 FOR UPDATE")
+}
+
 // fuzz checks what must be true of every text. danger is what turns a query that it is written into or behind into
 // something else than a Read.
 func fuzz(f *testing.F, d Dialect, danger string) {
@@ -57,7 +65,7 @@ func fuzz(f *testing.F, d Dialect, danger string) {
 		notBetter("write before", "DELETE FROM t; "+sql, Unknown)
 		notBetter("write before, on a line", "DELETE FROM t -- \n;"+sql, Unknown)
 
-		if !strings.ContainsAny(sql, "\\'\"`[") && !strings.Contains(sql, "/*") {
+		if !strings.ContainsAny(sql, "\\'\"`[$") && !strings.Contains(sql, "/*") {
 			same("lower case", string(lower(nil, sql)))
 			same("upper case", upper(sql))
 		}
@@ -103,8 +111,14 @@ func FuzzHole(f *testing.F) {
 	f.Add("SELECT /*! USE INDEX (", ") */ 1")
 	f.Add("SELECT 1--\xa0", "")
 	f.Add("SELECT [", "]")
+	f.Add("SELECT $a$", "$a$")
+	f.Add("SELECT E'\\'", "'")
+	f.Add("SELECT /* /* */ ", " */ 1")
+	f.Add("SELECT 'a'\n'", "'")
+	f.Add("SELECT 1 -- ", "\r")
+	f.Add(`SELECT U&"`, `"`)
 	f.Fuzz(func(t *testing.T, before, after string) {
-		for _, d := range []Dialect{MySQL, SQLite} {
+		for _, d := range []Dialect{MySQL, SQLite, PostgreSQL} {
 			if Classify(d, before+" INSERT INTO t "+after) != Read {
 				continue
 			}

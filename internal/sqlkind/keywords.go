@@ -14,17 +14,21 @@ const (
 	kwFor
 	kwInsert
 	kwInto
+	kwKey
 	kwLock
 	kwNext
+	kwNo
 	kwPrevious
 	kwReplace
 	kwRowCount
 	kwShare
 	kwUpdate
+	kwUser
 	kwValue
 )
 
-var keywords = map[string]keyword{
+// keywords are those of MySQL, MariaDB and SQLite.
+var keywords = newVocabulary(map[string]keyword{
 	"sql_calc_found_rows": kwCalcFoundRows,
 	"current_role":        kwCurrentRole,
 	"delete":              kwDelete,
@@ -39,23 +43,29 @@ var keywords = map[string]keyword{
 	"share":               kwShare,
 	"update":              kwUpdate,
 	"value":               kwValue,
+})
+
+// vocabulary is the keywords of a dialect.
+type vocabulary struct {
+	words   map[string]keyword
+	lengths [26]uint32 // for each letter a keyword may begin with, a bit for each length: it spares most words the map
 }
 
-// keywordLengths holds, for each letter a keyword may begin with, a bit for each length: it spares most words the map.
-var keywordLengths = func() (lengths [26]uint32) {
-	for w := range keywords {
-		lengths[w[0]-'a'] |= 1 << len(w)
+func newVocabulary(words map[string]keyword) vocabulary {
+	v := vocabulary{words: words}
+	for w := range words {
+		v.lengths[w[0]-'a'] |= 1 << len(w)
 	}
-	return lengths
-}()
+	return v
+}
 
-func keywordOf(word string) keyword {
+func (v *vocabulary) keyword(word string) keyword {
 	first := (word[0] | 0x20) - 'a'
-	if first >= 26 || len(word) >= 32 || keywordLengths[first]&(1<<len(word)) == 0 {
+	if first >= 26 || len(word) >= 32 || v.lengths[first]&(1<<len(word)) == 0 {
 		return notKeyword
 	}
 	var buf [32]byte
-	return keywords[string(lower(buf[:0], word))]
+	return v.words[string(lower(buf[:0], word))]
 }
 
 // lower appends s to buf with its ASCII letters in lower case. With a buffer that is long enough nothing is allocated.
@@ -96,5 +106,5 @@ func hasPrefixFold(s, prefix string) bool {
 // lastName returns what follows the last dot of a qualified name, without quotes and in lower case.
 func lastName(s string) string {
 	s = s[strings.LastIndexByte(s, '.')+1:]
-	return strings.ToLower(strings.Trim(s, " \t`\""))
+	return string(lower(nil, strings.Trim(s, " \t`\"")))
 }

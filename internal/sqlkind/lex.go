@@ -10,7 +10,7 @@ const (
 	tokQuoted           // a quoted name: `x`, [x]; also "x", which under some settings is a string
 	tokString           // 'x'
 	tokNumber           // 1, 1.5e3; never the letters after it
-	tokParam            // ?, :name
+	tokParam            // ?, :name, $1
 	tokUser             // @ of a MySQL user variable, with its name unless that is quoted
 	tokSystem           // @@ of a MySQL system variable
 	tokAssign           // :=
@@ -44,7 +44,7 @@ type lexer struct {
 	doubt   bool // something was met that cannot be read with certainty
 	broken  bool // something was met that every server refuses: an open quote, a stray backslash
 
-	// MySQL: whether a backslash escapes inside '…' and inside "…".
+	// Whether a backslash escapes inside '…' and inside "…".
 	escapeSingle, escapeDouble bool
 }
 
@@ -69,6 +69,9 @@ func (l *lexer) next() token {
 	}
 	if l.pos >= len(l.sql) {
 		return token{start: l.pos, end: l.pos}
+	}
+	if l.dialect == PostgreSQL {
+		return l.nextPostgreSQL()
 	}
 	c := l.sql[l.pos]
 	switch {
@@ -107,9 +110,12 @@ func (l *lexer) skip() bool {
 			l.pos++
 		case c == '-' && l.peek(1) == '-', c == '#', c == '/' && l.peek(1) == '*':
 			var comment, ok bool
-			if l.dialect == SQLite {
+			switch l.dialect {
+			case SQLite:
 				comment, ok = l.commentSQLite(c)
-			} else {
+			case PostgreSQL:
+				comment, ok = l.commentPostgreSQL(c)
+			default:
 				comment, ok = l.commentMySQL(c)
 			}
 			if !ok {
@@ -156,7 +162,7 @@ func (l *lexer) name() token {
 		return l.fail() // since MySQL 8.1 $$ or $tag$ begins a string
 	}
 	if !t.glued {
-		t.word = keywordOf(text)
+		t.word = keywords.keyword(text)
 	}
 	return t
 }

@@ -1,51 +1,16 @@
 package sqlkind
 
-import (
-	"strings"
-	"unicode/utf8"
-)
+import "strings"
 
-// readings are the meanings that sql_mode, which the text does not show, can give to a backslash: by default it escapes
+// readingsMySQL are the meanings that sql_mode, which the text does not show, can give to a backslash: by default it escapes
 // inside '…' and "…"; with ANSI_QUOTES "…" is a name and it escapes inside '…' only; with NO_BACKSLASH_ESCAPES nowhere.
-var readings = [...]struct{ escapeSingle, escapeDouble bool }{{true, true}, {true, false}, {false, false}}
+var readingsMySQL = []reading{{true, true}, {true, false}, {false, false}}
 
-// classifyMySQL returns the verdict for MySQL and MariaDB: the worst of all readings that the text has.
 func classifyMySQL(sql string, writers map[string]struct{}) Kind {
-	if strings.IndexByte(sql, 0) >= 0 || halfCharacters(sql) {
+	if strings.IndexByte(sql, 0) >= 0 || halfCharacters(sql, "\\`") {
 		return Unknown
 	}
-	n := len(readings)
-	if strings.IndexByte(sql, '\\') < 0 {
-		n = 1
-	}
-	verdict, broken := Read, Read
-	whole := false
-	for _, r := range readings[:n] {
-		s := newScan(lexer{sql: sql, dialect: MySQL, escapeSingle: r.escapeSingle, escapeDouble: r.escapeDouble}, writers)
-		k := s.finish(s.statementMySQL())
-		if s.lex.broken && !s.ended {
-			// A server that reads the text this way refuses it, so this reading is no danger as long as there is
-			// another. 'it\'s' has a whole reading and a broken one.
-			broken = worse(broken, k)
-		} else {
-			verdict, whole = worse(verdict, k), true
-		}
-	}
-	if !whole {
-		return broken
-	}
-	return verdict
-}
-
-// halfCharacters reports whether a backslash or a backtick may be the second half of a character: after a byte that
-// begins one, in a text that is not UTF-8. GBK, Big5, Shift-JIS and GB18030 have such characters.
-func halfCharacters(sql string) bool {
-	for i := 1; i < len(sql); i++ {
-		if sql[i-1] >= 0x80 && (sql[i] == '\\' || sql[i] == '`') {
-			return !utf8.ValidString(sql)
-		}
-	}
-	return false
+	return worstReading(MySQL, sql, readingsMySQL, writers)
 }
 
 // observeMySQL looks for what makes the verdict worse wherever it stands in a statement.
@@ -134,7 +99,7 @@ func (s *scan) sequence() {
 // statementMySQL says what kind of statement begins at the current token, apart from what advance finds in it.
 func (s *scan) statementMySQL() Kind {
 	if s.tok.is('(') {
-		return s.queryMySQL()
+		return s.query()
 	}
 	if s.tok.kind != tokWord {
 		return Unknown
@@ -145,7 +110,7 @@ func (s *scan) statementMySQL() Kind {
 	}
 	switch string(lower(buf[:0], s.text())) {
 	case "select", "with", "values", "table":
-		return s.queryMySQL()
+		return s.query()
 	case "explain", "describe", "desc":
 		return s.explainMySQL()
 	case "analyze":
@@ -190,23 +155,4 @@ func (s *scan) statefulIf(certain bool) Kind {
 		return Stateful
 	}
 	return Write
-}
-
-// queryMySQL reads the beginning of a query, in parentheses or not.
-func (s *scan) queryMySQL() Kind {
-	for s.tok.is('(') {
-		s.advance()
-	}
-	if s.at("with") {
-		if !s.acceptCTEs() {
-			return Unknown
-		}
-		for s.tok.is('(') {
-			s.advance()
-		}
-	}
-	if s.at("select", "values", "table") {
-		return Read
-	}
-	return Unknown
 }

@@ -8,7 +8,7 @@ func (s *scan) explainMySQL() Kind {
 	for {
 		switch {
 		case s.at("select", "with", "values", "table"), s.tok.is('('):
-			return worse(k, s.queryMySQL())
+			return worse(k, s.query())
 		case s.at("insert", "update", "delete", "replace"):
 			return Write
 		case s.accept("extended", "partitions", "analyze"):
@@ -70,7 +70,7 @@ func (s *scan) analyzeMySQL() Kind {
 		return Unknown
 	}
 	if s.at("select", "with", "values") || s.tok.is('(') {
-		return s.queryMySQL()
+		return s.query()
 	}
 	return Write
 }
@@ -133,8 +133,11 @@ func (s *scan) setStatementMySQL() Kind {
 		s.advance()
 	}
 	s.advance()
-	if s.tok.is('(') || s.at("select", "with", "values") {
-		return s.queryMySQL()
+	switch {
+	case s.tok.is('('), s.at("select", "with", "values"):
+		return s.query()
+	case s.at("show"):
+		return s.showMySQL()
 	}
 	return Write // FOR UPDATE is an UPDATE here
 }

@@ -422,6 +422,8 @@ var mysqlTests = []struct {
 	{"set statement select for update", "SET STATEMENT a=1 FOR SELECT * FROM t FOR UPDATE", Locking},
 	{"set statement update", "SET STATEMENT a=1 FOR UPDATE t SET a=1", Write},
 	{"set statement insert", "SET STATEMENT a=1 FOR INSERT INTO t VALUES (1)", Write},
+	{"set statement show", "SET STATEMENT a=1 FOR SHOW TABLES", Read},
+	{"set statement show status", "SET STATEMENT a=1 FOR SHOW STATUS", Stateful},
 	{"set statement nothing", "SET STATEMENT a=1", Unknown},
 
 	// DO and the rest.

@@ -13,6 +13,11 @@ type scan struct {
 	found       Kind  // the worst thing found so far
 
 	calls, statefulCalls int // function calls, and those that are Stateful by name
+
+	// PostgreSQL.
+	opens     bool  // the UPDATE or DELETE passed last may begin a statement
+	qualifier token // what stands before the last dot
+	ofValue   bool  // it is not a name, but a value: ('s'::regclass).nextval is a call
 }
 
 // newScan returns a scan that stands on the first token.
@@ -50,16 +55,32 @@ func (s *scan) advance() {
 	if s.ended && s.tok.kind != tokEOF && !s.tok.is(';') {
 		s.find(Write) // a second statement
 	}
-	switch {
-	case s.tok.kind == tokHigh:
-	case s.lex.dialect == SQLite:
+	if s.tok.kind == tokHigh {
+		return
+	}
+	switch s.lex.dialect {
+	case MySQL:
+		s.observeMySQL()
+	case SQLite:
 		s.observeSQLite()
 	default:
-		s.observeMySQL()
+		s.observePostgreSQL()
 	}
 }
 
 func (s *scan) find(k Kind) { s.found = worse(s.found, k) }
+
+// statement says what kind of statement begins at the current token, apart from what advance finds in it.
+func (s *scan) statement() Kind {
+	switch s.lex.dialect {
+	case SQLite:
+		return s.statementSQLite()
+	case PostgreSQL:
+		return s.statementPostgreSQL()
+	default:
+		return s.statementMySQL()
+	}
+}
 
 // finish walks to the end and returns the verdict on a text whose statement is a k.
 func (s *scan) finish(k Kind) Kind {
@@ -123,12 +144,16 @@ func (s *scan) acceptGroup() bool {
 	if !s.tok.is('(') {
 		return false
 	}
-	outside := s.depth - 1
+	s.leaveGroup(s.depth - 1)
+	return true
+}
+
+// leaveGroup moves behind the parenthesis that closes what is inside of others at that depth.
+func (s *scan) leaveGroup(outside int) {
 	for s.depth > outside && s.tok.kind != tokEOF {
 		s.advance()
 	}
 	s.advance()
-	return true
 }
 
 // acceptCTEs moves past WITH and its common table expressions, to the statement they belong to.
@@ -148,7 +173,9 @@ func (s *scan) acceptCTEs() bool {
 		if !s.acceptGroup() {
 			return false
 		}
-		if s.at("cycle") { // MariaDB: CYCLE a, b RESTRICT
+		if s.lex.dialect == PostgreSQL {
+			s.acceptSearchAndCycle()
+		} else if s.at("cycle") { // MariaDB: CYCLE a, b RESTRICT
 			for !s.atEnd() && !s.accept("restrict") {
 				s.advance()
 			}
@@ -158,6 +185,25 @@ func (s *scan) acceptCTEs() bool {
 		}
 		s.advance()
 	}
+}
+
+// query reads the beginning of a query, in parentheses or not.
+func (s *scan) query() Kind {
+	for s.tok.is('(') {
+		s.advance()
+	}
+	if s.at("with") {
+		if !s.acceptCTEs() {
+			return Unknown
+		}
+		for s.tok.is('(') {
+			s.advance()
+		}
+	}
+	if s.at("select", "values", "table") {
+		return Read
+	}
+	return Unknown
 }
 
 // call looks up the function that the current parenthesis belongs to, if it does.

@@ -7,8 +7,7 @@ func classifySQLite(sql string, writers map[string]struct{}) Kind {
 		return Unknown
 	}
 	s := newScan(lexer{sql: sql, dialect: SQLite}, writers)
-	k := s.statementSQLite()
-	return s.finish(k)
+	return s.finish(s.statement())
 }
 
 // observeSQLite looks for what makes the verdict worse wherever it stands in a statement.

@@ -5,14 +5,15 @@
 //	sqlkind.Classify(sqlkind.MySQL, "WITH x AS (SELECT 1) DELETE FROM users")      // Write
 //
 // It looks at nothing but the text, so the verdict has to hold under every setting that changes what a text means:
-// every sql_mode, every version of MySQL and MariaDB, every connection character set that is a superset of ASCII. Where
-// those disagree the worst reading counts; where a text cannot be read with certainty the verdict is [Unknown].
+// every sql_mode, standard_conforming_strings on and off, every version of the servers, every connection character set
+// that is a superset of ASCII. Where those disagree the worst reading counts; where a text cannot be read with certainty
+// the verdict is [Unknown].
 //
 // What it does not know is what the names in a text stand for. A function that is in none of its tables is taken for
 // harmless, and so is a view. A [Cache] can be told of functions that write.
 //
-// One assumption is made of the character set: text that is valid UTF-8 was not meant to be GBK, Big5, Shift-JIS or
-// GB18030, in which a backslash or a backtick can be the second half of a character.
+// One assumption is made of the character set: text that is valid UTF-8 was not meant to be GBK, Big5, Shift-JIS,
+// GB18030, UHC or Johab, in which a backslash or a backtick can be the second half of a character.
 //
 // Time is linear in the length of the text, memory constant; no text panics. Programs want a [Cache] in front.
 package sqlkind
@@ -23,9 +24,10 @@ import "strconv"
 type Dialect uint8
 
 const (
-	Other  Dialect = iota // nothing is provable: a text is Write or Locking by its look, or Unknown
-	MySQL                 // MySQL and MariaDB
-	SQLite                // SQLite 3
+	Other      Dialect = iota // nothing is provable: a text is Write or Locking by its look, or Unknown
+	MySQL                     // MySQL and MariaDB
+	SQLite                    // SQLite 3
+	PostgreSQL                // PostgreSQL 10 to 18
 )
 
 // DialectOf returns the Dialect for the name of a GORM dialector. Names are compared exactly; those it does not know
@@ -36,6 +38,8 @@ func DialectOf(name string) Dialect {
 		return MySQL
 	case "sqlite", "sqlite3":
 		return SQLite
+	case "postgres":
+		return PostgreSQL
 	default:
 		return Other
 	}
@@ -49,6 +53,8 @@ func (d Dialect) String() string {
 		return "mysql"
 	case SQLite:
 		return "sqlite"
+	case PostgreSQL:
+		return "postgres"
 	default:
 		return "Dialect(" + strconv.Itoa(int(d)) + ")"
 	}
@@ -60,8 +66,8 @@ type Kind uint8
 const (
 	Unknown  Kind = iota // not provably anything: may write
 	Read                 // provably a read that any slave may answer
-	Catalog              // a read of the catalog, which migrations decide on: information_schema, sqlite_schema
-	Locking              // a read that locks rows: FOR UPDATE, FOR SHARE, LOCK IN SHARE MODE
+	Catalog              // a read of the catalog, which migrations decide on: information_schema, pg_class, sqlite_schema
+	Locking              // a read that locks rows: FOR UPDATE, FOR SHARE, LOCK IN SHARE MODE; LOCK TABLE in PostgreSQL
 	Stateful             // reads or changes the state of one connection, or of one server's locks; writes no data
 	Write                // writes, or calls something that does
 )
@@ -98,6 +104,8 @@ func classify(d Dialect, sql string, writers map[string]struct{}) Kind {
 		return classifyMySQL(sql, writers)
 	case SQLite:
 		return classifySQLite(sql, writers)
+	case PostgreSQL:
+		return classifyPostgreSQL(sql, writers)
 	default:
 		return classifyOther(sql)
 	}

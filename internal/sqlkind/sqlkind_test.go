@@ -8,7 +8,7 @@ import (
 
 func TestDialectOf(t *testing.T) {
 	for name, want := range map[string]Dialect{
-		"mysql": MySQL, "sqlite": SQLite, "sqlite3": SQLite, "postgres": Other, "MySQL": Other, "": Other,
+		"mysql": MySQL, "sqlite": SQLite, "sqlite3": SQLite, "postgres": PostgreSQL, "pgx": Other, "MySQL": Other, "": Other,
 	} {
 		if got := DialectOf(name); got != want {
 			t.Errorf("DialectOf(%q) = %v, want %v", name, got, want)
@@ -30,7 +30,7 @@ func TestString(t *testing.T) {
 	for got, want := range map[string]string{
 		Unknown.String(): "unknown", Read.String(): "read", Catalog.String(): "catalog", Locking.String(): "locking", Stateful.String(): "stateful",
 		Write.String(): "write", Kind(9).String(): "Kind(9)",
-		Other.String(): "other", MySQL.String(): "mysql", SQLite.String(): "sqlite", Dialect(9).String(): "Dialect(9)",
+		Other.String(): "other", MySQL.String(): "mysql", SQLite.String(): "sqlite", PostgreSQL.String(): "postgres", Dialect(9).String(): "Dialect(9)",
 	} {
 		if got != want {
 			t.Errorf("String() = %q, want %q", got, want)
@@ -51,15 +51,24 @@ func TestWorse(t *testing.T) {
 
 // The classifier must not depend on how a keyword is written, nor on what stands between two tokens.
 func TestClassifyIsBlindToCaseAndBlanks(t *testing.T) {
+	blind := func(d Dialect, sql, comment string, want Kind) {
+		for _, sql := range []string{string(lower(nil, sql)), " \n" + sql, "/* x */" + sql, comment + sql, sql + "\n\t "} {
+			if got := Classify(d, sql); got != want {
+				t.Errorf("Classify(%v, %q) = %v, want %v as without the change", d, sql, got, want)
+			}
+		}
+	}
 	for _, tt := range mysqlTests {
 		if strings.ContainsAny(tt.sql, "\\") || strings.Contains(tt.sql, "/*") {
 			continue // \N and /*M are not the same in lower case; 'a\B' may be
 		}
-		for _, sql := range []string{string(lower(nil, tt.sql)), " \n" + tt.sql, "/* x */" + tt.sql, "# x\n" + tt.sql, tt.sql + "\n\t "} {
-			if got := Classify(MySQL, sql); got != tt.want {
-				t.Errorf("Classify(MySQL, %q) = %v, want %v as without the change", sql, got, tt.want)
-			}
+		blind(MySQL, tt.sql, "# x\n", tt.want)
+	}
+	for _, tt := range postgresTests {
+		if strings.Contains(tt.sql, "$A") {
+			continue // $A$ and $a$ are not the same
 		}
+		blind(PostgreSQL, tt.sql, "/* /* x */ */-- x\r", tt.want)
 	}
 }
 
@@ -70,10 +79,11 @@ func TestDangersAreFoundAnywhere(t *testing.T) {
 		"WITH x AS (SELECT #) SELECT 1", "(SELECT #)", "EXPLAIN SELECT #", "SELECT a FROM t ORDER BY #", "VALUES (#)",
 		"SELECT '\\'', #", "SELECT \"\", #", "SELECT `a`#", "SELECT 1 -- \n#", "SELECT/**/#",
 	}
-	dangers := []struct {
+	type danger struct {
 		sql  string
 		want Kind
-	}{
+	}
+	dangers := []danger{
 		{"NEXTVAL(s)", Write}, {"NEXT VALUE FOR s", Write}, {"sys_exec('x')", Write}, {"1 INTO OUTFILE 'x'", Write},
 		{"GET_LOCK('a', 1)", Stateful}, {"@x", Stateful}, {"@@session.x", Stateful}, {"LAST_INSERT_ID()", Stateful},
 		{"1 FOR UPDATE", Locking}, {"1 LOCK IN SHARE MODE", Locking}, {"1", Read},
@@ -86,26 +96,53 @@ func TestDangersAreFoundAnywhere(t *testing.T) {
 			}
 		}
 	}
+
+	places = []string{
+		"SELECT # ", "SELECT a, (#) FROM t", "SELECT a FROM t WHERE b = (SELECT #)", "SELECT 1 UNION SELECT #",
+		"WITH x AS (SELECT #) SELECT 1", "WITH x AS (SELECT 1) SELECT #", "(SELECT #)", "EXPLAIN SELECT #", "EXPLAIN (ANALYZE) SELECT #",
+		"SELECT a FROM t ORDER BY #", "VALUES (#)", "SELECT E'\\'', #", "SELECT \"\", #", "SELECT $a$'$a$, #", "SELECT 'a'\n'b', #",
+		"SELECT 1 -- '\r#", "SELECT/*/**/*/#", "SELECT U&'\\0061', #", "SELECT a$b$, # -- $b$", "SELECT 1 +/**/ #", "SELECT ARRAY[#]",
+	}
+	dangers = []danger{
+		{"nextval('s')", Write}, {"('s').nextval", Write}, {"1 INTO t2", Write}, {"lo_create(0)", Write}, {"cron.schedule('x')", Write},
+		{"query_to_xml('x')", Unknown}, {"U&\"x\"(1)", Unknown}, {"pg_advisory_lock(1)", Stateful}, {"current_user", Stateful},
+		{"1 FOR UPDATE", Locking}, {"1 FOR NO KEY UPDATE", Locking}, {"1 FOR SHARE", Locking}, {"1 FOR KEY SHARE", Locking},
+		{"'t'::regclass", Catalog}, {"1 FROM pg_class", Catalog}, {"1", Read},
+	}
+	for _, p := range places {
+		for _, d := range dangers {
+			sql := strings.Replace(p, "#", " "+d.sql, 1)
+			if got := Classify(PostgreSQL, sql); got != d.want {
+				t.Errorf("Classify(PostgreSQL, %q) = %v, want %v", sql, got, d.want)
+			}
+		}
+	}
 }
 
 func TestFunctionTables(t *testing.T) {
-	for d, table := range map[Dialect][]function{MySQL: functionsMySQL, SQLite: functionsSQLite} {
+	for d, table := range map[Dialect][]function{MySQL: functionsMySQL, SQLite: functionsSQLite, PostgreSQL: functionsPostgreSQL} {
+		quote := map[Dialect]string{MySQL: "`", SQLite: "`", PostgreSQL: `"`}[d]
 		seen := map[string]bool{}
 		for _, f := range table {
 			if seen[f.name] || f.name != strings.ToLower(f.name) || len(f.name) > longestName || f.source == "" {
 				t.Errorf("%v: row %q is a duplicate, not in lower case, too long or without a source", d, f.name)
 			}
 			seen[f.name] = true
-			for _, sql := range []string{"SELECT " + f.name + "(1)", "SELECT s." + strings.ToUpper(f.name) + " (1)", "SELECT `" + f.name + "`(1)"} {
+			for _, sql := range []string{"SELECT " + f.name + "(1)", "SELECT s." + strings.ToUpper(f.name) + " (1)", "SELECT " + quote + f.name + quote + "(1)"} {
 				if got := Classify(d, sql); got != f.kind {
 					t.Errorf("Classify(%v, %q) = %v, want %v", d, sql, got, f.kind)
 				}
 			}
 			// The control: without a call the name is a column.
-			if sql := "SELECT t." + f.name + " FROM t"; Classify(d, sql) != Read {
-				if f.name != "nextval" {
-					t.Errorf("Classify(%v, %q) = %v, want read", d, sql, Classify(d, sql))
-				}
+			want := Read
+			switch {
+			case d == MySQL && f.name == "nextval":
+				want = Write
+			case d == PostgreSQL && strings.HasPrefix(f.name, "pg_"):
+				want = catalogKind(f.name)
+			}
+			if sql := "SELECT t." + f.name + " FROM t"; Classify(d, sql) != want {
+				t.Errorf("Classify(%v, %q) = %v, want %v", d, sql, Classify(d, sql), want)
 			}
 		}
 	}
@@ -147,12 +184,24 @@ func TestHostileTexts(t *testing.T) {
 		"dollars":                 "SELECT a" + repeat("$"),
 		"parameters":              "SELECT $a" + repeat("::"),
 		"brackets":                "SELECT " + repeat("["),
+		"nested comments":         "SELECT 1 " + repeat("/*") + repeat("*/"),
+		"dollar quotes":           "SELECT " + repeat("$a$ $b$ $a$ "),
+		"open dollar quotes":      "SELECT $a$" + repeat("$b$"),
+		"dollar tags":             "SELECT " + repeat("$a"),
+		"a dollar tag":            "SELECT $" + repeat("a"),
+		"pieces of a string":      "SELECT E''" + repeat("\n''"),
+		"comments in a string":    "SELECT ''" + repeat("\n--"),
+		"strings and comments":    "SELECT " + repeat("'' --\n"),
+		"attributes":              "SELECT ($1)" + repeat(".a"),
+		"unicode names":           "SELECT " + repeat(`U&"a"`),
+		"copy":                    "COPY " + repeat("to "),
+		"search":                  "WITH RECURSIVE " + repeat("a AS (SELECT 1) SEARCH DEPTH FIRST BY a SET a CYCLE a SET b USING c,"),
 	} {
-		for _, d := range []Dialect{MySQL, SQLite} {
+		for _, d := range []Dialect{MySQL, SQLite, PostgreSQL} {
 			t.Run(name+" "+d.String(), func(t *testing.T) {
 				start := time.Now()
 				Classify(d, sql)
-				if took := time.Since(start); took > 10*time.Second {
+				if took := time.Since(start); took > time.Minute {
 					t.Errorf("took %v", took)
 				}
 			})
@@ -174,6 +223,14 @@ func BenchmarkClassify(b *testing.B) {
 			}
 		})
 	}
+	b.Run("postgres", func(b *testing.B) {
+		sql := strings.ReplaceAll(strings.ReplaceAll(benchText, "`", `"`), "?", "$1")
+		b.ReportAllocs()
+		b.SetBytes(int64(len(sql)))
+		for b.Loop() {
+			Classify(PostgreSQL, sql)
+		}
+	})
 }
 
 // benchText has 100 bytes.

@@ -1,6 +1,9 @@
 package sqlkind
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // Tables says which of the tables that a [Cache] watches a text names.
 type Tables struct {
@@ -9,27 +12,33 @@ type Tables struct {
 	Main string
 	// All is every watched table in the text, each once. A name that only looks like a table may be among them.
 	All []string
+	// Others tells whether there are tables that are not watched, or names that look like them.
+	Others bool
 }
 
 // watched maps the names of tables in lower case to how they were given. A name without a schema stands for itself
 // in every schema.
 type watched map[string]string
 
-// find returns what sql names of w, or nil if that is nothing. It reads the text with less care than Classify does: what
+// find returns what sql names of w. It reads the text with less care than Classify does: what
 // cannot be read ends it.
 func (w watched) find(d Dialect, sql string) *Tables {
 	if d == Other {
 		d = SQLite // it knows every kind of quotes
 	}
-	s := tableScan{lex: lexer{sql: sql, dialect: d, dot: -1, number: -1, escapeSingle: true, escapeDouble: true}, watched: w, best: deepest}
+	escape := d == MySQL // by default, that is
+	if escape && (strings.Contains(sql, "/*!") || strings.Contains(sql, "/*M!")) {
+		sql = executable.ReplaceAllLiteralString(sql, " ")
+	}
+	s := tableScan{lex: lexer{sql: sql, dialect: d, dot: -1, number: -1, escapeSingle: escape, escapeDouble: escape}, watched: w, best: deepest}
 	for s.next(); s.tok.kind != tokEOF; s.next() {
 		s.observe()
 	}
-	if len(s.found.All) == 0 {
-		return nil
-	}
 	return &s.found
 }
+
+// executable matches the beginnings of comments that MySQL and MariaDB execute: what is inside counts.
+var executable = regexp.MustCompile(`/\*M?![0-9]*`)
 
 // tableScan walks through the tokens of a text.
 type tableScan struct {
@@ -42,6 +51,7 @@ type tableScan struct {
 
 	levels   levels
 	expects  bool // a table's name may come
+	target   bool // it is that of a table to change, which no common table expression can be
 	best     int  // how deep the text of Main is
 	defines  bool // the statement is about an object ON a table
 	column   bool // the name is a column's, its table stands before the dot
@@ -128,24 +138,41 @@ func (s *tableScan) keyword() bool {
 		if s.prevIs("distinct") {
 			return true // IS DISTINCT FROM
 		}
-		s.expect()
+		s.expect(s.prevIs("delete"))
 	case "update":
-		if !s.prevIs("for") && !s.prevIs("key") && !s.prevIs("on") {
-			s.expect()
+		if !s.prevIs("for") && !s.prevIs("key") && !s.prevIs("on") && !s.defines { // CREATE TRIGGER … UPDATE OF
+			s.expect(true)
 		}
-	case "join", "straight_join", "into", "table", "tables", "using":
-		s.expect()
-	case "insert", "replace", "truncate", "describe", "desc", "analyze", "copy", "lock":
+	case "straight_join":
+		if !s.prevIs("select") {
+			s.expect(false)
+		}
+	case "join", "table":
+		s.expect(false)
+	case "using":
+		if !s.defines || s.best < deepest { // CREATE INDEX i USING BTREE ON
+			s.expect(false)
+		}
+	case "into":
+		s.expect(true)
+	case "tables":
+		if !s.prevIs("lock") && !s.prevIs("show") && !s.prevIs("full") {
+			return false
+		}
+		s.expect(false)
+	case "insert", "replace", "truncate", "describe", "desc", "analyze", "copy", "lock", "merge":
 		if first {
-			s.expect()
+			s.expect(true)
 		}
-		return first
-	case "create", "drop", "alter", "comment":
+		return first || s.prevIs("or")
+	case "or", "abort", "rollback", "fail":
+		return s.expects // INSERT OR REPLACE, UPDATE OR ABORT
+	case "create", "drop", "alter", "comment", "grant", "revoke":
 		s.defines = s.defines || first
 		return first
 	case "on":
 		if s.defines && !s.expects {
-			s.expect()
+			s.expect(false)
 		}
 	case "column":
 		s.column = s.defines
@@ -161,8 +188,8 @@ func (s *tableScan) prevIs(word string) bool {
 	return s.prev.kind == tokWord && equalFold(s.lex.sql[s.prev.start:s.prev.end], word)
 }
 
-func (s *tableScan) expect() {
-	s.expects = true
+func (s *tableScan) expect(target bool) {
+	s.expects, s.target = true, target
 	s.levels.list |= s.levels.bit()
 }
 
@@ -197,7 +224,7 @@ func (s *tableScan) name() {
 	}
 	s.expects = false
 	for _, cte := range s.cteNames {
-		if cte == string(full) {
+		if cte == string(full) && !s.target {
 			return
 		}
 	}
@@ -209,6 +236,7 @@ func (s *tableScan) name() {
 		s.best, s.found.Main = s.levels.deep, known
 	}
 	if !ok {
+		s.found.Others = true
 		return
 	}
 	for _, t := range s.found.All {

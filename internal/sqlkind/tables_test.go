@@ -78,23 +78,54 @@ func TestTables(t *testing.T) {
 		{"SELECT * FROM ((((users))))", "users", "users"},
 		{"SELECT * FROM " + strings.Repeat("(", 100) + "users" + strings.Repeat(")", 100) + " JOIN orders", "orders", "users orders"},
 		{"))) FROM users", "users", "users"},
+		{"INSERT OR REPLACE INTO users VALUES (1)", "users", "users"},
+		{"INSERT OR IGNORE INTO users SELECT * FROM orders", "users", "users orders"},
+		{"UPDATE OR ROLLBACK users SET a = 1", "users", "users"},
+		{"SELECT STRAIGHT_JOIN o.id FROM orders o STRAIGHT_JOIN users u", "orders", "orders users"},
+		{"SELECT * FROM tables", "tables", "tables"},
+		{"UPDATE tables SET a = 1", "tables", "tables"},
+		{"SHOW FULL TABLES FROM users", "users", "users"},
+		{"UPDATE Ärzte SET a = 1", "Ärzte", "Ärzte"},
+		{"UPDATE `Ärzte` SET a = 1", "Ärzte", "Ärzte"},
+		{"WITH orders AS (SELECT 1) DELETE FROM orders", "orders", "orders"},
+		{"WITH orders AS (SELECT * FROM users) INSERT INTO orders SELECT * FROM orders", "orders", "users orders"},
+		{"CREATE INDEX i USING BTREE ON orders (a)", "orders", "orders"},
+		{"CREATE TRIGGER t BEFORE UPDATE OF name ON orders FOR EACH ROW SET a = 1", "orders", "orders"},
+		{"MERGE orders AS t USING users ON a = b", "orders", "orders users"},
+		{"GRANT SELECT ON orders TO somebody", "orders", "orders"},
+		{`SELECT '\', name FROM pets WHERE x=' FROM orders'`, "", ""}, // not in MySQL
 		{"", "", ""},
 	} {
-		for _, d := range []Dialect{MySQL, SQLite, Other} {
-			if d == MySQL && strings.Contains(tt.sql, " -- ") {
+		for _, d := range []Dialect{MySQL, SQLite, PostgreSQL, Other} {
+			if d == MySQL && strings.Contains(tt.sql, `\`) || d == PostgreSQL && strings.Contains(tt.sql, "`") {
 				continue
 			}
 			c := NewCache(d)
-			c.Watch([]string{"users", "orders", "archive.items", "用户"})
+			c.Watch([]string{"users", "orders", "archive.items", "用户", "tables", "Ärzte"})
 			for range 2 {
 				_, found := c.Look(tt.sql)
-				if found == nil {
-					found = &Tables{}
-				}
 				if want := strings.Fields(tt.all); found.Main != tt.main || !slices.Equal(found.All, want) {
 					t.Errorf("%v: %q: main %q, all %q; want %q, %q", d, tt.sql, found.Main, found.All, tt.main, want)
 				}
 			}
+		}
+	}
+}
+
+func TestTablesPostgreSQL(t *testing.T) {
+	for sql, want := range map[string]string{
+		`SELECT 'C:\' FROM "users"`:                            "users",
+		"SELECT $$ FROM orders $$, E'\\\\' FROM users":         "users",
+		"SELECT '{}'::jsonb ? 'a' FROM ONLY public.users":      "users",
+		"SELECT /* /* */ FROM orders */ U&'\\0061' FROM users": "users",
+		"SELECT a # 1 FROM users":                              "users",
+		"SELECT * FROM usersé":                                 "",
+	} {
+		c := NewCache(PostgreSQL)
+		c.Watch([]string{"users", "orders"})
+		_, found := c.Look(sql)
+		if found.Main != want || len(found.All) > 1 {
+			t.Errorf("%q: main %q, all %q; want %q", sql, found.Main, found.All, want)
 		}
 	}
 }
@@ -107,5 +138,25 @@ func TestTablesAsTheyWereGiven(t *testing.T) {
 	}
 	if _, found := NewCache(MySQL).Look("SELECT * FROM users"); found != nil {
 		t.Errorf("without Watch: %+v", found)
+	}
+}
+
+func TestTablesOfMySQL(t *testing.T) {
+	c := NewCache(MySQL)
+	c.Watch([]string{"users", "orders"})
+	for sql, want := range map[string]Tables{
+		"UPDATE /*! orders */ SET a = 1":                  {Main: "orders", All: []string{"orders"}},
+		"/*!40000 ALTER TABLE orders DISABLE KEYS */":     {Main: "orders", All: []string{"orders"}},
+		"SELECT * FROM /*M!100100 users */":               {Main: "users", All: []string{"users"}},
+		`SELECT 'it\'s FROM orders' FROM users`:           {Main: "users", All: []string{"users"}},
+		"SELECT 1":                                        {},
+		"SELECT * FROM pets":                              {Others: true},
+		"SELECT * FROM users JOIN pets":                   {Main: "users", All: []string{"users"}, Others: true},
+		"SELECT * FROM users WHERE a IN (SELECT 1)":       {Main: "users", All: []string{"users"}},
+		"WITH a AS (SELECT * FROM users) SELECT * FROM a": {Main: "users", All: []string{"users"}},
+	} {
+		if _, got := c.Look(sql); got.Main != want.Main || !slices.Equal(got.All, want.All) || got.Others != want.Others {
+			t.Errorf("%q: %+v, want %+v", sql, *got, want)
+		}
 	}
 }

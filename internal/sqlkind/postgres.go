@@ -1,0 +1,192 @@
+package sqlkind
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// readingsPostgreSQL: a backslash escapes inside '…' only where standard_conforming_strings is off. In E'…' it always does.
+var readingsPostgreSQL = []reading{{false, false}, {true, false}}
+
+var keywordsPostgreSQL = newVocabulary(map[string]keyword{
+	"current_catalog": kwCurrentRole,
+	"current_role":    kwCurrentRole,
+	"current_schema":  kwCurrentRole,
+	"current_user":    kwCurrentRole,
+	"delete":          kwDelete,
+	"for":             kwFor,
+	"into":            kwInto,
+	"key":             kwKey,
+	"no":              kwNo,
+	"share":           kwShare,
+	"update":          kwUpdate,
+	"user":            kwUser,
+})
+
+// reservedPostgreSQL are words that no table and no column can be called. They help to tell a statement inside of another
+// from a column called update: SELECT update FROM t, WITH x AS (UPDATE t …
+var reservedPostgreSQL = set(
+	"and", "any", "as", "asc", "both", "case", "desc", "distinct", "else", "end", "except", "fetch", "for", "from",
+	"group", "having", "ilike", "in", "intersect", "into", "is", "leading", "like", "limit", "not", "offset", "on", "or",
+	"order", "select", "similar", "some", "then", "trailing", "union", "using", "variadic", "when", "where", "window", "with",
+)
+
+// notLetters are the bytes that are the second half of a character in Johab and the like, and on their own end a name. Where
+// a name ends matters: E'\” is one string, and ポE'\” is a name and half of another.
+const notLetters = ":;<=>?@[\\]^`{|}~"
+
+func classifyPostgreSQL(sql string, writers map[string]struct{}) Kind {
+	if strings.IndexByte(sql, 0) >= 0 || halfCharacters(sql, notLetters) {
+		return Unknown
+	}
+	return worstReading(PostgreSQL, sql, readingsPostgreSQL, writers)
+}
+
+// observePostgreSQL looks for what makes the verdict worse wherever it stands in a statement.
+func (s *scan) observePostgreSQL() {
+	t := s.tok
+	switch s.prev.word {
+	case kwUpdate:
+		if s.opens && t.isName() && !s.isReserved(t) {
+			s.find(Write)
+		}
+	case kwDelete:
+		if s.opens && s.at("from") {
+			s.find(Write)
+		}
+	}
+	switch t.word {
+	case kwInto: // SELECT … INTO makes a table; INSERT and MERGE have the word, too
+		s.find(Write)
+	case kwUpdate:
+		s.opens = s.mayOpen()
+		if s.prev.word == kwFor || s.prev.word == kwKey && s.prev2.word == kwNo {
+			s.opens = false
+			s.find(Locking)
+		}
+	case kwDelete:
+		s.opens = s.mayOpen()
+	case kwShare:
+		if s.prev.word == kwFor || s.prev.word == kwKey && s.prev2.word == kwFor {
+			s.find(Locking)
+		}
+	case kwCurrentRole: // SET ROLE and SET search_path change them; and the Migrator asks for them
+		s.find(Stateful)
+	case kwUser: // CURRENT_USER, unless somebody calls a column so
+		if !equalFold(s.textOf(s.prev), "as") {
+			s.find(Stateful)
+		}
+	}
+	if s.prev.isName() {
+		s.namePostgreSQL()
+	}
+	if t.is('.') {
+		s.ofValue = s.prev.is(')') || s.prev.is(']') || s.prev.kind == tokParam || s.ofValue && s.prev2.is('.')
+		s.qualifier = s.prev
+	}
+}
+
+// mayOpen reports whether a statement inside of another may begin at the current token: in a parenthesis, or behind the
+// last common table expression, which ends in one or, after SEARCH or CYCLE, in the name of a column.
+func (s *scan) mayOpen() bool {
+	switch s.prev.kind {
+	case tokWord:
+		return !s.isReserved(s.prev)
+	case tokPunct:
+		return s.prev.is('(') || s.prev.is(')')
+	default:
+		return s.prev.kind == tokQuoted || s.prev.kind == tokEOF
+	}
+}
+
+func (s *scan) isReserved(t token) bool {
+	if t.kind != tokWord || t.glued || t.end-t.start > longestName {
+		return false
+	}
+	var buf [longestName]byte
+	return reservedPostgreSQL[string(lower(buf[:0], s.textOf(t)))]
+}
+
+// namePostgreSQL judges the name before the current token: that of a function, if there is a call; otherwise it may be one
+// of the catalog's.
+func (s *scan) namePostgreSQL() {
+	dotted := s.prev2.is('.')
+	if s.tok.is('(') || dotted && s.ofValue {
+		s.callPostgreSQL(dotted)
+		return
+	}
+	name := s.textOf(s.prev)
+	if dotted && len(s.writers) > 0 { // a function of a row: audit(t) can be written t.audit
+		var buf [longestName]byte
+		if _, ok := s.writers[string(lower(buf[:0], cutName(name)))]; ok {
+			s.find(Write)
+		}
+	}
+	switch {
+	case hasPrefixFold(name, "pg_"):
+		s.find(catalogKind(name))
+	case equalFold(name, "information_schema"):
+		s.find(Catalog)
+	case hasPrefixFold(name, "reg") && len(name) <= longestName: // 'users'::regclass, but not t.regclass
+		var buf [longestName]byte
+		if registryTypes[string(lower(buf[:0], name))] && (!s.prev.glued || equalFold(s.textOf(s.qualifier), "pg_catalog")) {
+			s.find(Catalog)
+		}
+	}
+}
+
+// catalogKind judges a name that begins with pg_ and is not that of a function.
+func catalogKind(name string) Kind {
+	var buf [longestName]byte
+	b := lower(buf[:0], cutName(name))
+	switch {
+	case plainNames[string(b)]: // of pg_catalog it is what stands behind it that tells: pg_catalog.now()
+		return Read
+	case serverViews[string(b)], hasPrefixFold(name, "pg_stat_"), hasPrefixFold(name, "pg_statio_"),
+		string(b) == "pg_temp", hasPrefixFold(name, "pg_temp_"):
+		return Stateful
+	default:
+		return Catalog
+	}
+}
+
+// callPostgreSQL looks up the function whose name stands before the current token.
+func (s *scan) callPostgreSQL(dotted bool) {
+	var buf [longestName]byte
+	b := lower(buf[:0], cutName(s.textOf(s.prev)))
+	if _, ok := s.writers[string(b)]; ok {
+		s.find(Write)
+	}
+	if k, ok := callsPostgreSQL[string(b)]; ok {
+		s.find(k)
+	} else {
+		s.find(familyKind(b))
+	}
+	if dotted && s.qualifier.isName() {
+		if k, ok := schemasPostgreSQL[string(lower(buf[:0], cutName(s.textOf(s.qualifier))))]; ok {
+			s.find(k)
+		}
+	}
+}
+
+// familyKind judges a function that is not listed by the beginning of its name.
+func familyKind(name []byte) Kind {
+	for _, f := range familiesPostgreSQL {
+		if len(name) >= len(f.name) && string(name[:len(f.name)]) == f.name {
+			return f.kind
+		}
+	}
+	return Read
+}
+
+// cutName returns what PostgreSQL sees of a name: its first 63 bytes.
+func cutName(name string) string {
+	n := longestName - 1
+	if len(name) <= n {
+		return name
+	}
+	for n > 0 && !utf8.RuneStart(name[n]) {
+		n--
+	}
+	return name[:n]
+}
