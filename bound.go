@@ -192,23 +192,30 @@ func (a *attendant) see(ctx context.Context, query string) error {
 		}
 		return nil
 	}
-	n, tables := a.plugin.judge(query, a.built)
-	g := a.plugin.groups[0]
-	if n.mayWrite() && len(a.plugin.groups) > 1 && (tables == nil || tables.Main == "") {
-		g, _ = a.plugin.boundTo(a.ConnPool)
+	p := a.plugin
+	n, tables := p.judge(query, a.built)
+	var about *group
+	if tables != nil && tables.Main != "" {
+		if about = p.index().named(tables.Main); about.err != nil {
+			return about.err
+		}
 	}
 	q := question{nature: n, clause: clauseOf(a.stmt)}
-	memory := a.plugin.ask(ctx, g, &q)
+	p.ask(ctx, p.groups[0], &q)
 	if !n.mayWrite() {
 		return nil
 	}
-	if a.plugin.refuses(&q) {
+	if p.refuses(&q) {
 		return ErrWriteOnSlave
 	}
-	if tables == nil || tables.Main == "" {
-		memory.markWritten()
+	var masters []*cluster.Server
+	if len(p.groups) > 1 {
+		if _, master := p.boundTo(a.ConnPool); master != nil {
+			masters = append(masters, master)
+			p.misplaced(about, master)
+		}
 	}
-	a.plugin.markNamed(ctx, tables)
+	p.mark(ctx, n, tables, masters)
 	return nil
 }
 
@@ -216,21 +223,41 @@ func (a *attendant) ExecContext(ctx context.Context, query string, args ...any) 
 	if err := a.see(ctx, query); err != nil {
 		return nil, err
 	}
-	return a.ConnPool.ExecContext(ctx, query, args...)
+	result, err := a.ConnPool.ExecContext(ctx, query, args...)
+	a.heed(query, err)
+	return result, err
 }
 
 func (a *attendant) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	if err := a.see(ctx, query); err != nil {
 		return nil, err
 	}
-	return a.ConnPool.QueryContext(ctx, query, args...)
+	rows, err := a.ConnPool.QueryContext(ctx, query, args...)
+	a.heed(query, err)
+	return rows, err
 }
 
 func (a *attendant) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	if err := a.see(ctx, query); err != nil {
 		return errorRow(err)
 	}
-	return a.ConnPool.QueryRowContext(ctx, query, args...)
+	row := a.ConnPool.QueryRowContext(ctx, query, args...)
+	if *row != (sql.Row{}) {
+		a.heed(query, row.Err())
+	}
+	return row
+}
+
+// heed forgets a prepared statement whose plan has gone stale. This transaction has failed; the next one shall not.
+func (a *attendant) heed(query string, err error) {
+	if err == nil || !cluster.IsStalePlan(err) {
+		return
+	}
+	if tx, _ := slaveTxOf(a.ConnPool); tx != nil {
+		tx.server.Forget(query)
+	} else if _, master := a.plugin.boundTo(a.ConnPool); master != nil {
+		master.Forget(query)
+	}
 }
 
 // reportBound reports a statement that stays where it is; tx is the slave's
@@ -274,7 +301,7 @@ func (p *Plugin) boundTo(pool gorm.ConnPool) (*group, *cluster.Server) {
 // attaches are of the first master.
 func (p *Plugin) ownStatements(stmt *gorm.Statement) {
 	tx, ok := stmt.ConnPool.(*gorm.PreparedStmtTX)
-	if !ok || len(p.groups) == 1 && !p.groups[0].several() {
+	if !ok || len(p.groups) == 1 && p.groups[0].cluster.Masters[0] == p.ownServer {
 		return
 	}
 	if _, master := p.boundTo(tx); master != nil {

@@ -1,6 +1,7 @@
 package replicated_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -207,6 +208,7 @@ type setup struct {
 	master *fake
 	slaves []*fake
 	raw    *sql.DB // the master's pool
+	logged bytes.Buffer
 }
 
 // newSetup makes one with the given number of slaves, named slave-1 and so

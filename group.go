@@ -1,16 +1,20 @@
 package replicated
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
@@ -28,13 +32,14 @@ type group struct {
 	cluster *cluster.Cluster
 	pools   [pins][2][2]pool // by pin, prepared, built: a statement takes one without an allocation
 
-	mu     sync.Mutex        // serialises policy: dbresolver's round robin races
-	policy dbresolver.Policy // nil: any server
+	policies *sync.Mutex       // serialises all policies: dbresolver's round robin races, and may be used twice
+	policy   dbresolver.Policy // nil: any server
+	warned   sync.Once         // that a transaction elsewhere writes its tables
 }
 
 // open gives g its servers.
 func (g *group) open(p *Plugin, servers *cluster.Cluster, policy dbresolver.Policy) {
-	g.cluster = servers
+	g.cluster, g.policies = servers, &p.policies
 	if _, random := policy.(dbresolver.RandomPolicy); !random {
 		g.policy = policy
 	}
@@ -73,8 +78,8 @@ func (g *group) choose(servers []*cluster.Server, pools []gorm.ConnPool) *cluste
 		return servers[0]
 	}
 	if g.policy != nil {
-		g.mu.Lock()
-		defer g.mu.Unlock()
+		g.policies.Lock()
+		defer g.policies.Unlock()
 		if chosen := recognisable(g.policy.Resolve(pools)); chosen != nil {
 			for i, p := range pools {
 				if p == chosen {
@@ -123,6 +128,8 @@ func (r registration) names(parse func(model any) (string, error), found *mistak
 		}
 		if name == "" {
 			found.add("Register: empty name")
+		} else if strings.ContainsAny(name, " \t\r\n`'\",;()") {
+			found.add("Register: not the name of a table: %q", name)
 		}
 		names[i] = name
 	}
@@ -138,16 +145,29 @@ func parser(db *gorm.DB) func(any) (string, error) {
 			}
 		}()
 		stmt := gorm.Statement{DB: db}
-		err = stmt.Parse(model)
-		return stmt.Table, err
+		if err := stmt.Parse(model); err != nil {
+			return "", err
+		}
+		return stmt.Schema.Table, nil
 	}
 }
 
 // index maps the names that were registered, and what they are in lower case, to their groups. It is never changed.
 type index map[string]*group
 
-// named returns the group of a table, model or name, or nil.
+// named returns the group of a table, or of a name, or nil. What was registered without a schema stands for itself in
+// every schema.
 func (x index) named(name string) *group {
+	if g := x.exactly(name); g != nil {
+		return g
+	}
+	if dot := strings.LastIndexByte(name, '.'); dot >= 0 {
+		return x.exactly(name[dot+1:])
+	}
+	return nil
+}
+
+func (x index) exactly(name string) *group {
 	if g, ok := x[name]; ok {
 		return g
 	}
@@ -155,21 +175,35 @@ func (x index) named(name string) *group {
 }
 
 // about returns the group of a statement by its SQL, or nil. What asks the catalog, as the Migrator does, has the table's name among its arguments.
-func (x index) about(tables *sqlkind.Tables, n nature, args []any) *group {
-	if tables != nil && tables.Main != "" {
+func (x index) about(tables *sqlkind.Tables, n nature, query string, args []any) *group {
+	if tables.Main != "" {
 		return x.named(tables.Main)
 	}
 	if n == catalog {
-		for _, arg := range args {
-			if name, ok := arg.(string); ok {
-				if g := x.named(name); g != nil {
-					return g
-				}
-			}
-		}
+		return x.named(catalogArgument(query, args))
 	}
 	return nil
 }
+
+// catalogArgument returns the argument that a query of the catalog compares with the name of a table, or "".
+func catalogArgument(query string, args []any) string {
+	at := tableName.FindStringSubmatchIndex(query)
+	if at == nil {
+		return ""
+	}
+	n := strings.Count(query[:at[1]], "?")
+	if at[2] >= 0 {
+		n, _ = strconv.Atoi(query[at[2]:at[3]])
+	}
+	if n < 1 || n > len(args) {
+		return ""
+	}
+	name, _ := args[n-1].(string)
+	return name
+}
+
+// tableName matches where the Migrators of MySQL and PostgreSQL compare the name of a table.
+var tableName = regexp.MustCompile(`(?i)\b(?:table_?name|relname)"?\s*=\s*(?:\?|\$([0-9]+))`)
 
 // with returns a copy of x that also has g under these names. Names that are there already are returned.
 func (x index) with(g *group, names []string) (_ index, taken []string) {
@@ -178,7 +212,7 @@ func (x index) with(g *group, names []string) (_ index, taken []string) {
 		x = index{}
 	}
 	for _, name := range names {
-		if other := x.named(name); other != nil && other != g {
+		if other := x.exactly(name); other != nil && other != g {
 			taken = append(taken, name)
 		}
 		x[name] = g
@@ -247,22 +281,46 @@ func (p *Plugin) watch(x index) {
 	p.kinds.Store(kinds)
 }
 
-// groupOf returns the group that a statement is about: as a clause says, else by what it works on. It is nil where that
+// groupOf returns the group that a statement is about: as a clause says, else that of its table. It is nil where that
 // does not tell: then the SQL may, and otherwise it is the global group.
 func (p *Plugin) groupOf(stmt *gorm.Statement) *group {
 	x := p.index()
 	if x == nil {
 		return nil
 	}
-	if g := x.named(usedGroup(stmt)); g != nil {
-		return g
+	if name := usedGroup(stmt); name != "" {
+		if g := x.exactly(name); g != nil {
+			return g
+		}
+		if _, known := p.unknown.LoadOrStore(name, true); !known { // there are as many as in the code
+			p.config.Logger.Warn("replicated: dbresolver.Use of a name that was not registered has no effect", "name", name)
+		}
+	}
+	return p.tableGroup(stmt)
+}
+
+// tableGroup returns the group of a statement's table, or nil.
+func (p *Plugin) tableGroup(stmt *gorm.Statement) *group {
+	x := p.index()
+	if x == nil {
+		return nil
 	}
 	if stmt.SQL.Len() > 0 {
-		if _, tables := p.kinds.Load().Look(stmt.SQL.String()); tables != nil && tables.Main != "" {
+		if _, tables := p.kinds.Load().Look(stmt.SQL.String()); tables.Main != "" {
 			return x.named(tables.Main)
 		}
 	}
-	if g := x.named(stmt.Table); g != nil {
+	if expr := stmt.TableExpr; expr != nil { // "users AS u", of which stmt.Table is the u
+		if _, tables := p.kinds.Load().Look("TABLE " + expr.SQL); tables.Main != "" {
+			return x.named(tables.Main)
+		}
+		if strings.Contains(expr.SQL, "?") {
+			if table, ok := expr.Vars[0].(clause.Table); ok {
+				return x.named(table.Name)
+			}
+			return nil // a query, which the SQL will show
+		}
+	} else if g := x.named(stmt.Table); g != nil {
 		return g
 	}
 	if stmt.Schema != nil {
@@ -274,11 +332,6 @@ func (p *Plugin) groupOf(stmt *gorm.Statement) *group {
 			if g := x.named(table); g != nil {
 				return g
 			}
-		}
-	}
-	if stmt.TableExpr != nil { // "users AS u", of which stmt.Table is the u
-		if _, tables := p.kinds.Load().Look("TABLE " + stmt.TableExpr.SQL); tables != nil && tables.Main != "" {
-			return x.named(tables.Main)
 		}
 	}
 	return nil
@@ -294,7 +347,7 @@ func (p *Plugin) orGlobal(g *group) *group {
 
 // usedGroup returns the name in a clause dbresolver.Use, or "". The clause's type is not exported, but its field is.
 func usedGroup(stmt *gorm.Statement) string {
-	c, ok := stmt.Clauses["gorm:db_resolver:using"]
+	c, ok := stmt.Clauses[usingName]
 	if !ok {
 		return ""
 	}
@@ -330,13 +383,13 @@ func (p *Plugin) openGroups(db *gorm.DB, own gorm.ConnPool, found mistakes) ([]*
 	if len(found) > 0 {
 		return nil, nil, errors.Join(found...)
 	}
-	master := cluster.NewServer(masterID(db.Dialector, specs), own, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
-	servers, err := cluster.Open(master, specs)
+	p.ownServer = cluster.NewServer(masterID(db.Dialector, specs), own, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
+	servers, err := cluster.Open(p.ownServer, specs)
 	if err != nil {
 		return nil, nil, err
 	}
 	for i, r := range all {
-		masters, slaves := []*cluster.Server{master}, servers[len(r.group.Masters):]
+		masters, slaves := []*cluster.Server{p.ownServer}, servers[len(r.group.Masters):]
 		if n := len(r.group.Masters); n > 0 {
 			masters = servers[:n:n]
 		}
@@ -371,4 +424,62 @@ func (g *group) field() string {
 		return ""
 	}
 	return fmt.Sprintf("group %q: ", g.name)
+}
+
+// wrote tells whether the session has written to a table that a statement of g names, or to g if it names none.
+func (p *Plugin) wrote(ctx context.Context, g *group, tables *sqlkind.Tables) bool {
+	session := lookup(ctx).of(p)
+	if session == nil {
+		return false
+	}
+	if tables.Others && session.memory.wrote.Load() {
+		return true
+	}
+	for _, t := range tables.All {
+		if session.memoryOf(p.index().named(t)).wroteTo() {
+			return true
+		}
+	}
+	return session.memoryOf(g).wroteTo()
+}
+
+// mark remembers that a session has written to the groups of the tables that a statement names, which ran
+// on one of these masters. If its SQL is unknown, it may have written to every group that is there.
+func (p *Plugin) mark(ctx context.Context, n nature, tables *sqlkind.Tables, masters []*cluster.Server) {
+	session := lookup(ctx).of(p)
+	if session == nil {
+		return
+	}
+	if len(p.groups) == 1 {
+		session.memory.markWritten()
+		return
+	}
+	named := tables != nil && (tables.Others || len(tables.All) > 0)
+	if n == unknown || !named {
+		for _, g := range p.groups {
+			if slices.ContainsFunc(g.cluster.Masters, func(s *cluster.Server) bool { return slices.Contains(masters, s) }) {
+				session.memoryOf(g).markWritten()
+			}
+		}
+	}
+	if !named {
+		return
+	}
+	if tables.Others {
+		session.memory.markWritten()
+	}
+	for _, t := range tables.All {
+		session.memoryOf(p.index().named(t)).markWritten()
+	}
+}
+
+// misplaced says, once for each group, that a transaction on another database writes to its tables.
+func (p *Plugin) misplaced(g *group, master *cluster.Server) {
+	if g == nil || master == nil || slices.Contains(g.cluster.Masters, master) {
+		return
+	}
+	g.warned.Do(func() {
+		p.config.Logger.Warn("replicated: a transaction or connection of another group writes to a table of this one, "+
+			"and stays where it is: begin it behind db.Clauses(dbresolver.Use(name))", "group", g.name, "server", master.ID)
+	})
 }

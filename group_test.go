@@ -10,9 +10,11 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-replicated/replicated"
@@ -28,12 +30,18 @@ type (
 		ID   int64
 		Name string
 	}
-	Customer struct {
+	// LiveOrder is in a schema, and its table is registered without one; Archived is registered with its schema.
+	LiveOrder Order
+	Archived  Order
+	Customer  struct {
 		ID     int64
 		Name   string
 		Orders []Order `gorm:"foreignKey:ID"`
 	}
 )
+
+func (LiveOrder) TableName() string { return "live.orders" }
+func (Archived) TableName() string  { return "archive.orders" }
 
 // newGroups makes a setup with a slave for all, a master and a slave for orders, and two masters and a slave for products, which also go
 // by the name of shop. customers have a slave, and the master of all.
@@ -45,14 +53,14 @@ func newGroups(t testing.TB, gormConfig gorm.Config) *setup {
 	}
 	s.raw = openPool(t, &fake{name: "master", log: s.log})
 	s.db = openFake(t, s.raw, gormConfig)
-	s.plugin = replicated.New(replicated.Config{Slaves: []gorm.Dialector{server("slave")}, Observer: s.routes}).
+	s.plugin = replicated.New(replicated.Config{Slaves: []gorm.Dialector{server("slave")}, Observer: s.routes, Logger: slog.New(slog.NewTextHandler(&s.logged, nil))}).
 		Register(replicated.Group{Masters: []gorm.Dialector{server("orders-master")}, Slaves: []gorm.Dialector{server("orders-slave")}}, "orders").
 		Register(replicated.Group{
 			Masters: []gorm.Dialector{server("products-1"), server("products-2")},
 			Slaves:  []gorm.Dialector{server("products-slave")},
 			Policy:  dbresolver.StrictRoundRobinPolicy(),
 		}, &Product{}, "shop").
-		Register(replicated.Group{Slaves: []gorm.Dialector{server("customers-slave")}}, &Customer{}).
+		Register(replicated.Group{Slaves: []gorm.Dialector{server("customers-slave")}}, &Customer{}, &Archived{}).
 		Register(replicated.Group{}, "on_the_master")
 	if err := s.db.Use(s.plugin); err != nil {
 		t.Fatal(err)
@@ -74,6 +82,39 @@ func TestGroups(t *testing.T) {
 				{"a model of a registered table", func(db *gorm.DB) error { return db.First(&Order{}).Error }, []string{"orders orders-slave: context"}},
 				{"Table", func(db *gorm.DB) error { return db.Table("orders").Find(&[]User{}).Error }, []string{"orders orders-slave: context"}},
 				{"Table with an alias", func(db *gorm.DB) error { return db.Table("orders AS o").Find(&[]User{}).Error }, []string{"orders orders-slave: context"}},
+				{"Table with an alias that is another's name", func(db *gorm.DB) error { return db.Table("users AS orders").Find(&[]User{}).Error },
+					[]string{"default slave: context"}},
+				{"Table with an alias, another model", func(db *gorm.DB) error { return db.Table("orders AS o").Find(&[]Product{}).Error },
+					[]string{"orders orders-slave: context"}},
+				{"Table with an alias, another model, Update", func(db *gorm.DB) error {
+					return db.Model(&Product{}).Table("orders AS o").Where("id = 1").Update("name", "x").Error
+				}, []string{"orders orders-master: write"}},
+				{"Table of a clause", func(db *gorm.DB) error {
+					return db.Table("?", clause.Table{Name: "orders"}).Where("id = 1").Updates(map[string]any{"name": "x"}).Error
+				}, []string{"orders orders-master: write"}},
+				{"Table of a query, another model", func(db *gorm.DB) error {
+					return db.Table("(?) AS o", db.Model(&Order{}).Where("id > 1")).Find(&[]Product{}).Error
+				}, []string{"orders orders-slave: context"}},
+				{"a table of a schema", func(db *gorm.DB) error { return db.Find(&[]LiveOrder{}).Error }, []string{"orders orders-slave: context"}},
+				{"a table of a schema, Create", func(db *gorm.DB) error { return db.Create(&LiveOrder{}).Error }, []string{"orders orders-master: write"}},
+				{"a table registered with its schema", func(db *gorm.DB) error { return db.Find(&[]Archived{}).Error },
+					[]string{"customers customers-slave: context"}},
+				{"a table registered with its schema, Create", func(db *gorm.DB) error { return db.Create(&Archived{}).Error },
+					[]string{"customers master: write"}},
+				{"ColumnTypes behind Use", func(db *gorm.DB) error {
+					return db.Clauses(dbresolver.Use("orders")).Table("things").Limit(1).Row().Err()
+				}, []string{"orders orders-master: catalog"}},
+				{"what the Migrator asks, about another table", func(db *gorm.DB) error {
+					var n int
+					return db.Raw("SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?", "shop", "users").Scan(&n).Error
+				}, []string{"default master: catalog"}},
+				{"what PostgreSQL's Migrator asks", func(db *gorm.DB) error {
+					var n int
+					return db.Raw("SELECT count(*) FROM information_schema.tables WHERE table_name = $2 AND table_schema = $1", "shop", "orders").Scan(&n).Error
+				}, []string{"orders orders-master: catalog"}},
+				{"Read, then Master, then Use", func(db *gorm.DB) error {
+					return db.Clauses(dbresolver.Read, replicated.Master, dbresolver.Use("orders")).Find(&[]User{}).Error
+				}, []string{"orders orders-master: clause"}},
 				{"Table of a query", func(db *gorm.DB) error {
 					return db.Table("(?) AS o", db.Model(&Order{}).Where("id > 1")).Find(&[]User{}).Error
 				}, []string{"orders orders-slave: context"}},
@@ -222,7 +263,7 @@ func TestSessionsRememberPerGroup(t *testing.T) {
 			return db.Clauses(dbresolver.Use(orders)).Transaction(func(tx *gorm.DB) error {
 				return errors.Join(tx.Exec("CALL something()").Error, tx.Create(&User{}).Error)
 			})
-		}, []string{orders}},
+		}, []string{orders, rest}},
 		{"on a connection", func(db *gorm.DB) error {
 			return db.Connection(func(tx *gorm.DB) error { return tx.Exec("CALL something()").Error })
 		}, []string{rest}},
@@ -258,6 +299,208 @@ func TestSessionsRememberPerGroup(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestReadsAskForAllTheirTables has a read that names tables of several groups,
+// or runs in another group than its table's, see what the session has written.
+func TestReadsAskForAllTheirTables(t *testing.T) {
+	use := func(db *gorm.DB, name string) *gorm.DB { return db.Clauses(dbresolver.Use(name)) }
+	for _, test := range []struct {
+		name        string
+		write, read func(*gorm.DB) error
+		want        replicated.Reason
+	}{
+		{"a subquery", func(db *gorm.DB) error { return db.Create(&Customer{}).Error },
+			func(db *gorm.DB) error {
+				return db.Where("id IN (?)", db.Model(&Customer{}).Select("id")).Find(&[]User{}).Error
+			}, replicated.ReasonWrote},
+		{"a join", func(db *gorm.DB) error { return db.Create(&User{}).Error },
+			func(db *gorm.DB) error { return db.Joins("JOIN users ON 1 = 1").Find(&[]Customer{}).Error }, replicated.ReasonWrote},
+		{"written behind Use", func(db *gorm.DB) error { return use(db, "customers").Create(&User{}).Error },
+			func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, replicated.ReasonWrote},
+		{"written and read behind Use", func(db *gorm.DB) error { return use(db, "orders").Exec("UPDATE things SET a = 1").Error },
+			func(db *gorm.DB) error { return use(db, "orders").Raw("SELECT * FROM things").Scan(&[]User{}).Error }, replicated.ReasonWrote},
+		{"unknown SQL on a master that groups share", func(db *gorm.DB) error { return db.Exec("CALL something()").Error },
+			func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonWrote},
+		{"unknown SQL in a transaction of another group on it", func(db *gorm.DB) error {
+			return use(db, "customers").Transaction(func(tx *gorm.DB) error { return tx.Exec("CALL something()").Error })
+		}, func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonWrote},
+		{"several tables in one update", func(db *gorm.DB) error {
+			return db.Table("users AS u, customers AS c").Where("1 = 1").Updates(map[string]any{"u.name": "x"}).Error
+		}, func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonWrote},
+		{"in a transaction of another group, behind Use", func(db *gorm.DB) error {
+			return use(db, "orders").Transaction(func(tx *gorm.DB) error { return tx.Exec("UPDATE products SET name = ''").Error })
+		}, func(db *gorm.DB) error { return use(db, "orders").Raw("SELECT * FROM products").Scan(&[]User{}).Error }, replicated.ReasonWrote},
+		// The controls: what was not written is read where it was.
+		{"another group on the same master", func(db *gorm.DB) error { return db.Create(&Customer{}).Error },
+			func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, replicated.ReasonMethod},
+		{"another group on the same master, in a transaction", func(db *gorm.DB) error {
+			return db.Transaction(func(tx *gorm.DB) error { return tx.Create(&Customer{}).Error })
+		}, func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, replicated.ReasonMethod},
+		{"the group of all others", func(db *gorm.DB) error { return db.Create(&User{}).Error },
+			func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonMethod},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newGroups(t, gorm.Config{})
+			s.request("GET", func(db *gorm.DB) {
+				if err := test.write(db); err != nil {
+					t.Fatal(err)
+				}
+				s.routes.take()
+				if err := test.read(db); err != nil {
+					t.Fatal(err)
+				}
+				if got := s.routes.routes; len(got) != 1 || got[0].Reason != test.want {
+					t.Errorf("%+v, want %v", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+// TestMisplacedWrites has a write to a group's table in a transaction on
+// another database stay there, and be logged once.
+func TestMisplacedWrites(t *testing.T) {
+	s := newGroups(t, gorm.Config{})
+	for range 2 {
+		err := s.db.Transaction(func(tx *gorm.DB) error {
+			return errors.Join(tx.Create(&Order{}).Error, tx.Exec("DELETE FROM orders").Error, tx.Create(&Customer{}).Error)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, s.log.servers(), "master")
+	if n := strings.Count(s.logged.String(), "level=WARN"); n != 1 || !strings.Contains(s.logged.String(), "group=orders server=master") {
+		t.Errorf("logged:\n%s", &s.logged)
+	}
+}
+
+// TestFinishersWithATransactionOfTheirOwn need Use to be in the group of their
+// table: GORM begins before there is a statement.
+func TestFinishersWithATransactionOfTheirOwn(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			s := newGroups(t, mode.config)
+			db := s.in(t.Context(), mode.session).Clauses(dbresolver.Use("orders"))
+			if err := db.CreateInBatches([]Order{{}, {}, {}}, 2).Error; err != nil {
+				t.Error(err)
+			}
+			if err := db.Migrator().DropTable(&Order{}); err != nil {
+				t.Error(err)
+			}
+			expect(t, s.log.servers(), "orders-master")
+		})
+	}
+}
+
+// TestUseOfAnUnknownName is as if it were not there, and is logged once.
+func TestUseOfAnUnknownName(t *testing.T) {
+	s := newGroups(t, gorm.Config{})
+	for range 3 {
+		if err := s.db.Clauses(dbresolver.Use("order")).Find(&[]User{}).Error; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(s.logged.String(), "name=order"); n != 1 {
+		t.Errorf("logged:\n%s", &s.logged)
+	}
+}
+
+// TestPreparedBehindUse has what is done with a statement's own pool behind
+// Use not change where other statements run.
+func TestPreparedBehindUse(t *testing.T) {
+	const text = "UPDATE things SET a = 1"
+	s := newGroups(t, gorm.Config{PrepareStmt: true})
+	tx := s.db.Clauses(dbresolver.Use("orders")).Create(&User{})
+	if _, err := tx.Statement.ConnPool.ExecContext(t.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, s.log.servers(), "orders-master")
+	if err := s.db.Exec(text).Error; err != nil {
+		t.Fatal(err)
+	}
+	expect(t, s.log.servers(), "master")
+}
+
+// TestPreparedBeforeUse replaces the connection of a *gorm.DB that has
+// prepared statements on it.
+func TestPreparedBeforeUse(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			log := &fakeLog{}
+			db := openFake(t, openPool(t, &fake{name: "own", log: log}), mode.config)
+			steps := func() error {
+				db := db
+				if mode.session != nil {
+					db = db.Session(mode.session)
+				}
+				return errors.Join(db.Find(&[]User{}).Error, db.Exec("UPDATE users SET name = ''").Error, db.Create(&User{}).Error)
+			}
+			if err := steps(); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, log.servers(), "own")
+			p := replicated.New(replicated.Config{Masters: []gorm.Dialector{dialector(openPool(t, &fake{name: "master", log: log}))}})
+			if err := db.Use(p); err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			for range 2 {
+				if err := steps(); err != nil {
+					t.Error(err)
+				}
+				expect(t, log.servers(), "master")
+			}
+		})
+	}
+}
+
+// TestSharedPolicy has one policy pick for several groups, in many
+// goroutines: for the race detector.
+func TestSharedPolicy(t *testing.T) {
+	policy := dbresolver.RoundRobinPolicy()
+	slaves := func() []gorm.Dialector {
+		return []gorm.Dialector{dialector(openPool(t, &fake{})), dialector(openPool(t, &fake{}))}
+	}
+	db := openFake(t, openPool(t, &fake{}), gorm.Config{})
+	p := replicated.New(replicated.Config{Slaves: slaves(), Policy: policy, DefaultIntent: replicated.Slave}).
+		Register(replicated.Group{Slaves: slaves(), Policy: policy}, "orders")
+	if err := db.Use(p); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	var wg sync.WaitGroup
+	for _, find := range []any{&User{}, &Order{}} {
+		wg.Go(func() {
+			for range 100 {
+				db.Model(find).Limit(1).Find(&[]map[string]any{})
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestReadyMadePoolsStayOpen has callbacks that cannot be ordered make Use fail
+// after the servers were opened.
+func TestReadyMadePoolsStayOpen(t *testing.T) {
+	db := openFake(t, openPool(t, &fake{}), gorm.Config{})
+	nothing := func(*gorm.DB) {}
+	for _, err := range []error{
+		db.Callback().Row().Before("b").Register("a", nothing), db.Callback().Row().Before("a").Register("b", nothing),
+	} {
+		if err != nil {
+			t.Log(err) // it takes effect all the same
+		}
+	}
+	ready := openPool(t, &fake{})
+	err := db.Use(replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(ready)}}))
+	if err == nil {
+		t.Fatal("no error")
+	}
+	if err := ready.PingContext(t.Context()); err != nil {
+		t.Errorf("a pool that was brought ready-made: %v", err)
 	}
 }
 
@@ -406,6 +649,7 @@ func TestMistakesInRegister(t *testing.T) {
 		Register(replicated.Group{}).
 		Register(replicated.Group{}, "").
 		Register(replicated.Group{}, 42).
+		Register(replicated.Group{}, "things ", "`more`").
 		Register(replicated.Group{}, "default").
 		Register(replicated.Group{
 			Slaves:  []gorm.Dialector{nil, replicated.Server{Dialector: dialector(openPool(t, &fake{})), ID: "a"}},
@@ -422,6 +666,8 @@ func TestMistakesInRegister(t *testing.T) {
 		"Register: no tables",
 		"Register: empty name",
 		"Register: int: unsupported data type",
+		`Register: not the name of a table: "things "`,
+		"Register: not the name of a table: \"`more`\"",
 		`Register: "default" is the name of the group of Config`,
 		`group "things": Slaves[0]: nil dialector`,
 		`group "things": Slaves[1]: ID "a" is that of group "things": Masters[0]`,
@@ -453,6 +699,17 @@ func TestRegisterAfterUse(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("%d: %v", i, err)
 				}
+			}
+			err := db.Transaction(func(tx *gorm.DB) error {
+				for i, err := range []error{tx.Create(&Order{}).Error, tx.Exec("DELETE FROM orders").Error, tx.Find(&[]Order{}).Error} {
+					if err == nil || !strings.Contains(err.Error(), want) {
+						t.Errorf("in a transaction, %d: %v", i, err)
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
 			}
 			if ran := s.log.servers(); len(ran) > 0 {
 				t.Errorf("something ran on %q", ran)

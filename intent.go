@@ -48,6 +48,10 @@ func (i Intent) ModifyStatement(stmt *gorm.Statement) {
 		return
 	}
 	if p := From(stmt.DB); p != nil {
+		if p.index() != nil { // Use, which may follow, looks for these
+			stmt.Settings.Delete(writeName)
+			stmt.Settings.Delete(readName)
+		}
 		p.pin(stmt, i)
 	}
 }

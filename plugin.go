@@ -50,6 +50,7 @@ type Plugin struct {
 	auto        atomic.Bool // AutoReadOnSlave
 	initialized atomic.Bool
 	rejects     bool // RejectWrites
+	locksShow   bool // in the SQL: SQLite's dialector leaves clause.Locking out
 	fallback    Intent
 	dialect     sqlkind.Dialect
 	kinds       atomic.Pointer[sqlkind.Cache]
@@ -64,10 +65,15 @@ type Plugin struct {
 	config      Config
 	parse       func(model any) (table string, err error)
 
+	ownServer *cluster.Server // of the connection of the *gorm.DB
+
+	policies      sync.Mutex // see group
+	unknown       sync.Map   // names in dbresolver.Use that nobody registered
 	initializing  sync.Mutex
 	registered    []registration
 	withoutIntent atomic.Uint64
-	warned        sync.Once // of dbresolver
+	replans       atomic.Uint64 // see another
+	warned        sync.Once     // of dbresolver
 }
 
 var (
@@ -138,11 +144,13 @@ func (p *Plugin) initialize(db *gorm.DB) error {
 
 	p.dialectName = db.Dialector.Name()
 	p.dialect = sqlkind.DialectOf(p.dialectName)
+	p.locksShow = p.dialect == sqlkind.MySQL || p.dialect == sqlkind.PostgreSQL
 	p.groups = groups
 	p.watch(index)
 	p.own, p.routes, p.callbacks = recognisable(own), routes, db.Callback()
 	if err := p.register(db); err != nil {
-		return errors.Join(err, p.closeGroups())
+		p.abandonGroups()
+		return err
 	}
 	for _, g := range groups {
 		g.cluster.AskWritable(p.dialectName, func(s *cluster.Server) {
@@ -198,6 +206,13 @@ func (p *Plugin) closeGroups() error {
 	return errors.Join(errs...)
 }
 
+// abandonGroups closes what Initialize has opened, and nothing that was open before.
+func (p *Plugin) abandonGroups() {
+	for _, g := range p.groups {
+		g.cluster.Abandon()
+	}
+}
+
 // errDBResolver says how to move over.
 var errDBResolver = errors.New("dbresolver is registered on the same *gorm.DB, and would move statements too: " +
 	"remove db.Use(dbresolver.Register(…)), give its Replicas to Config.Slaves, its Sources to Config.Masters and its Policy to Config.Policy, " +
@@ -218,6 +233,9 @@ const (
 	settleName = pluginName + ":settle"
 	// dbresolver's clauses call the query callback of this name; its plugin gives it to all of its callbacks.
 	clauseName = "gorm:db_resolver"
+	usingName  = clauseName + ":using" // of the clause dbresolver.Use
+	writeName  = clauseName + ":write" // of the settings that its Write and Read make
+	readName   = clauseName + ":read"
 )
 
 func (p *Plugin) register(db *gorm.DB) error {
@@ -258,14 +276,14 @@ func (p *Plugin) routeRead(db *gorm.DB) {
 	g, on := c.follow(p.groupOf(stmt))
 	pin := c.pin.next(stmt)
 	built := stmt.SQL.Len() == 0
-	if built && pin != masterPin && !(stmt.RaiseErrorOnNotFound && p.dialect == sqlkind.MySQL) { // First, Take and Last need no look
+	if built && pin != masterPin && !(stmt.RaiseErrorOnNotFound && p.locksShow) { // First, Take and Last need no look
 		switch {
 		case isFirstOr(stmt):
 			pin = firstOrPin
 		case isColumnTypes(stmt):
 			pin = catalogPin
-		case p.dialect != sqlkind.MySQL && isLocking(stmt):
-			pin = lockingPin // SQLite's dialector leaves it out of the SQL
+		case !p.locksShow && isLocking(stmt):
+			pin = lockingPin
 		}
 	}
 	if to := g.poolOn(on, pin, prepared, built && p.dialect == sqlkind.Other); stmt.ConnPool != to {
@@ -281,9 +299,10 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 	}
 	stmt := db.Statement
 	c, prepared := p.ours(stmt.ConnPool)
+	g := p.orGlobal(p.groupOf(stmt))
 	if db.DryRun {
 		if c != nil {
-			stmt.ConnPool = c.group.pool(writePin, prepared, false) // GORM begins a transaction even so
+			stmt.ConnPool = g.pool(writePin, prepared, false) // GORM begins a transaction even so
 		}
 		return
 	}
@@ -291,11 +310,6 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 	if c != nil && asked == undecided {
 		asked = c.pin.clause(writes) // inherited
 	}
-	g := p.groupOf(stmt)
-	if c == nil && g == nil {
-		g, _ = p.boundTo(stmt.ConnPool)
-	}
-	g = p.orGlobal(g)
 	if g.err != nil {
 		_ = db.AddError(g.err)
 		return
@@ -314,7 +328,11 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 			_ = db.AddError(ErrWriteOnSlave)
 			return
 		}
-		memory.markWritten()
+		p.markTable(stmt)
+		if len(p.groups) > 1 {
+			_, master := p.boundTo(stmt.ConnPool)
+			p.misplaced(p.tableGroup(stmt), master)
+		}
 		p.reportBound(db, nil)
 		p.ownStatements(stmt)
 		if _, tx := stmt.ConnPool.(gorm.TxCommitter); !tx && !db.SkipDefaultTransaction {
@@ -322,12 +340,16 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 		}
 		return
 	}
-	memory.markWritten()
+	p.markTable(stmt)
 	_, on := c.follow(g)
 	if on == nil && g.several() {
 		on = g.master(memory) // all that the write brings about stays there
 	}
-	stmt.ConnPool = g.poolOn(on, writePin, prepared, false)
+	pin := writePin
+	if db.SkipDefaultTransaction {
+		pin = barePin
+	}
+	stmt.ConnPool = g.poolOn(on, pin, prepared, false)
 	if p.observer != nil {
 		q.hasSlaves = len(g.cluster.View().Slaves) > 0
 		_, reason := resolve(&q)
@@ -371,6 +393,19 @@ func (p *Plugin) pin(stmt *gorm.Statement, i Intent) {
 	p.carry(stmt, pinOf(choose(i)))
 }
 
+// markTable remembers that a session has written to the table of a create, update or delete.
+func (p *Plugin) markTable(stmt *gorm.Statement) {
+	session := lookup(stmt.Context).of(p)
+	if session == nil {
+		return
+	}
+	session.memoryOf(p.orGlobal(p.tableGroup(stmt))).markWritten()
+	if stmt.TableExpr != nil && p.index() != nil { // "users AS u, orders AS o"
+		_, tables := p.kinds.Load().Look("TABLE " + stmt.TableExpr.SQL)
+		p.mark(stmt.Context, writes, tables, nil)
+	}
+}
+
 // carry gives a statement that is not bound the pool with this pin, of the group that it is about: Begin and Connection
 // take it from there.
 func (p *Plugin) carry(stmt *gorm.Statement, to pin) {
@@ -378,10 +413,12 @@ func (p *Plugin) carry(stmt *gorm.Statement, to pin) {
 	if c == nil {
 		return
 	}
-	var pinned gorm.ConnPool = p.orGlobal(p.groupOf(stmt)).pool(to, prepared, false)
+	g := p.orGlobal(p.groupOf(stmt))
+	var pinned gorm.ConnPool = g.pool(to, prepared, false)
 	stmt.ConnPool = pinned
 	if _, statements := unwrap(stmt.DB.ConnPool); statements != nil {
-		pinned = &gorm.PreparedStmtDB{ConnPool: pinned, Mux: statements.Mux, Stmts: statements.Stmts}
+		own := g.cluster.Masters[0].Prepared() // what is prepared through here runs there
+		pinned = &gorm.PreparedStmtDB{ConnPool: pinned, Mux: own.Mux, Stmts: own.Stmts}
 	}
 	// GORM goes back to the configured pool after a write and in Session{PrepareStmt: true}: that has to be the
 	// pinned one too, in a configuration of this statement's own.
@@ -403,9 +440,9 @@ func (p *Plugin) routeQuery(db *gorm.DB) {
 	stmt := db.Statement
 	if len(stmt.BuildClauses) > 0 {
 		p.routeRead(db)
-	} else if _, ok := stmt.Settings.Load("gorm:db_resolver:write"); ok {
+	} else if _, ok := stmt.Settings.Load(writeName); ok {
 		p.pin(stmt, Master)
-	} else if _, ok := stmt.Settings.Load("gorm:db_resolver:read"); ok {
+	} else if _, ok := stmt.Settings.Load(readName); ok {
 		p.pin(stmt, Slave)
 	} else if c, _ := p.ours(stmt.ConnPool); c != nil { // Use
 		p.carry(stmt, c.pin)
@@ -430,8 +467,13 @@ func isFirstOr(stmt *gorm.Statement) bool {
 // isColumnTypes tells the query by which the Migrator learns the columns of a
 // table: one row of it, of no model.
 func isColumnTypes(stmt *gorm.Statement) bool {
-	if stmt.Model != nil || stmt.Dest != nil || len(stmt.Clauses) != 1 || len(stmt.Selects) > 0 {
+	if stmt.Model != nil || stmt.Dest != nil || len(stmt.Selects) > 0 {
 		return false
+	}
+	for name := range stmt.Clauses {
+		if name != "LIMIT" && name != usingName && name != pluginName {
+			return false
+		}
 	}
 	limit, ok := stmt.Clauses["LIMIT"].Expression.(clause.Limit)
 	return ok && limit.Limit != nil && *limit.Limit == 1

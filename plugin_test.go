@@ -606,37 +606,43 @@ func TestDialects(t *testing.T) {
 		want          string // the statement's route
 		after         string // that of a read after it
 	}{
-		{"built query, unknown dialect", "postgres", func(db *gorm.DB) error { return db.First(&User{}).Error }, "slave: method", "slave: method"},
-		{"raw query, unknown dialect", "postgres", func(db *gorm.DB) error { return db.Raw("SELECT 1").Scan(&[]User{}).Error }, "master: unknown SQL", "master: session wrote"},
-		{"raw query in a transaction, unknown dialect", "postgres", func(db *gorm.DB) error {
+		{"built query, unknown dialect", "sqlserver", func(db *gorm.DB) error { return db.First(&User{}).Error }, "slave: method", "slave: method"},
+		{"raw query, unknown dialect", "sqlserver", func(db *gorm.DB) error { return db.Raw("SELECT 1").Scan(&[]User{}).Error }, "master: unknown SQL", "master: session wrote"},
+		{"raw query in a transaction, unknown dialect", "sqlserver", func(db *gorm.DB) error {
 			return db.Transaction(func(tx *gorm.DB) error { return tx.Raw("SELECT 1").Scan(&[]User{}).Error })
 		}, "master: transaction", "master: session wrote"},
-		{"built query in a transaction, unknown dialect", "postgres", func(db *gorm.DB) error {
+		{"built query in a transaction, unknown dialect", "sqlserver", func(db *gorm.DB) error {
 			return db.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error })
 		}, "master: transaction", "slave: method"},
-		{"raw query with a clause, unknown dialect", "postgres", func(db *gorm.DB) error {
+		{"raw query with a clause, unknown dialect", "sqlserver", func(db *gorm.DB) error {
 			return db.Clauses(replicated.Slave).Raw("SELECT 1").Scan(&[]User{}).Error
 		}, "slave: clause", "master: session wrote"},
-		{"locking, unknown dialect", "postgres", func(db *gorm.DB) error {
+		{"locking, unknown dialect", "sqlserver", func(db *gorm.DB) error {
 			return db.Clauses(clause.Locking{Strength: "UPDATE"}).Find(&[]User{}).Error
 		}, "master: locking read", "slave: method"},
 		{"locking, SQLite leaves it out", "sqlite", func(db *gorm.DB) error {
 			return db.Clauses(clause.Locking{Strength: "UPDATE"}).Find(&[]User{}).Error
 		}, "master: locking read", "slave: method"},
-		{"locking in a subquery, unknown dialect", "postgres", func(db *gorm.DB) error {
+		{"locking in a subquery, unknown dialect", "sqlserver", func(db *gorm.DB) error {
 			return db.Where("id IN (?)", db.Session(&gorm.Session{NewDB: true}).Model(&User{}).Select("id").Clauses(clause.Locking{Strength: "UPDATE"})).Find(&[]User{}).Error
 		}, "master: locking read", "slave: method"},
-		{"raw locking, unknown dialect", "postgres", func(db *gorm.DB) error {
+		{"raw locking, unknown dialect", "sqlserver", func(db *gorm.DB) error {
 			return db.Raw("SELECT * FROM users FOR UPDATE").Scan(&[]User{}).Error
 		}, "master: unknown SQL", "master: session wrote"},
-		{"raw write with a clause, unknown dialect", "postgres", func(db *gorm.DB) error {
+		{"raw write with a clause, unknown dialect", "sqlserver", func(db *gorm.DB) error {
 			return db.Clauses(replicated.Slave).Exec("UPDATE users SET name = 'a'").Error
 		}, "master: write", "master: session wrote"},
-		{"the pool of a finished query, unknown dialect", "postgres", func(db *gorm.DB) error {
+		{"the pool of a finished query, unknown dialect", "sqlserver", func(db *gorm.DB) error {
 			tx := db.Clauses(replicated.Slave).Find(&[]User{})
 			_, err := tx.Statement.ConnPool.ExecContext(db.Statement.Context, "UPDATE users SET name = 'a'")
 			return err
 		}, "slave: clause", "master: session wrote"},
+		{"raw query, PostgreSQL", "postgres", func(db *gorm.DB) error { return db.Raw("SELECT 1").Scan(&[]User{}).Error }, "slave: method", "slave: method"},
+		{"locking, PostgreSQL", "postgres", func(db *gorm.DB) error {
+			return db.Clauses(clause.Locking{Strength: "NO KEY UPDATE"}).First(&User{}).Error
+		}, "master: locking read", "slave: method"},
+		{"a sequence, PostgreSQL", "postgres", func(db *gorm.DB) error { return db.Raw("SELECT nextval('s')").Scan(&[]User{}).Error }, "master: write", "master: session wrote"},
+		{"a procedure, PostgreSQL", "postgres", func(db *gorm.DB) error { return db.Exec("CALL p()").Error }, "master: unknown SQL", "master: session wrote"},
 		{"raw query, SQLite", "sqlite", func(db *gorm.DB) error { return db.Raw("SELECT 1").Scan(&[]User{}).Error }, "slave: method", "slave: method"},
 		{"raw write, SQLite", "sqlite", func(db *gorm.DB) error { return db.Exec("VACUUM").Error }, "master: write", "master: session wrote"},
 	} {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"fmt"
 	"reflect"
 
 	"gorm.io/gorm"
@@ -24,6 +25,7 @@ const (
 	vouchedPin       // the statement that has that clause
 	inheritedPin     // what GORM derives from it
 	writePin         // a create, update or delete
+	barePin          // one without GORM's transaction around it
 	followsPin       // in a hook of one
 	firstOrPin       // FirstOrCreate, FirstOrInit
 	lockingPin       // clause.Locking, where the SQL may not show it
@@ -49,7 +51,7 @@ func (p pin) next(stmt *gorm.Statement) pin {
 			return vouchedPin
 		}
 		return inheritedPin
-	case writePin:
+	case writePin, barePin:
 		return followsPin
 	}
 	return p
@@ -118,20 +120,19 @@ func (c *pool) follow(g *group) (*group, *cluster.Server) {
 	return g, c.on
 }
 
-// PrepareContext prepares on the master: a statement outlives the request, so
-// it cannot follow its intent. What may write counts as written.
+// PrepareContext prepares on the first master of its own group: a statement outlives the request, so
+// it cannot follow its intent, and GORM keeps it with others of that server. What may write counts as written.
 func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
-	c, n, tables := c.judge(query, nil)
+	n, tables := c.plugin.judge(query, c.built)
 	if c.group.err != nil {
 		return nil, c.group.err
 	}
 	q := question{nature: n, clause: c.pin.clause(n)}
-	if memory := c.plugin.ask(ctx, c.group, &q); n.mayWrite() {
+	if c.plugin.ask(ctx, c.group, &q); n.mayWrite() {
 		if c.plugin.refuses(&q) {
 			return nil, ErrWriteOnSlave
 		}
-		memory.markWritten()
-		c.plugin.markNamed(ctx, tables)
+		c.plugin.mark(ctx, n, tables, c.group.cluster.Masters)
 	}
 	return c.first().Pool.PrepareContext(ctx, query)
 }
@@ -150,7 +151,7 @@ func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.
 		if err == nil {
 			return result, nil
 		}
-		if server, at, err = c.instead(ctx, server, query, err, attempt); err != nil {
+		if server, at, query, err = c.instead(ctx, server, query, err, attempt); err != nil {
 			return nil, err
 		}
 	}
@@ -167,7 +168,7 @@ func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sq
 		if err == nil {
 			return rows, nil
 		}
-		if server, at, err = c.instead(ctx, server, query, err, attempt); err != nil {
+		if server, at, query, err = c.instead(ctx, server, query, err, attempt); err != nil {
 			return nil, err
 		}
 	}
@@ -190,7 +191,7 @@ func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *
 		if err == nil {
 			return row
 		}
-		if server, at, err = c.instead(ctx, server, query, err, attempt); err == ErrWriteOnSlave {
+		if server, at, query, err = c.instead(ctx, server, query, err, attempt); err == ErrWriteOnSlave {
 			return errorRow(err)
 		} else if err != nil {
 			return row
@@ -198,28 +199,32 @@ func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *
 	}
 }
 
-// staleAttempts is how often a statement whose plan has gone stale runs at most: prepared by GORM, prepared by the driver
-// on the same connection, and anew.
+// staleAttempts is how often a statement whose plan has gone stale runs at most.
 const staleAttempts = 3
 
-// instead says where a statement may run again after a server failed it with err, or
+// instead says where a statement may run again after a server failed it with err, and with which text, or
 // returns the error to end with.
-func (c *pool) instead(ctx context.Context, server *cluster.Server, query string, err error, attempt int) (*cluster.Server, gorm.ConnPool, error) {
+func (c *pool) instead(ctx context.Context, server *cluster.Server, query string, err error, attempt int) (*cluster.Server, gorm.ConnPool, string, error) {
 	p := c.plugin
-	if cluster.IsStalePlan(err) && attempt < staleAttempts {
-		server.Forget(query)
-		return server, server.Pool, nil
+	if attempt < staleAttempts {
+		switch {
+		case cluster.IsStalePlan(err):
+			server.Forget(query)
+			return server, server.Pool, p.another(query), nil
+		case c.prepared && err.Error() == "sql: statement is closed": // database/sql has no value for it
+			return server, server.Pool, query, nil // another call has forgotten it meanwhile
+		}
 	}
 	if !server.Slave {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	memory := lookup(ctx).of(p).memoryOf(c.group)
 	if server.Left() { // Close closed its pool
 		master := c.master(memory)
-		return master, c.at(master), nil
+		return master, c.at(master), query, nil
 	}
 	if !cluster.IsReadOnly(p.dialectName, err) {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	// The SQL looks like a read, and calls a function that writes.
 	if p.kinds.Load().Learn(query) {
@@ -227,14 +232,21 @@ func (c *pool) instead(ctx context.Context, server *cluster.Server, query string
 			"server", server.ID, "sql", query)
 	}
 	if p.rejects {
-		return nil, nil, ErrWriteOnSlave
+		return nil, nil, "", ErrWriteOnSlave
 	}
-	memory.markWritten()
+	_, tables := p.judge(query, c.built)
+	p.mark(ctx, unknown, tables, c.group.cluster.Masters)
 	master := c.master(memory)
 	if p.observer != nil {
 		p.observer.Routed(ctx, Route{c.group.name, master.ID, Master, ReasonRefused})
 	}
-	return master, c.at(master), nil
+	return master, c.at(master), query, nil
+}
+
+// another returns a text that means what query does and that no server and no driver has prepared: each connection
+// has its own stale plan, and pgx finds it by the text.
+func (p *Plugin) another(query string) string {
+	return fmt.Sprintf("%s\n/* %d */", query, p.replans.Add(1))
 }
 
 // BeginTx begins a transaction: on a slave if it is read-only and the intent
@@ -289,7 +301,7 @@ func (c *pool) natureOfBegin(opts *sql.TxOptions) nature {
 		return serializable
 	case opts == nil || !opts.ReadOnly:
 		return begins
-	case c.pin == followsPin:
+	case c.pin == followsPin || c.pin == barePin:
 		return followsWrite
 	}
 	return reads
@@ -310,7 +322,7 @@ func (p *Plugin) readOnly(opts *sql.TxOptions) *sql.TxOptions {
 
 // route decides for a statement with this SQL. It also returns the pool of the group that the SQL is about.
 func (c *pool) route(ctx context.Context, query string, args []any) (*pool, *cluster.Server, error) {
-	if c.pin == writePin {
+	if c.pin == writePin || c.pin == barePin {
 		return c, c.first(), nil // decided, marked and reported before GORM began its transaction
 	}
 	c, n, tables := c.judge(query, args)
@@ -323,7 +335,7 @@ func (c *pool) judge(query string, args []any) (*pool, nature, *sqlkind.Tables) 
 	n, tables := c.plugin.judge(query, c.built)
 	if c.group.index == 0 { // nothing but the SQL has told
 		if x := c.plugin.index(); x != nil {
-			if g := x.about(tables, n, args); g != nil {
+			if g := x.about(tables, n, query, args); g != nil {
 				c = g.pool(c.pin, c.prepared, c.built)
 			}
 		}
@@ -357,8 +369,10 @@ func (c *pool) decide(ctx context.Context, n nature, tables *sqlkind.Tables) (*c
 		if p.refuses(&q) {
 			return nil, ErrWriteOnSlave
 		}
-		memory.markWritten()
-		p.markNamed(ctx, tables)
+		p.mark(ctx, n, tables, c.group.cluster.Masters)
+	}
+	if tables != nil && !q.wrote {
+		q.wrote = p.wrote(ctx, c.group, tables)
 	}
 	slave := memory.kept()
 	var view *cluster.View
@@ -445,10 +459,10 @@ func (p *Plugin) ours(cp gorm.ConnPool) (_ *pool, prepared bool) {
 	return nil, false
 }
 
-// adopt uses the statements that GORM keeps for the *gorm.DB for the global group's first master, on which PrepareContext
-// prepares: so PostgreSQL's Migrator can reset them.
+// adopt uses the statements that GORM keeps for the *gorm.DB for its own server: so PostgreSQL's Migrator can reset them. With
+// Config.Masters that is not the server on which they run.
 func (p *Plugin) adopt(statements *gorm.PreparedStmtDB) {
-	p.groups[0].cluster.Masters[0].Adopt(statements)
+	p.ownServer.Adopt(statements)
 }
 
 // ask fills in what the context and the configuration say about a statement of g, and returns what the session remembers
@@ -470,19 +484,6 @@ func (p *Plugin) ask(ctx context.Context, g *group, q *question) *memory {
 	q.inRequest, q.pattern, q.method = true, session.pattern, session.method
 	q.wrote = memory.wrote.Load()
 	return memory
-}
-
-// markNamed marks every group as written to of which a statement that may write names a table.
-func (p *Plugin) markNamed(ctx context.Context, tables *sqlkind.Tables) {
-	if tables == nil {
-		return
-	}
-	session, x := lookup(ctx).of(p), p.index()
-	for _, t := range tables.All {
-		if g := x.named(t); g.err == nil {
-			session.memoryOf(g).markWritten()
-		}
-	}
 }
 
 func (p *Plugin) newKinds() *sqlkind.Cache {

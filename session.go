@@ -69,7 +69,7 @@ func (s *scope) of(p *Plugin) *session {
 // in: nil.
 func (s *session) memoryOf(g *group) *memory {
 	switch {
-	case s == nil:
+	case s == nil || g.err != nil:
 		return nil
 	case g.index == 0:
 		return s.memory
@@ -91,6 +91,8 @@ func (m *memory) markWritten() {
 		m.wrote.Store(true)
 	}
 }
+
+func (m *memory) wroteTo() bool { return m != nil && m.wrote.Load() }
 
 // kept returns the slave that serves the session: its first one, while that
 // is there. One request reads one state.

@@ -84,6 +84,15 @@ func (c *Cluster) View() *View { return c.view.Load() }
 // first one returned.
 func (c *Cluster) Close() error { return c.close() }
 
+// Abandon closes the pools that were opened, of masters too, and leaves those alone that were there before.
+func (c *Cluster) Abandon() {
+	for _, s := range slices.Concat(c.Masters, c.slaves) {
+		if s.opened {
+			_ = s.close()
+		}
+	}
+}
+
 func (c *Cluster) closeNow() error {
 	c.view.Store(&View{})
 	for _, s := range c.slaves {
@@ -139,7 +148,7 @@ wait:
 			if o.ours {
 				undo = append(undo, o.pool)
 			}
-			servers[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, Slave: !specs[o.i].Master, handedOver: !o.ours, maxStmts: own.maxStmts, stmtTTL: own.stmtTTL}
+			servers[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, Slave: !specs[o.i].Master, opened: o.ours, maxStmts: own.maxStmts, stmtTTL: own.stmtTTL}
 		case <-timeout.C:
 			break wait
 		}
@@ -176,7 +185,7 @@ func isMaster(pool gorm.ConnPool, own *Server, servers []*Server) bool {
 func open(spec Spec) (_ gorm.ConnPool, ours bool, err error) {
 	defer func() {
 		if v := recover(); v != nil { // such as a *mysql.Dialector without its Config
-			err = fmt.Errorf("the dialector panicked while opening: %v", v)
+			err = redact(fmt.Errorf("the dialector panicked while opening: %v", v), spec.Dialector)
 		}
 	}()
 	dialector, handedOver, err := quiet(spec.Dialector)
@@ -219,7 +228,7 @@ func quiet(d gorm.Dialector) (_ gorm.Dialector, handedOver bool, _ error) {
 	case mysql.Dialector:
 		cfg = d.Config
 	default:
-		return d, false, nil
+		return d, readyMade(d), nil
 	}
 	own := *mysql.New(*cfg).(*mysql.Dialector)
 	own.SkipInitializeWithVersion = true
@@ -236,9 +245,9 @@ type Server struct {
 	Pool  gorm.ConnPool
 	Slave bool // not a master
 
-	handedOver bool // the pool was there before
-	left       atomic.Bool
-	writable   atomic.Bool
+	opened   bool // by Open: the pool was not there before
+	left     atomic.Bool
+	writable atomic.Bool
 
 	maxStmts int
 	stmtTTL  time.Duration

@@ -95,20 +95,34 @@ func redact(err error, d gorm.Dialector) error {
 // dsn returns the DSN field that dialectors have by convention, directly or in
 // the Config they embed; "" if d has none.
 func dsn(d gorm.Dialector) string {
+	if f := fieldOf(d, "DSN"); f.Kind() == reflect.String {
+		return f.String()
+	}
+	return ""
+}
+
+// readyMade tells whether d brings its pool ready-made, in the field that dialectors have for that by convention.
+func readyMade(d gorm.Dialector) bool {
+	f := fieldOf(d, "Conn")
+	return f.Kind() == reflect.Interface && !f.IsNil()
+}
+
+// fieldOf returns a field of a dialector or of the Config it embeds, or the zero value.
+func fieldOf(d gorm.Dialector, name string) reflect.Value {
 	v := reflect.ValueOf(d)
 	for v.Kind() == reflect.Pointer {
 		v = v.Elem()
 	}
 	if v.Kind() != reflect.Struct {
-		return ""
+		return reflect.Value{}
 	}
-	field, ok := v.Type().FieldByName("DSN")
-	if !ok || field.Type.Kind() != reflect.String {
-		return ""
+	field, ok := v.Type().FieldByName(name)
+	if !ok {
+		return reflect.Value{}
 	}
 	f, err := v.FieldByIndexErr(field.Index)
 	if err != nil { // the embedded Config is nil
-		return ""
+		return reflect.Value{}
 	}
-	return f.String()
+	return f
 }

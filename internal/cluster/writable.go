@@ -23,7 +23,7 @@ func (c *Cluster) AskWritable(dialect string, found func(*Server)) {
 	}
 	for _, s := range c.slaves {
 		db, ok := s.Pool.(*sql.DB)
-		if !ok || s.handedOver {
+		if !ok || !s.opened {
 			continue
 		}
 		c.asking.Go(func() {

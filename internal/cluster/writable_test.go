@@ -72,7 +72,7 @@ func TestAskWritable(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				v := &variables{rows: test.rows}
 				v.down.Store(test.down)
-				slave := &Server{ID: "slave", Pool: sql.OpenDB(v), Slave: true, handedOver: test.handedOver}
+				slave := &Server{ID: "slave", Pool: sql.OpenDB(v), Slave: true, opened: !test.handedOver}
 				c := New(nil, []*Server{slave})
 				var found atomic.Int32
 				c.AskWritable(test.dialect, func(*Server) { found.Add(1) })
@@ -94,7 +94,7 @@ func TestCloseEndsAsking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &variables{}
 		v.down.Store(1 << 30)
-		c := New(nil, []*Server{{ID: "slave", Pool: gorm.ConnPool(sql.OpenDB(v)), Slave: true}})
+		c := New(nil, []*Server{{ID: "slave", Pool: gorm.ConnPool(sql.OpenDB(v)), Slave: true, opened: true}})
 		c.AskWritable("mysql", func(*Server) { t.Error("it does not answer") })
 		<-time.After(time.Hour)
 		if err := c.Close(); err != nil {
