@@ -26,8 +26,35 @@ func IsReadOnly(dialect string, err error) bool {
 		}
 		return false
 	}
-	var state interface{ SQLState() string }
-	return errors.As(err, &state) && state.SQLState() == "25006" // read_only_sql_transaction
+	state, routine := postgresError(err)
+	switch state {
+	case "25006": // read_only_sql_transaction
+		return true
+	case "55000", "XX000": // what a standby refuses further down, where a function writes past the executor
+		return standbyRefuses[routine]
+	}
+	return false
+}
+
+// standbyRefuses are the functions of PostgreSQL's source in which it refuses, during recovery, what only a master can do: new
+// transactions, objects and log records, and locks that conflict with reading.
+var standbyRefuses = map[string]bool{
+	"GetNewTransactionId": true, "GetNewObjectId": true, "GetNewMultiXactId": true, "XLogBeginInsert": true, "LockAcquireExtended": true,
+}
+
+// postgresError returns the SQLSTATE of an error and the function of PostgreSQL's source that raised it, as far as the driver
+// tells. PostgreSQL's messages may be in any language; pgx and pq have the function's name in a field.
+func postgresError(err error) (state, routine string) {
+	var e interface{ SQLState() string }
+	if !errors.As(err, &e) {
+		return "", ""
+	}
+	if v := reflect.Indirect(reflect.ValueOf(e)); v.Kind() == reflect.Struct {
+		if f := v.FieldByName("Routine"); f.Kind() == reflect.String {
+			routine = f.String()
+		}
+	}
+	return e.SQLState(), routine
 }
 
 // IsStalePlan tells whether a server refused a prepared statement because what it returns has changed since it was
@@ -37,11 +64,6 @@ func IsStalePlan(err error) bool {
 	if errors.As(err, &e) {
 		return e.Number == 1615 // ER_NEED_REPREPARE
 	}
-	var state interface{ SQLState() string }
-	if !errors.As(err, &state) || state.SQLState() != "0A000" { // feature_not_supported, of which this is one case
-		return false
-	}
-	// PostgreSQL's message may be in any language; the function in which the error came up has one name. pgx and pq have it in a field.
-	v := reflect.Indirect(reflect.ValueOf(state))
-	return v.Kind() == reflect.Struct && v.FieldByName("Routine").IsValid() && v.FieldByName("Routine").String() == "RevalidateCachedQuery"
+	state, routine := postgresError(err)
+	return state == "0A000" && routine == "RevalidateCachedQuery" // feature_not_supported, of which this is one case
 }

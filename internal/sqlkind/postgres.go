@@ -32,7 +32,7 @@ var reservedPostgreSQL = set(
 )
 
 // notLetters are the bytes that are the second half of a character in Johab and the like, and on their own end a name. Where
-// a name ends matters: E'\” is one string, and ポE'\” is a name and half of another.
+// a name ends matters: in |E'a' an escape string follows an operator, in ポE'a' another string follows a name.
 const notLetters = ":;<=>?@[\\]^`{|}~"
 
 func classifyPostgreSQL(sql string, writers map[string]struct{}) Kind {
