@@ -196,7 +196,7 @@ func (a *attendant) see(ctx context.Context, query string) error {
 	n, tables := p.judge(query, a.built)
 	var about *group
 	if tables != nil && tables.Main != "" {
-		if about = p.index().named(tables.Main); about.err != nil {
+		if about = p.index().named(tables.Main); about != nil && about.err != nil {
 			return about.err
 		}
 	}

@@ -176,7 +176,7 @@ func (x index) exactly(name string) *group {
 
 // about returns the group of a statement by its SQL, or nil. What asks the catalog, as the Migrator does, has the table's name among its arguments.
 func (x index) about(tables *sqlkind.Tables, n nature, query string, args []any) *group {
-	if tables.Main != "" {
+	if tables != nil && tables.Main != "" {
 		return x.named(tables.Main)
 	}
 	if n == catalog {
@@ -271,14 +271,17 @@ func (p *Plugin) index() index {
 	return nil
 }
 
-// watch has SQL be looked through for the names of x from now on.
+// watch has SQL be looked through for the names of x from now on. A statement that runs meanwhile may find a name in its SQL and not
+// in the index.
 func (p *Plugin) watch(x index) {
-	kinds := p.newKinds()
+	kinds := sqlkind.NewCache(p.dialect, p.config.WriteFunctions...)
 	if len(x) > 0 {
 		kinds.Watch(slices.Collect(maps.Keys(x)))
-		p.names.Store(&x)
 	}
 	p.kinds.Store(kinds)
+	if len(x) > 0 {
+		p.names.Store(&x)
+	}
 }
 
 // groupOf returns the group that a statement is about: as a clause says, else that of its table. It is nil where that

@@ -482,6 +482,41 @@ func TestSharedPolicy(t *testing.T) {
 	wg.Wait()
 }
 
+// TestRegisterMeanwhile has groups be registered too late while requests run:
+// they go on, or fail with that error.
+func TestRegisterMeanwhile(t *testing.T) {
+	for _, grouped := range []bool{false, true} {
+		t.Run(fmt.Sprintf("grouped: %v", grouped), func(t *testing.T) {
+			s := newGroups(t, gorm.Config{})
+			if !grouped {
+				s = newSetup(t, 1, gorm.Config{}, func(cfg *replicated.Config) { cfg.Logger = slog.New(slog.DiscardHandler) })
+			}
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					for range 50 {
+						s.request("GET", func(db *gorm.DB) {
+							for _, err := range []error{
+								db.Find(&[]User{}).Error, db.Raw("SELECT * FROM late_1 JOIN late_2").Row().Err(), db.Exec("UPDATE late_1 SET a = 1").Error,
+								db.Transaction(func(tx *gorm.DB) error { return tx.Exec("UPDATE late_2, users SET a = 1").Error }),
+							} {
+								if err != nil && !strings.Contains(err.Error(), "was called after db.Use") {
+									t.Error(err)
+								}
+							}
+						})
+					}
+				})
+			}
+			for i := range 20 {
+				s.plugin.Register(replicated.Group{}, fmt.Sprintf("late_%d", i))
+				s.plugin.Status()
+			}
+			wg.Wait()
+		})
+	}
+}
+
 // TestReadyMadePoolsStayOpen has callbacks that cannot be ordered make Use fail
 // after the servers were opened.
 func TestReadyMadePoolsStayOpen(t *testing.T) {

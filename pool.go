@@ -486,10 +486,6 @@ func (p *Plugin) ask(ctx context.Context, g *group, q *question) *memory {
 	return memory
 }
 
-func (p *Plugin) newKinds() *sqlkind.Cache {
-	return sqlkind.NewCache(p.dialect, p.config.WriteFunctions...)
-}
-
 // judge judges SQL. Where the dialect is not known, what GORM built is
 // taken for the read it looks like, and anything else may write.
 func (p *Plugin) judge(query string, built bool) (nature, *sqlkind.Tables) {

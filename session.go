@@ -69,7 +69,7 @@ func (s *scope) of(p *Plugin) *session {
 // in: nil.
 func (s *session) memoryOf(g *group) *memory {
 	switch {
-	case s == nil || g.err != nil:
+	case s == nil || g == nil || g.err != nil:
 		return nil
 	case g.index == 0:
 		return s.memory
