@@ -13,7 +13,7 @@ lint:
 	@echo "== gofmt"; files=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
 	@set -e; for m in $(MODULES); do echo "== go vet and staticcheck, $$m"; (cd $$m && go vet ./... && $(STATICCHECK) ./...); done
 
-# What the tests need beside Go: a C compiler for the race detector, MariaDB's server.
+# What the tests need beside Go: a C compiler for the race detector, the servers of MariaDB and PostgreSQL.
 deps:
 	@sh .ci/deps
 
@@ -22,5 +22,6 @@ bench:
 	go test -run '^$$' -bench . -benchtime 200000x .
 
 fuzz:
-	@set -e; for f in $$(grep -ho 'func Fuzz[A-Za-z0-9_]*' internal/sqlkind/*_test.go | cut -c6-); do \
-		go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./internal/sqlkind; done
+	@set -e; for d in $$(dirname $$(git grep -l 'func Fuzz' -- '*_test.go') | sort -u); do \
+		for f in $$(grep -ho 'func Fuzz[A-Za-z0-9_]*' $$d/*_test.go | cut -c6-); do \
+			echo "== $$f, $$d"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$$d; done; done

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -62,29 +63,25 @@ GRANT ALL ON %[3]s.* TO %[2]s@'%%';
 	if err := os.WriteFile(file, []byte(sql), 0o600); err != nil {
 		return fmt.Errorf("servers: %w", err)
 	}
-	log := dir + ".log"
-	p, err := c.reaper.run(log, slices.Concat([]string{path}, m.common(dir), []string{
-		"--tmpdir=" + c.reaper.dir, "--skip-test-db", "--extra-file=" + file}))
+	err = c.reaper.runToEnd(ctx, dir+".log", command{argv: slices.Concat([]string{path}, m.common(dir), []string{
+		"--tmpdir=" + c.reaper.dir, "--skip-test-db", "--extra-file=" + file})})
 	if err != nil {
 		return fmt.Errorf("servers: installing MariaDB: %w", err)
-	}
-	// If the context ends, closing the cluster ends the process.
-	if err := p.wait(ctx); err != nil {
-		return fmt.Errorf("servers: installing MariaDB: %w", err)
-	}
-	if p.err != nil {
-		b, _ := os.ReadFile(log)
-		return fmt.Errorf("servers: installing MariaDB: %w; it said:\n%s", p.err, b)
 	}
 	return nil
 }
 
-func (m mariaDB) command(s *Server) ([]string, error) {
+// create copies: so all servers start from the same state without having replicated anything.
+func (mariaDB) create(_ context.Context, s *Server, installed string) error {
+	return os.CopyFS(s.data(), os.DirFS(installed))
+}
+
+func (m mariaDB) command(s *Server) (command, error) {
 	path, err := program("mariadbd", mariaDBPackage)
 	if err != nil {
-		return nil, err
+		return command{}, err
 	}
-	return slices.Concat([]string{path}, m.common(s.data()), []string{
+	return command{argv: slices.Concat([]string{path}, m.common(s.data()), []string{
 		"--socket=socket", // relative to the data folder: the path of a socket must not be long
 		"--pid-file=pid",
 		"--tmpdir=" + s.dir,
@@ -110,8 +107,10 @@ func (m mariaDB) command(s *Server) ([]string, error) {
 		"--aria-pagecache-buffer-size=8M",
 		"--character-set-server=utf8mb4",
 		"--default-time-zone=+00:00",
-	}), nil
+	})}, nil
 }
+
+func (mariaDB) stopSignal() syscall.Signal { return syscall.SIGTERM }
 
 func (mariaDB) portTaken(log string) bool { return strings.Contains(log, "Bind on TCP/IP port") }
 

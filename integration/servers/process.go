@@ -30,6 +30,12 @@ type reaper struct {
 }
 
 // mktemp makes the folder here, not in Go, so that this process cannot end between making it and saying so.
+//
+// The processes are ended as by process.kill: stopped from the top of the tree down, so that no child of theirs can be
+// missed, and then killed. What a server that was killed leaves behind outside of the folder goes with it: PostgreSQL's
+// segments of shared memory, which are System V's (of a running server and of one that was killed before; the id is in
+// its file) and, while it is installed, POSIX's. Root may not everywhere remove what belongs to another account, which
+// has to do it itself then.
 const reaperScript = `
 trap '' HUP INT QUIT TERM PIPE
 dir=$(umask 077 && mktemp -d "$1/servers-XXXXXXXX") || exit 1
@@ -43,8 +49,51 @@ while read -r line; do
 	-*) pids="${pids%% $pid *} ${pids#* $pid }" ;;
 	esac
 done
+
+# look reads the state and the parent of process $1, where /proc has it: pid (name) state parent ...
+look() {
+	read -r line <"/proc/$1/stat" || return 1
+	line=${line##*) }
+	state=${line%% *}
+	line=${line#* }
+	parent=${line%% *}
+}
+all=
+level=$pids
+while [ -n "${level% }" ]; do
+	all="$all $level"
+	kill -STOP $level
+	for pid in $level; do
+		tries=0
+		while look "$pid"; do
+			case $state in [TtZX]) break ;; esac
+			tries=$((tries + 1))
+			[ "$tries" -lt 100 ] || break
+			sleep 0.01
+		done
+	done
+	parents=" $level "
+	level=
+	for stat in /proc/[0-9]*/stat; do
+		pid=${stat#/proc/}
+		pid=${pid%/stat}
+		look "$pid" || continue
+		case $parents in *" $parent "*) level="$level $pid" ;; esac
+	done
+done
+posix=
+for pid in $all; do
+	posix="$posix $(sed -n 's|.* \(/dev/shm/PostgreSQL[.][0-9]*\)$|\1|p' "/proc/$pid/maps")"
+done
+kill -9 $all
 for pid in $pids; do
 	kill -9 "-$pid"
+done
+rm -f $posix
+for file in "$dir"/*/postmaster.pid "$dir"/*/data/postmaster.pid; do
+	id=$(sed -n '7s/.* //p' "$file")
+	[ -n "$id" ] || continue
+	ipcrm -m "$id" || setpriv --reuid="$(stat -c %u "$file")" --clear-groups ipcrm -m "$id"
 done
 tries=0
 # Those killed may be making files for another moment.
@@ -60,10 +109,10 @@ func startReaper() (*reaper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("servers: %w", err)
 	}
-	// A group of its own: Ctrl-C ends this process, not the reaper. Neither does it hold this process's output open,
+	// A session of its own: Ctrl-C ends this process, not the reaper. Neither does it hold this process's output open,
 	// for which go test would wait.
 	cmd := exec.Command("/bin/sh", "-c", reaperScript, "servers-reaper", tmp)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Dir = "/"
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -109,25 +158,62 @@ func (r *reaper) close() error {
 	return nil
 }
 
-// process is a child process that leads a group of its own, and that the reaper knows of.
+// process is a child process that leads a session and a group of its own, and that the reaper knows of.
 type process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // how it ended; set before done is closed
+	cmd    *exec.Cmd
+	done   chan struct{}
+	err    error  // how it ended; set before done is closed
+	frozen []task // what freeze has stopped; whoever starts the process sees to it that one at a time uses it
 }
 
-// run starts argv, whose output is appended to the file log.
-func (r *reaper) run(log string, argv []string) (*process, error) {
+// command is a program to run.
+type command struct {
+	argv []string
+	env  []string // nil: that of this process
+	user *account // nil: that of this process
+}
+
+// account is a user of the operating system.
+type account struct {
+	name     string
+	uid, gid uint32
+}
+
+// own makes the account the owner of a file or folder, letThrough lets it reach what is in a folder and is its own. If
+// it is nil, nothing has to be done: all belongs to the account of this process.
+func (a *account) own(name string) error {
+	if a == nil {
+		return nil
+	}
+	return os.Chown(name, int(a.uid), int(a.gid))
+}
+
+func (a *account) letThrough(dir string) error {
+	if a == nil {
+		return nil
+	}
+	return os.Chmod(dir, 0o711)
+}
+
+// run starts c, whose output is appended to the file log.
+func (r *reaper) run(log string, c command) (*process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close() // the child has its own
-	// A shell that becomes argv once it reads a line. It reads none, and ends, if this process ends before the reaper
-	// knows of it.
-	cmd := exec.Command("/bin/sh", append([]string{"-c", `read -r go && exec "$@" </dev/null`, "servers-run"}, argv...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A shell that becomes the program once it reads a line. It reads none, and ends, if this process ends before the
+	// reaper knows of it.
+	const wait = `read -r go && exec "$@" </dev/null`
+	cmd := exec.Command("/bin/sh", append([]string{"-c", wait, "servers-run"}, c.argv...)...)
+	// A session of its own, not just a group: what stands still in a group of this session would be sent SIGHUP and
+	// SIGCONT when this process ends, just when the reaper begins to stop it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if c.user != nil {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.user.uid, Gid: c.user.gid}
+	}
 	cmd.Dir = r.dir
+	cmd.Env = c.env
 	cmd.Stdout, cmd.Stderr = out, out
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -155,6 +241,23 @@ func (r *reaper) run(log string, argv []string) (*process, error) {
 	return p, nil
 }
 
+// runToEnd runs c, which ends by itself, and waits until it has; it is an error if it fails.
+func (r *reaper) runToEnd(ctx context.Context, log string, c command) error {
+	p, err := r.run(log, c)
+	if err != nil {
+		return err
+	}
+	// If the context ends, closing the cluster ends the process.
+	if err := p.wait(ctx); err != nil {
+		return err
+	}
+	if p.err != nil {
+		b, _ := os.ReadFile(log)
+		return fmt.Errorf("%w; it said:\n%s", p.err, b)
+	}
+	return nil
+}
+
 func (p *process) ended() bool {
 	select {
 	case <-p.done:
@@ -175,25 +278,4 @@ func (p *process) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// frozen returns nil if every thread of the process stands still: SIGSTOP reaches them one by one. Where there is no
-// /proc to tell, it takes that for granted.
-func (p *process) frozen() error {
-	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
-	if err != nil {
-		return err
-	}
-	for _, name := range stats {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			continue // a thread that has ended
-		}
-		// pid (name) state …, where the name may be anything
-		_, rest, _ := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
-		if !strings.HasPrefix(rest, "T") {
-			return errors.New("it still runs")
-		}
-	}
-	return nil
 }

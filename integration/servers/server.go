@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -29,9 +28,11 @@ type Server struct {
 
 	mu   sync.Mutex
 	proc *process // the latest one; nil before the first
+
+	replay sync.Mutex // held by what changes how the slave replays
 }
 
-// ID returns the server's id, as in @@server_id: 1 is the master, 2 the first slave.
+// ID returns the server's id, on MariaDB as in @@server_id: 1 is the master, 2 the first slave.
 func (s *Server) ID() int { return s.id }
 
 // String returns "master" or "slave 2": the role and the ID.
@@ -45,12 +46,17 @@ func (s *Server) String() string {
 // Addr returns the server's address, 127.0.0.1 and its port.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// DSN returns what the engine's Go driver connects with as an ordinary account: it may do everything in one database,
-// which is there and empty, and nothing outside it. Times are UTC, and scanned as time.Time.
+// Port returns the server's port. It tells who answered a query: @@port on MariaDB, inet_server_port() on PostgreSQL.
+func (s *Server) Port() int { return s.port }
+
+// DSN returns what the engine's Go driver (go-sql-driver/mysql, pgx) and GORM's dialector connect with as an ordinary
+// account: it may do everything in one database, which is there and empty, and nothing outside it. Times are UTC, and
+// scanned as time.Time; only those of PostgreSQL's timestamptz pgx returns in the zone of this process.
 func (s *Server) DSN() string { return s.cluster.engine.dsn(s) }
 
-// DB returns a pool of connections of this package's own, on which everything is allowed. It is for looking at the
-// server past the code under test; writing to a slave with it makes one of the [Server.OwnTransactions].
+// DB returns a pool of connections of this package's own, on which everything is allowed. On MariaDB no database is
+// selected, on PostgreSQL it is connected to that of the DSN. It is for looking at the server past the code under test;
+// writing to a slave with it makes one of the [Server.OwnTransactions].
 func (s *Server) DB() *sql.DB { return s.db }
 
 // Start starts the server after Stop or Kill, and returns when it answers. A slave goes on replicating by itself, also
@@ -66,7 +72,8 @@ func (s *Server) Start(ctx context.Context) error {
 	return s.start(ctx, s.db)
 }
 
-// Stop ends the server cleanly, and waits until it has ended. It may be frozen, or not running at all.
+// Stop ends the server cleanly, without waiting for its clients, and waits until it has ended. It may be frozen, or not
+// running at all. A PostgreSQL master first sends its slaves the rest, and waits about 5 s for one that is frozen.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,8 +82,17 @@ func (s *Server) Stop(ctx context.Context) error {
 	if !s.running() {
 		return nil
 	}
-	// Who is frozen hears SIGTERM only once thawed.
-	return s.end(ctx, syscall.SIGTERM, syscall.SIGCONT)
+	if err := s.proc.signal(s.cluster.engine.stopSignal()); err != nil && s.running() {
+		return fmt.Errorf("servers: stopping %v: %w", s, err)
+	}
+	// Who is frozen hears it only once thawed.
+	if err := s.proc.thaw(); err != nil {
+		return fmt.Errorf("servers: stopping %v: %w", s, err)
+	}
+	if err := s.proc.wait(ctx); err != nil {
+		return fmt.Errorf("servers: stopping %v: %w; the end of its log:\n%s", s, err, s.logged())
+	}
+	return nil
 }
 
 // Restart stops the server cleanly and starts it again.
@@ -87,7 +103,8 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.Start(ctx)
 }
 
-// Kill ends the server by kill -9, and waits until it has ended. It may be frozen, or not running at all.
+// Kill ends the server by kill -9 of all its processes, and waits until they have ended. It may be frozen, or not
+// running at all.
 func (s *Server) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,20 +113,23 @@ func (s *Server) Kill() error {
 	if !s.running() {
 		return nil
 	}
-	return s.end(ctx, syscall.SIGKILL)
+	if err := s.proc.kill(ctx); err != nil {
+		return fmt.Errorf("servers: killing %v: %w", s, err)
+	}
+	return nil
 }
 
-// Freeze stops the server in its tracks, by SIGSTOP, and returns when it stands still: the kernel goes on accepting
-// connections for it, but nothing answers.
+// Freeze stops the server in its tracks, with all its processes, by SIGSTOP, and returns when it stands still: the
+// kernel goes on accepting connections for it, but nothing answers.
 func (s *Server) Freeze() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if err := s.signal(syscall.SIGSTOP); err != nil {
-		return err
+	if !s.running() {
+		return fmt.Errorf("servers: freezing %v: it is not running", s)
 	}
-	if err := poll(ctx, s.proc.frozen); err != nil {
+	if err := s.proc.freeze(ctx); err != nil {
 		return fmt.Errorf("servers: freezing %v: %w", s, err)
 	}
 	if !s.running() {
@@ -122,7 +142,13 @@ func (s *Server) Freeze() error {
 func (s *Server) Thaw() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.signal(syscall.SIGCONT)
+	if !s.running() {
+		return fmt.Errorf("servers: thawing %v: it is not running", s)
+	}
+	if err := s.proc.thaw(); err != nil {
+		return fmt.Errorf("servers: thawing %v: %w", s, err)
+	}
+	return nil
 }
 
 // CatchUp waits until the slave has replayed what the master has now.
@@ -138,27 +164,37 @@ func (s *Server) CatchUp(ctx context.Context) error {
 
 // Hold keeps the slave from replaying what it receives; it goes on receiving. A restart of the slave ends it.
 func (s *Server) Hold(ctx context.Context) error {
-	return s.slave(ctx, "holding", func(ctx context.Context) error { return s.cluster.engine.hold(ctx, s) })
+	return s.replaying(ctx, "holding", func(ctx context.Context) error { return s.cluster.engine.hold(ctx, s) })
 }
 
 // Release lets the slave replay again after Hold.
 func (s *Server) Release(ctx context.Context) error {
-	return s.slave(ctx, "releasing", func(ctx context.Context) error { return s.cluster.engine.release(ctx, s) })
+	return s.replaying(ctx, "releasing", func(ctx context.Context) error { return s.cluster.engine.release(ctx, s) })
 }
 
 // Delay lets the slave replay everything d after it happened on the master; 0 ends it. Servers count in whole seconds,
-// so d has to be a multiple of one, and the actual delay may be up to a second shorter. It outlasts restarts.
+// so d has to be a multiple of one, and the actual delay may be up to a second shorter. It outlasts restarts. (What
+// PostgreSQL delays is the commits.)
 func (s *Server) Delay(ctx context.Context, d time.Duration) error {
 	if d < 0 || d%time.Second != 0 {
 		return fmt.Errorf("servers: delaying %v by %v: not a number of whole seconds", s, d)
 	}
-	return s.slave(ctx, "delaying", func(ctx context.Context) error {
+	return s.replaying(ctx, "delaying", func(ctx context.Context) error {
 		return s.cluster.engine.delay(ctx, s, int(d/time.Second))
 	})
 }
 
-// OwnTransactions returns the transactions that were written on the slave itself and not replicated, each with its
-// position and its SQL. As long as there are none, no write has ever gone astray to it.
+// OwnTransactions returns what was written on the slave itself and not replicated, in order. As long as there is
+// nothing, no write has ever gone astray to it. The slave has to be up.
+//
+// On MariaDB these are the transactions that the slave has in its binary log as its own, each with its position and its
+// SQL: the slave is writable, so a write that goes astray succeeds.
+//
+// A PostgreSQL standby cannot be written to. There it returns the statements that the standby refused as writes
+// (SQLSTATE 25006), each with its time, its process, the message and the SQL. They are found in the server's log, which
+// has them before the client gets the error. Locking reads (SELECT … FOR UPDATE) are among them, and writes in a
+// transaction that the client itself made read-only; an error that PL/pgSQL caught within the server is not. A standby
+// that was promoted has one more entry, the last, which says so; what was written to it since is not found.
 func (s *Server) OwnTransactions(ctx context.Context) ([]string, error) {
 	var own []string
 	err := s.slave(ctx, "reading the own transactions of", func(ctx context.Context) (err error) {
@@ -166,6 +202,13 @@ func (s *Server) OwnTransactions(ctx context.Context) ([]string, error) {
 		return err
 	})
 	return own, err
+}
+
+// replaying changes how the slave replays.
+func (s *Server) replaying(ctx context.Context, what string, do func(context.Context) error) error {
+	s.replay.Lock()
+	defer s.replay.Unlock()
+	return s.slave(ctx, what, do)
 }
 
 // slave does something that only a slave can do.
@@ -215,11 +258,12 @@ func (s *Server) startFirst(ctx context.Context, ports func() (int, error)) erro
 
 // start runs the server and waits until it answers at db.
 func (s *Server) start(ctx context.Context, db *sql.DB) error {
-	argv, err := s.cluster.engine.command(s)
+	cmd, err := s.cluster.engine.command(s)
 	if err != nil {
 		return err
 	}
-	p, err := s.cluster.reaper.run(s.log(), append(argv, s.options...))
+	cmd.argv = append(cmd.argv, s.options...)
+	p, err := s.cluster.reaper.run(s.log(), cmd)
 	if err != nil {
 		return fmt.Errorf("servers: starting %v: %w", s, err)
 	}
@@ -242,30 +286,6 @@ func (s *Server) start(ctx context.Context, db *sql.DB) error {
 
 // running says whether the server's process is there; it may have ended by itself. s.mu is held, as in what follows.
 func (s *Server) running() bool { return s.proc != nil && !s.proc.ended() }
-
-func (s *Server) signal(sig syscall.Signal) error {
-	if !s.running() {
-		return fmt.Errorf("servers: %v to %v: it is not running", sig, s)
-	}
-	if err := s.proc.signal(sig); err != nil {
-		return fmt.Errorf("servers: %v to %v: %w", sig, s, err)
-	}
-	return nil
-}
-
-// end sends the signals and waits until the process has ended.
-func (s *Server) end(ctx context.Context, sigs ...syscall.Signal) error {
-	for _, sig := range sigs {
-		// Having ended since is what was wanted.
-		if err := s.signal(sig); err != nil && s.running() {
-			return err
-		}
-	}
-	if err := s.proc.wait(ctx); err != nil {
-		return fmt.Errorf("servers: ending %v: %w; the end of its log:\n%s", s, err, s.logged())
-	}
-	return nil
-}
 
 // logged returns the end of the server's log.
 func (s *Server) logged() string {

@@ -1,5 +1,5 @@
-// Package servers runs real database servers for tests: a master and its slaves, as child processes on free ports of
-// the loopback interface, in a temporary folder.
+// Package servers runs real database servers for tests: a master and its slaves, MariaDB or PostgreSQL, as child
+// processes on free ports of the loopback interface, in a temporary folder.
 //
 //	func TestReading(t *testing.T) {
 //		c := servers.MariaDB(t, servers.Config{Slaves: 2})
@@ -9,20 +9,23 @@
 //		c.Slaves[1].Kill()      // kill -9
 //	}
 //
-// [MariaDB] ends the cluster with the test. Tests that share one start it with [StartMariaDB] and pass its error to
-// [Check]. Whatever happens to the test process (a panic, os.Exit, kill -9, at any moment), no server and no folder
-// stays behind: see reaper.
+// [MariaDB] and [PostgreSQL] end the cluster with the test. Tests that share one start it with [StartMariaDB] or
+// [StartPostgreSQL] and pass its error to [Check]. Whatever happens to the test process (a panic, os.Exit, kill -9, at
+// any moment), no server and no folder stays behind: see reaper.
 //
-// The slaves are writable on purpose. A write that went astray then succeeds, and [Server.OwnTransactions] proves it.
+// MariaDB's slaves are writable on purpose: a write that went astray succeeds, and [Server.OwnTransactions] proves it.
+// PostgreSQL's cannot be: there it finds what they refused.
+//
+// PostgreSQL refuses to run as root. Where the tests do, it runs as the account postgres, if there is one, or nobody,
+// which has to be able to reach the folder for temporary files (TMPDIR).
 //
 // # Adding an engine
 //
-// What servers of one kind do in their own way is the interface engine; mariadb.go implements it for MariaDB. Another
-// kind is one more file: an implementation, a pair of functions like [StartMariaDB] and [MariaDB], and the package's
-// tests run on it too. Everything else (processes, ports, faults, the folder and its removal) is shared and speaks no
-// SQL. Three things to know beforehand: MySQL tells servers apart by auto.cnf, which must not be copied with the data
-// folder; PostgreSQL refuses to run as root, wants SIGINT where [Server.Stop] sends SIGTERM, and runs as several
-// processes in groups of their own, all of which [Server.Freeze] has to stop.
+// What servers of one kind do in their own way is the interface engine; mariadb.go and postgresql.go implement it.
+// Another kind is one more file: an implementation, a pair of functions like [StartMariaDB] and [MariaDB], and a row in
+// the table of kinds that the package's tests run on. Everything else (processes, ports, faults, the folder and its
+// removal) is shared and speaks no SQL. To know beforehand: MySQL tells servers apart by auto.cnf, which must not be
+// copied with the data folder.
 package servers
 
 import (
@@ -35,6 +38,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -52,7 +56,8 @@ type Config struct {
 	Slaves int
 
 	// MasterOptions and SlaveOptions are added to the command line of the master and of each slave, after the
-	// options of this package, so that they win: "--log-bin=OFF". Default none.
+	// options of this package, so that they win: "--max-connections=50". Default none. (Some settings of a PostgreSQL
+	// slave, max_connections among them, must not be lower than its master's.)
 	MasterOptions, SlaveOptions []string
 }
 
@@ -71,13 +76,20 @@ type Cluster struct {
 // engine is what servers of one kind do in their own way. Contexts that are passed to it have a deadline. SQL that it
 // runs on a slave must not count as one of the slave's own transactions.
 type engine interface {
-	// install makes dir, the data folder from which all servers of c start, with two accounts in it: one that may do
-	// everything, for this package, and that of [Server.DSN].
+	// install makes dir, the data folder of a server without a history, for the servers of c. In it there is an account
+	// that may do everything, for this package.
 	install(ctx context.Context, c *Cluster, dir string) error
 
-	// command returns the program, and its arguments, that runs s in the foreground, in the process that it is
-	// started as. What it prints goes to the log.
-	command(s *Server) ([]string, error)
+	// create makes the data folder of s, which is about to be started for the first time: from the installed one or,
+	// if s is a slave, from its master, which runs. It may take the installed one away if s is the master.
+	create(ctx context.Context, s *Server, installed string) error
+
+	// command returns the program that runs s in the foreground, in the process that it is started as. What it prints
+	// goes to the log.
+	command(s *Server) (command, error)
+
+	// stopSignal is what ends a server cleanly, without waiting for its clients.
+	stopSignal() syscall.Signal
 
 	// portTaken tells from the log of a server that ended whether it did because somebody else had its port.
 	portTaken(log string) bool
@@ -94,7 +106,7 @@ type engine interface {
 	// follow lets the slave s, which has just been started for the first time, replicate from its master.
 	follow(ctx context.Context, s *Server) error
 
-	// createDatabase creates the database of [Server.DSN] on the master: the first transaction there is.
+	// createDatabase gives the account of [Server.DSN] its database, in the first transaction there is on the master.
 	createDatabase(ctx context.Context, master *Server) error
 
 	// position returns how far the history of the master goes; replayed waits until the slave s has replayed as much.
@@ -115,10 +127,28 @@ func StartMariaDB(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, mariaDB{}, cfg)
 }
 
+// StartPostgreSQL is as StartMariaDB, with a PostgreSQL master and hot standbys that stream from it, each with a
+// replication slot.
+func StartPostgreSQL(ctx context.Context, cfg Config) (*Cluster, error) {
+	return start(ctx, postgreSQL{}, cfg)
+}
+
 // MariaDB is StartMariaDB for one test: it fails or skips the test as [Check] does, and closes the cluster at its end.
 func MariaDB(t testing.TB, cfg Config) *Cluster {
 	t.Helper()
 	c, err := StartMariaDB(t.Context(), cfg)
+	return forTest(t, c, err)
+}
+
+// PostgreSQL is StartPostgreSQL for one test, as MariaDB is StartMariaDB.
+func PostgreSQL(t testing.TB, cfg Config) *Cluster {
+	t.Helper()
+	c, err := StartPostgreSQL(t.Context(), cfg)
+	return forTest(t, c, err)
+}
+
+func forTest(t testing.TB, c *Cluster, err error) *Cluster {
+	t.Helper()
 	Check(t, err)
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
@@ -128,9 +158,9 @@ func MariaDB(t testing.TB, cfg Config) *Cluster {
 	return c
 }
 
-// Check does nothing if err, from StartMariaDB, is nil. If it is ErrNotInstalled, the test is skipped, naming what is
-// missing; but where everything should be present, which the environment says with CI=true, and for all other errors,
-// the test fails.
+// Check does nothing if err, from StartMariaDB or StartPostgreSQL, is nil. If it is ErrNotInstalled, the test is
+// skipped, naming what is missing; but where everything should be present, which the environment says with CI=true, and
+// for all other errors, the test fails.
 func Check(t testing.TB, err error) {
 	t.Helper()
 	switch {
@@ -176,25 +206,29 @@ func newCluster(e engine, cfg Config) (*Cluster, error) {
 }
 
 func (c *Cluster) start(ctx context.Context) error {
-	// Installed once, copied for each server: they start from the same state without having replicated anything.
 	installed := filepath.Join(c.reaper.dir, "installed")
 	if err := c.engine.install(ctx, c, installed); err != nil {
 		return err
 	}
-	err := each(c.servers(), func(s *Server) error {
+	startFirst := func(s *Server) error {
 		if err := os.Mkdir(s.dir, 0o700); err != nil {
 			return fmt.Errorf("servers: %w", err)
 		}
-		if err := os.CopyFS(s.data(), os.DirFS(installed)); err != nil {
-			return fmt.Errorf("servers: copying the data folder: %w", err)
+		if err := c.engine.create(ctx, s, installed); err != nil {
+			return fmt.Errorf("servers: making the data folder of %v: %w", s, err)
 		}
 		return s.startFirst(ctx, freePort)
-	})
-	if err != nil {
+	}
+	// The master first: it may be what the slaves are made from.
+	if err := startFirst(c.Master); err != nil {
 		return err
 	}
-	err = each(c.Slaves, func(s *Server) error {
-		return s.slave(ctx, "starting the replication of", func(ctx context.Context) error { return c.engine.follow(ctx, s) })
+	if err := each(c.Slaves, startFirst); err != nil {
+		return err
+	}
+	err := each(c.Slaves, func(s *Server) error {
+		follow := func(ctx context.Context) error { return c.engine.follow(ctx, s) }
+		return s.slave(ctx, "starting the replication of", follow)
 	})
 	if err != nil {
 		return err
@@ -252,14 +286,18 @@ func program(name, pkg string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%w: %s (Debian has it in the package %s)", ErrNotInstalled, name, pkg)
+	return "", notInstalled(name, pkg)
+}
+
+func notInstalled(name, pkg string) error {
+	return fmt.Errorf("%w: %s (Debian has it in the package %s)", ErrNotInstalled, name, pkg)
 }
 
 // poll calls ready, at intervals, until it returns nil. When the context ends first, the error is ready's last one.
 func poll(ctx context.Context, ready func() error) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	// Most of what is waited for is there in a moment; what is not shall not cost much.
+	const least, most = time.Millisecond, 20 * time.Millisecond
+	for pause := least; ; pause = min(2*pause, most) {
 		err := ready()
 		if err == nil {
 			return nil
@@ -267,7 +305,7 @@ func poll(ctx context.Context, ready func() error) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w; last: %w", context.Cause(ctx), err)
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }
