@@ -28,8 +28,8 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// cluster is what startShared started, if any test asked for it.
-var cluster *servers.Cluster
+// started is what startShared and startSharedPostgreSQL started, if any test asked for it.
+var started []*servers.Cluster
 
 // createFunction creates a function whose name does not tell that it writes.
 const createFunction = "CREATE OR REPLACE FUNCTION sign_in_silence() RETURNS INT MODIFIES SQL DATA " +
@@ -44,7 +44,7 @@ var startShared = sync.OnceValues(func() (*servers.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	cluster = c
+	started = append(started, c)
 	db, err := gorm.Open(mysql.Open(c.Master.DSN()), &gorm.Config{})
 	if err != nil {
 		return c, err
@@ -58,10 +58,21 @@ var startShared = sync.OnceValues(func() (*servers.Cluster, error) {
 	)
 })
 
+// startSharedPostgreSQL is startShared for PostgreSQL, without tables.
+var startSharedPostgreSQL = sync.OnceValues(func() (*servers.Cluster, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := servers.StartPostgreSQL(ctx, servers.Config{Slaves: 2})
+	if err == nil {
+		started = append(started, c)
+	}
+	return c, err
+})
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if cluster != nil {
-		if err := cluster.Close(); err != nil {
+	for _, c := range started {
+		if err := c.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
