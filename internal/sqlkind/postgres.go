@@ -18,6 +18,7 @@ var keywordsPostgreSQL = newVocabulary(map[string]keyword{
 	"into":            kwInto,
 	"key":             kwKey,
 	"no":              kwNo,
+	"session_user":    kwCurrentRole,
 	"share":           kwShare,
 	"update":          kwUpdate,
 	"user":            kwUser,
@@ -70,7 +71,7 @@ func (s *scan) observePostgreSQL() {
 		if s.prev.word == kwFor || s.prev.word == kwKey && s.prev2.word == kwFor {
 			s.find(Locking)
 		}
-	case kwCurrentRole: // SET ROLE and SET search_path change them; and the Migrator asks for them
+	case kwCurrentRole: // SET ROLE, SET SESSION AUTHORIZATION and SET search_path change them; and the Migrator asks for them
 		s.find(Stateful)
 	case kwUser: // CURRENT_USER, unless somebody calls a column so
 		if !equalFold(s.textOf(s.prev), "as") {

@@ -241,7 +241,7 @@ var postgresTests = []struct {
 	{"position of the master", "SELECT pg_current_wal_flush_lsn()", Stateful},
 	{"current user", "SELECT current_user, current_role", Stateful},
 	{"user", "SELECT user", Stateful},
-	{"session user", "SELECT session_user", Read},
+	{"session user", "SELECT session_user", Stateful},
 	{"current schema", "SELECT current_schema", Stateful},
 	{"current schemas", "SELECT current_schemas(true)", Stateful},
 	{"current catalog", "SELECT CURRENT_CATALOG", Stateful},
