@@ -124,8 +124,9 @@ var functionsMySQL = []function{
 	{"ps_thread_id", Stateful, perfSchema},
 	{"ps_is_thread_instrumented", Stateful, sysSchema},
 	{"ps_thread_account", Stateful, sysSchema},
-	{"ps_thread_stack", Stateful, sysSchema},
+	{"ps_thread_stack", Write, sysSchema}, // switches the instruments of its own thread off
 	{"ps_thread_trx_info", Stateful, sysSchema},
+	{"format_statement", Stateful, sysSchema}, // keeps a setting in @sys.statement_truncate_len
 	{"load_file", Stateful, refman + "string-functions.html"},
 	{"binlog_gtid_pos", Stateful, mariadb + "binlog_gtid_pos/"},
 	{"audit_log_read", Stateful, auditLog},
@@ -1030,6 +1031,15 @@ var functionSchemasPostgreSQL = []function{
 	{"squeeze", Write, "github.com/cybertec-postgresql/pg_squeeze"},
 	{"vault", Write, "github.com/supabase/vault"},
 }
+
+// columnNames are functions whose names, behind a dot, are taken for those of columns: f.http is hardly http(f).
+var columnNames = set("cypher", "http", "polygonize")
+
+// attributesOfState are those Stateful functions of one argument whose names, behind a dot, are not taken for those of columns.
+var attributesOfState = set(
+	"currval", "current_setting", "dblink_close", "dblink_connect", "dblink_disconnect", "lo_close", "lo_tell", "lo_tell64",
+	"pgrowlocks", "set_limit", "setseed",
+)
 
 // registryTypes are types whose values are looked up in the catalog: 'users'::regclass. They can be called like functions,
 // too. regconfig and regdictionary are left out: they are looked up in the catalog, too, but by every full-text search.

@@ -117,11 +117,8 @@ func (s *scan) namePostgreSQL() {
 		return
 	}
 	name := s.textOf(s.prev)
-	if dotted && len(s.writers) > 0 { // a function of a row: audit(t) can be written t.audit
-		var buf [longestName]byte
-		if _, ok := s.writers[string(lower(buf[:0], cutName(name)))]; ok {
-			s.find(Write)
-		}
+	if dotted {
+		s.attributePostgreSQL(name)
 	}
 	switch {
 	case hasPrefixFold(name, "pg_"):
@@ -133,6 +130,25 @@ func (s *scan) namePostgreSQL() {
 		if registryTypes[string(lower(buf[:0], name))] && (!s.prev.glued || equalFold(s.textOf(s.qualifier), "pg_catalog")) {
 			s.find(Catalog)
 		}
+	}
+}
+
+// attributePostgreSQL judges the name of a column, which may be that of a function: audit(t) can be written t.audit, and where f
+// is a value, as in FROM to_regclass('s') AS f, nextval(f) can be written f.nextval.
+func (s *scan) attributePostgreSQL(name string) {
+	var buf [longestName]byte
+	b := lower(buf[:0], cutName(name))
+	if _, ok := s.writers[string(b)]; ok {
+		s.find(Write)
+	}
+	k, listed := callsPostgreSQL[string(b)]
+	if !listed && !serverViews[string(b)] {
+		k = familyKind(b)
+	}
+	switch {
+	case k == Write && !columnNames[string(b)], k == Unknown && listed && !columnNames[string(b)],
+		k == Stateful && attributesOfState[string(b)]:
+		s.find(k)
 	}
 }
 
