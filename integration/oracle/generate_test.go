@@ -1,0 +1,188 @@
+package oracle
+
+import (
+	"bufio"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// generator makes statements from a grammar, and from statements that are there. It makes the same ones each time it
+// is given the same seed.
+type generator struct {
+	rand  *rand.Rand
+	rules map[string][]string
+	calls []statement // SELECT f(1): each of them an expression behind its SELECT
+}
+
+// newGenerator reads a grammar of testdata. A line that is not indented names a rule; the indented ones below it are its
+// alternatives, of which the first is the one that ends a recursion. <name> stands for another rule, <call> for a call of
+// a function. Lines that begin with # say nothing.
+func newGenerator(t *testing.T, name string, seed uint64) *generator {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	g := &generator{rand: rand.New(rand.NewPCG(seed, 0)), rules: map[string][]string{}}
+	rule := ""
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		line := lines.Text()
+		switch {
+		case line == "" || line[0] == '#':
+		case line[0] != '\t':
+			rule = line
+		default:
+			g.rules[rule] = append(g.rules[rule], strings.ReplaceAll(line[1:], "ε", ""))
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for rule, alternatives := range g.rules {
+		for _, a := range alternatives {
+			for _, m := range reference.FindAllStringSubmatch(a, -1) {
+				if g.rules[m[1]] == nil && m[1] != "call" {
+					t.Fatalf("%s: rule %s speaks of <%s>, which is not there", name, rule, m[1])
+				}
+			}
+		}
+	}
+	return g
+}
+
+var reference = regexp.MustCompile(`<([a-z_0-9]+)>`)
+
+// expand replaces every reference in text.
+func (g *generator) expand(text string, depth int) string {
+	return reference.ReplaceAllStringFunc(text, func(ref string) string {
+		name := ref[1 : len(ref)-1]
+		if name == "call" {
+			return strings.TrimPrefix(g.calls[g.rand.IntN(len(g.calls))].sql, "SELECT ")
+		}
+		alternatives := g.rules[name]
+		const deepest = 9
+		if depth > deepest {
+			return g.expand(alternatives[0], depth+1)
+		}
+		return g.expand(alternatives[g.rand.IntN(len(alternatives))], depth+1)
+	})
+}
+
+// statements makes n statements from the rule called statement.
+func (g *generator) statements(n int) []statement {
+	all := make([]statement, n)
+	for i := range all {
+		all[i] = statement{sql: strings.TrimSpace(g.expand("<statement>", 0)), from: "generated"}
+	}
+	return all
+}
+
+// text is how an engine's SQL is cut, and what may be put into it.
+type text struct {
+	token   *regexp.Regexp // one token, or a run of blanks
+	nothing *regexp.Regexp // a token that says nothing: blanks, a comment
+	blanks  []string       // what may stand between two tokens
+	inserts []string       // what may change the meaning of a statement
+	around  []string       // statements around a statement, %s
+}
+
+// mutated makes n statements out of those found. What is made from a write, or with a piece of one, is there to find holes: if the
+// change has taken its sting, nobody would have written it, and it is no false alarm.
+func (g *generator) mutated(x text, of []finding, n int) []statement {
+	of = slices.DeleteFunc(slices.Clone(of), func(f finding) bool { return f.once })
+	var all []statement
+	for len(all) < n {
+		f := of[g.rand.IntN(len(of))]
+		s := f.statement
+		s.probing = s.probing || f.truth == write
+		tokens := x.token.FindAllString(s.sql, -1)
+		for range 1 + g.rand.IntN(3) {
+			switch g.rand.IntN(12) {
+			case 0, 1, 2: // something else between two tokens
+				blank := x.blanks[g.rand.IntN(len(x.blanks))]
+				s.probing = s.probing || blank[0] >= 0x80 // a blank in few character sets
+				if j := g.blank(tokens); j >= 0 {
+					tokens[j] = blank
+				} else {
+					tokens = insert(tokens, g.rand.IntN(len(tokens)+1), blank)
+				}
+			case 3, 4: // another case
+				for j := range tokens {
+					switch g.rand.IntN(4) {
+					case 0:
+						tokens[j] = swapCase(tokens[j])
+					}
+				}
+			case 5: // nothing between two tokens
+				if j := g.blank(tokens); j >= 0 {
+					tokens[j] = ""
+				}
+			case 6, 7: // something new
+				s.probing = true
+				what := x.inserts[g.rand.IntN(len(x.inserts))]
+				tokens = insert(tokens, g.rand.IntN(len(tokens)+1), " "+what+" ")
+			case 8: // something new, at the end
+				s.probing = true
+				tokens = append(tokens, " "+x.inserts[g.rand.IntN(len(x.inserts))])
+			case 9: // one token less
+				if len(tokens) > 1 {
+					j := g.rand.IntN(len(tokens))
+					tokens = append(tokens[:j:j], tokens[j+1:]...)
+				}
+			case 10: // the end of another statement
+				o := of[g.rand.IntN(len(of))]
+				other := x.token.FindAllString(o.sql, -1)
+				s.hidden = s.hidden || o.hidden
+				s.probing = s.probing || o.truth == write
+				tokens = append(tokens[:g.rand.IntN(len(tokens)+1):len(tokens)], other[g.rand.IntN(len(other)):]...)
+			case 11: // a statement around it
+				whole := strings.ReplaceAll(x.around[g.rand.IntN(len(x.around))], "%s", strings.Join(tokens, ""))
+				tokens = x.token.FindAllString(whole, -1)
+			}
+			if len(tokens) == 0 {
+				break
+			}
+		}
+		q := strings.Join(tokens, "")
+		if !slices.ContainsFunc(x.token.FindAllString(q, -1), func(t string) bool { return !x.nothing.MatchString(t) }) {
+			continue // a comment
+		}
+		all = append(all, statement{sql: q, from: "mutated from " + s.from, hidden: s.hidden, probing: s.probing})
+	}
+	return all
+}
+
+// blank returns the index of a token that is nothing but blanks, or -1.
+func (g *generator) blank(tokens []string) int {
+	var blanks []int
+	for i, t := range tokens {
+		if strings.TrimSpace(t) == "" {
+			blanks = append(blanks, i)
+		}
+	}
+	if len(blanks) == 0 {
+		return -1
+	}
+	return blanks[g.rand.IntN(len(blanks))]
+}
+
+func insert(tokens []string, i int, what string) []string {
+	return append(tokens[:i:i], append([]string{what}, tokens[i:]...)...)
+}
+
+func swapCase(s string) string {
+	if s == "" || s[0] == '\'' || s[0] == '"' || s[0] == '`' {
+		return s
+	}
+	if up := strings.ToUpper(s); up != s {
+		return up
+	}
+	return strings.ToLower(s)
+}
