@@ -14,9 +14,10 @@ import (
 // generator makes statements from a grammar, and from statements that are there. It makes the same ones each time it
 // is given the same seed.
 type generator struct {
-	rand  *rand.Rand
-	rules map[string][]string
-	calls []statement // SELECT f(1): each of them an expression behind its SELECT
+	rand   *rand.Rand
+	rules  map[string][]string
+	stings bool        // the rule called state was expanded
+	calls  []statement // SELECT f(1): each of them an expression behind its SELECT
 }
 
 // newGenerator reads a grammar of testdata. A line that is not indented names a rule; the indented ones below it are its
@@ -66,6 +67,7 @@ func (g *generator) expand(text string, depth int) string {
 		if name == "call" {
 			return strings.TrimPrefix(g.calls[g.rand.IntN(len(g.calls))].sql, "SELECT ")
 		}
+		g.stings = g.stings || name == "state"
 		alternatives := g.rules[name]
 		const deepest = 9
 		if depth > deepest {
@@ -75,11 +77,14 @@ func (g *generator) expand(text string, depth int) string {
 	})
 }
 
-// statements makes n statements from the rule called statement.
+// statements makes n statements from the rule called statement. If one of them takes a number from a sequence, somewhere
+// where that is never carried out, it is no false alarm to say so.
 func (g *generator) statements(n int) []statement {
 	all := make([]statement, n)
 	for i := range all {
-		all[i] = statement{sql: strings.TrimSpace(g.expand("<statement>", 0)), from: "generated"}
+		g.stings = false
+		q := strings.TrimSpace(g.expand("<statement>", 0))
+		all[i] = statement{sql: q, from: "generated", probing: g.stings}
 	}
 	return all
 }
@@ -88,6 +93,7 @@ func (g *generator) statements(n int) []statement {
 type text struct {
 	token   *regexp.Regexp // one token, or a run of blanks
 	nothing *regexp.Regexp // a token that says nothing: blanks, a comment
+	hidden  *regexp.Regexp // what no text shows: see statement
 	blanks  []string       // what may stand between two tokens
 	inserts []string       // what may change the meaning of a statement
 	around  []string       // statements around a statement, %s
@@ -125,12 +131,13 @@ func (g *generator) mutated(x text, of []finding, n int) []statement {
 					tokens[j] = ""
 				}
 			case 6, 7: // something new
-				s.probing = true
 				what := x.inserts[g.rand.IntN(len(x.inserts))]
+				s.probing, s.hidden = true, s.hidden || x.hidden.MatchString(what)
 				tokens = insert(tokens, g.rand.IntN(len(tokens)+1), " "+what+" ")
 			case 8: // something new, at the end
-				s.probing = true
-				tokens = append(tokens, " "+x.inserts[g.rand.IntN(len(x.inserts))])
+				what := x.inserts[g.rand.IntN(len(x.inserts))]
+				s.probing, s.hidden = true, s.hidden || x.hidden.MatchString(what)
+				tokens = append(tokens, " "+what)
 			case 9: // one token less
 				if len(tokens) > 1 {
 					j := g.rand.IntN(len(tokens))

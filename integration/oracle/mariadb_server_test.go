@@ -35,7 +35,7 @@ func newMariaDB(t *testing.T) *mariaDB {
 	c := servers.MariaDB(t, servers.Config{MasterOptions: []string{
 		"--secure-file-priv=" + files, "--sysdate-is-now", "--log-bin-trust-function-creators=ON",
 		"--innodb-stats-auto-recalc=OFF", "--event-scheduler=OFF", "--userstat=ON", "--plugin-load-add=metadata_lock_info"}})
-	m := &mariaDB{server: c.Master, admin: c.Master.DB(), files: files, schema: mariaDBSchema, baseline: map[string][]string{}}
+	m := &mariaDB{server: c.Master, admin: c.Master.DB(), files: files, baseline: map[string][]string{}}
 	ctx := t.Context()
 	for _, q := range []string{
 		"CREATE ROLE part",
@@ -78,7 +78,7 @@ func newMariaDB(t *testing.T) *mariaDB {
 // rebuild makes the two databases anew.
 func (m *mariaDB) rebuild(ctx context.Context) error {
 	for _, db := range []string{"here", "there"} {
-		q := fmt.Sprintf("SET timestamp = 1600000000; DROP DATABASE IF EXISTS %[1]s; CREATE DATABASE %[1]s CHARACTER SET utf8mb4; USE %[1]s; %[2]s", db, m.schema)
+		q := fmt.Sprintf("SET timestamp = 1600000000; DROP DATABASE IF EXISTS %[1]s; CREATE DATABASE %[1]s CHARACTER SET utf8mb4; USE %[1]s; %[2]s", db, mariaDBSchema)
 		if err := m.do(ctx, q); err != nil {
 			return fmt.Errorf("making the database %s: %w", db, err)
 		}

@@ -62,7 +62,6 @@ type mariaDB struct {
 	admin  *sql.DB
 	files  string // where the server may write files
 
-	schema    string
 	signature string              // of the data as it should be
 	globals   map[string]string   // the global settings as they should be
 	baseline  map[string][]string // by mode and question: what snapshot says of a connection to which nothing was done
@@ -352,14 +351,11 @@ func (m *mariaDB) effects(ctx context.Context, c *mariaDBCase) (finding, error) 
 	return f, nil
 }
 
-// namesDatabase matches statements whose answers name the database that the tables are in.
-var namesDatabase = regexp.MustCompile(`(?i)explain|describe|desc|analy[sz]e|show`)
-
 // state brings a connection into the first state, perhaps again, or into the second.
 func (c *mariaDBCase) state(this, again bool) string {
-	mode, db := c.mode, "there"
-	if namesDatabase.MatchString(c.sql) {
-		db = "here"
+	mode, db := c.mode, "here"
+	if c.elsewhere() {
+		db = "there"
 	}
 	switch {
 	case this && again:
@@ -414,7 +410,7 @@ var (
 
 // snapshot is the question, and what its parts are about; the first may be about global settings.
 func (c *mariaDBCase) snapshot() (question string, parts []string) {
-	if c.valid || c.from == "function" || c.from == "word" || c.from == "known" || mariaDBSets.MatchString(c.sql) {
+	if c.original() || mariaDBSets.MatchString(c.sql) {
 		question, parts = mariaDBSettings, append(parts, allSettings)
 	}
 	if mariaDBCounts.MatchString(c.sql) {

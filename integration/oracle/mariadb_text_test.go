@@ -46,6 +46,7 @@ var mariaDBKnown = map[truth][]string{
 var mariaDBText = text{
 	token:   regexp.MustCompile("(?s)" + `\s+|/\*.*?\*/|-- [^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"` + "|`(?:[^`]|``)*`" + `|\w+|.`),
 	nothing: regexp.MustCompile(`(?s)^(\s*|/\*[^!M].*|/\*\*/|#.*|--.*|;|\(|\))$`),
+	hidden:  regexp.MustCompile(`adds`),
 	blanks: []string{
 		" ", "\n", "\t", "\v", "\f", "\r\n", "  ", "/**/", " /* x */ ", "/* ' */", "/* FOR UPDATE */", "/***/", " -- x\n", " --\n", " # '\n", "/*\n*/", " -- ;\n ",
 		"/*+ x */", " --\t\"\n", "/* */ /* */", "\xa0",

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,6 +76,23 @@ type statement struct {
 	// state, which no text shows. If it writes, a read-only server must refuse it, because that is how the plugin learns.
 	hidden bool
 }
+
+// original says whether there may be something in s that is in no other statement. What was made from others can do, for the most
+// part, only what those do, so not everything is looked at again.
+func (s statement) original() bool {
+	return s.valid || s.from == "function" || s.from == "word" || s.from == "known"
+}
+
+// elsewhere says whether s is also to be run where the same tables are in another database or schema, to see whether its answer
+// depends on that. Which rows LIMIT leaves may, without meaning anything; and some answers name the database of a table.
+func (s statement) elsewhere() bool {
+	return (s.original() || asksWhere.MatchString(s.sql)) && !namesPlace.MatchString(s.sql)
+}
+
+var (
+	asksWhere  = regexp.MustCompile(`(?i)database|schema|catalog`)
+	namesPlace = regexp.MustCompile(`(?i)explain|describe|desc|analy[sz]e|show`)
+)
 
 // finding is the truth about a statement, and how it came to light.
 type finding struct {

@@ -26,7 +26,7 @@ var postgreSQLSettings = map[string]map[string]string{
 	"refuse": {"default_transaction_read_only": "on", "search_path": "here,public"},
 	"this":   {"search_path": "here,public"},
 	"that":   {"search_path": "there,public"},
-	"watch":  {"search_path": "here,public", "lock_timeout": "20ms", "track_activities": "off"},
+	"watch":  {"search_path": "here,public", "lock_timeout": "20ms", "statement_timeout": "0"},
 }
 
 func newPostgreSQL(t *testing.T) *postgreSQL {
@@ -53,10 +53,10 @@ func newPostgreSQL(t *testing.T) *postgreSQL {
 	config.User, config.Password = "oracle", "oracle"
 	maps.Copy(config.RuntimeParams, map[string]string{"statement_timeout": "2s", "lock_timeout": "1s", "escape_string_warning": "off", "client_min_messages": "error",
 		"idle_in_transaction_session_timeout": "0"})
-	p := &postgreSQL{server: c.Master, config: config, conns: map[string]*pgconn.PgConn{}, files: files, baseline: map[int][]string{}}
+	p := &postgreSQL{config: config, conns: map[string]*pgconn.PgConn{}, files: files, baseline: map[int][]string{}}
 	t.Cleanup(func() {
 		for _, conn := range p.conns {
-			conn.Close(context.Background())
+			_ = conn.Close(context.Background())
 		}
 	})
 	if a := p.ask(ctx, "SELECT split_part(current_setting('server_version'), ' ', 1), current_setting('server_version_num')::int >= 150000"); a.err != nil {
@@ -175,7 +175,7 @@ func (p *postgreSQL) rebuild(ctx context.Context) error {
 		}
 	}
 	for _, schema := range []string{"here", "there"} {
-		q := fmt.Sprintf("SET statement_timeout = 0; SET client_min_messages = error; DROP SCHEMA IF EXISTS %[1]s CASCADE; CREATE SCHEMA %[1]s; SET search_path = %[1]s, public; %[2]s; "+
+		q := fmt.Sprintf("DROP SCHEMA IF EXISTS %[1]s CASCADE; CREATE SCHEMA %[1]s; SET search_path = %[1]s, public; %[2]s; "+
 			"SET search_path = here, public", schema, postgreSQLSchema)
 		if a := p.ask(ctx, q); a.err != nil {
 			return fmt.Errorf("making the schema %s: %w", schema, a.err)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/gorm-replicated/replicated/integration/servers"
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
 )
 
@@ -56,7 +55,6 @@ func TestPostgreSQL(t *testing.T) {
 //     locks, prepared statements, cursors and channels found before. An answer that differs is stateful.
 //  4. If it differs, twice again in each of the two states: what is different each time, like random(), depends on no state.
 type postgreSQL struct {
-	server  *servers.Server
 	config  *pgconn.Config
 	conns   map[string]*pgconn.PgConn // by what they are for
 	files   string
@@ -252,7 +250,7 @@ const (
 
 // effects runs c on two connections in different states.
 func (p *postgreSQL) effects(ctx context.Context, c *pgCase) (finding, error) {
-	this, f, err := p.runThis(ctx, c)
+	this, f, locks, err := p.runThis(ctx, c)
 	if err != nil {
 		return f, err
 	}
@@ -262,7 +260,7 @@ func (p *postgreSQL) effects(ctx context.Context, c *pgCase) (finding, error) {
 		}
 		return f, p.restore(ctx)
 	}
-	that, g, err := p.runThat(ctx, c, f.truth == locking)
+	that, g, err := p.runThat(ctx, c, locks)
 	if err != nil {
 		return f, err
 	}
@@ -302,7 +300,7 @@ func (p *postgreSQL) begin(ctx context.Context, purpose string, c *pgCase) error
 		mode += "SELECT nextval('mine');"
 	}
 	if purpose == "that" {
-		if namesDatabase.MatchString(c.sql) {
+		if !c.elsewhere() {
 			mode += "SET search_path = here, public;"
 		}
 		return p.run(ctx, purpose, mode+postgreSQLThat).err
@@ -359,22 +357,22 @@ func (p *postgreSQL) snapshot(ctx context.Context, purpose string) (xid bool, st
 	return a.rows[0][0] == "t", a.rows[0][1:], nil
 }
 
-// runThis runs c in the first state, and looks for everything.
-func (p *postgreSQL) runThis(ctx context.Context, c *pgCase) (this pgAnswer, f finding, err error) {
+// runThis runs c in the first state, and looks for everything. It says whether anything was locked, whatever else is true.
+func (p *postgreSQL) runThis(ctx context.Context, c *pgCase) (this pgAnswer, f finding, locks bool, err error) {
 	if err := p.begin(ctx, "this", c); err != nil {
-		return this, f, err
+		return this, f, locks, err
 	}
 	base := p.baseline[c.mode]
 	if base == nil { // the first statement of a mode is none
 		if _, base, err = p.snapshot(ctx, "this"); err != nil {
-			return this, f, err
+			return this, f, locks, err
 		}
 		p.baseline[c.mode] = base
 	}
 	before := p.last
 	if pgMine.MatchString(c.sql) {
 		if before, err = p.global(ctx); err != nil {
-			return this, f, err
+			return this, f, locks, err
 		}
 	}
 	this = p.run(ctx, "this", c.sql)
@@ -402,16 +400,17 @@ func (p *postgreSQL) runThis(ctx context.Context, c *pgCase) (this pgAnswer, f f
 		case lockErr != nil || locked != p.rows:
 			f = finding{truth: locking, why: "rows or tables were locked"}
 		}
+		locks = f.truth == locking
 		if err == nil && f.truth < stateful && !slices.Equal(state, base) {
 			f = finding{truth: stateful, why: fmt.Sprintf("the connection has changed: %q, not %q", state, base)}
 		}
 	}
 	if err := p.fresh(ctx, "this"); err != nil {
-		return this, f, err
+		return this, f, locks, err
 	}
 	after, err := p.global(ctx)
 	if err != nil {
-		return this, f, err
+		return this, f, locks, err
 	}
 	p.last = after
 	switch {
@@ -420,7 +419,7 @@ func (p *postgreSQL) runThis(ctx context.Context, c *pgCase) (this pgAnswer, f f
 	case f.truth == stateful && this.status == 'I' && after.xid != before.xid:
 		f = finding{truth: write, why: "it took a transaction id"}
 	}
-	return this, f, p.written(&f)
+	return this, f, locks, p.written(&f)
 }
 
 // runThat runs c in the second state, and looks for what could not be seen in the first.
@@ -431,7 +430,7 @@ func (p *postgreSQL) runThat(ctx context.Context, c *pgCase, locks bool) (that p
 			return that, f, err
 		}
 		key := ^c.mode
-		if namesDatabase.MatchString(c.sql) {
+		if !c.elsewhere() {
 			key -= len(postgreSQLModes)
 		}
 		base := p.baseline[key]
@@ -457,7 +456,9 @@ func (p *postgreSQL) runThat(ctx context.Context, c *pgCase, locks bool) (that p
 		switch {
 		case after.rest != before.rest:
 			f = finding{truth: write, why: "something is not as it was: " + after.rest + " was " + before.rest}
-		case after.xid != before.xid && that.err != nil: // it may be for a lock; and what fails is rolled back, unless it is several
+		case that.err != nil && (after.xid != before.xid || after.lsn != before.lsn):
+			// For a lock, perhaps; what fails is rolled back, unless it is several statements.
+			locks = true
 			signature, err := p.sign(ctx)
 			if err != nil {
 				return that, f, err

@@ -47,7 +47,8 @@ var postgreSQLKnown = map[truth][]string{
 // postgreSQLText is what a mutation works with.
 var postgreSQLText = text{
 	token:   regexp.MustCompile(`(?s)\s+|/\*.*?\*/|--[^\n]*(?:\n|$)|[Ee]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$\$.*?\$\$|\$a\$.*?\$a\$|\$q\$.*?\$q\$|[\pL\d_]+|::|.`),
-	nothing: regexp.MustCompile(`(?s)^(\s*|/\*.*|--.*|;|\(|\))$`),
+	nothing: regexp.MustCompile(`(?s)^(\s*|/\*.*|--.*|[;()*/])$`),
+	hidden:  regexp.MustCompile(`adds|\+@\+`),
 	blanks: []string{
 		" ", "\n", "\t", "\f", "\v", "\r\n", "\r", "  ", "/**/", " /* x */ ", "/* ' */", "/* FOR UPDATE */", "/***/", " -- x\n", " --\n", "--'\n", "/*\n*/", " -- ;\n ",
 		"/* /* */ */", "--\r", "/* $$ */", "/*+ x */",
@@ -61,7 +62,7 @@ var postgreSQLText = text{
 	around: []string{
 		"EXPLAIN %s", "EXPLAIN ANALYZE %s", "EXPLAIN (ANALYZE, COSTS OFF) %s", "(%s)", "((%s))", "SELECT * FROM (%s) x", "SELECT (%s)", "SELECT EXISTS (%s)", "SELECT ARRAY(%s)", "WITH x AS (%s) SELECT * FROM x", "WITH x AS MATERIALIZED (%s) SELECT 1", "WITH RECURSIVE x AS (%s) TABLE x",
 		"%s UNION %s", "(%s) UNION ALL (SELECT NULL)", "%s;", "SELECT 1 WHERE 1 IN (%s)", "PREPARE x AS %s", "DECLARE c CURSOR FOR %s", "CREATE VIEW made AS %s", "CREATE TABLE made AS %s",
-		"-- x\n%s", "/* x */ %s", "SELECT * FROM t WHERE a = (%s)", "INSERT INTO fast (id) %s", "SELECT '%s'", "SELECT \"%s\"", "SELECT $$%s$$", "SELECT $x$%s$x$", "/* %s */ SELECT 1", "SELECT 1 -- %s\n", "DO $$ BEGIN %s; END $$",
+		"-- x\n%s", "/* x */ %s", "SELECT * FROM t WHERE a = (%s)", "INSERT INTO fast (id) %s", "SELECT '%s'", "SELECT \"%s\"", "SELECT $$%s$$", "SELECT $x$%s$x$", "/* %s */ SELECT 1", "SELECT 1 -- %s\n",
 		"SELECT * FROM t ORDER BY (%s)", "%s LIMIT 1", "%s FOR UPDATE", "SELECT * FROM t, LATERAL (%s) x", "SELECT E'%s'",
 	},
 }
