@@ -334,7 +334,7 @@ func (m *mariaDB) effects(ctx context.Context, c *mariaDBCase) (finding, error) 
 	}
 	switch {
 	case f.truth == stateful:
-	case !this.equal(that):
+	case !this.equal(that) && !c.measures():
 		constant, err := m.constant(ctx, c)
 		if err != nil {
 			return f, err

@@ -89,7 +89,11 @@ func (s statement) elsewhere() bool {
 	return (s.original() || asksWhere.MatchString(s.sql)) && !namesPlace.MatchString(s.sql)
 }
 
+// measures says whether the answer to s may hold times, and counts of pages read, which are the same twice only by chance.
+func (s statement) measures() bool { return measured.MatchString(s.sql) }
+
 var (
+	measured   = regexp.MustCompile(`(?i)analy[sz]e|buffers`)
 	asksWhere  = regexp.MustCompile(`(?i)database|schema|catalog`)
 	namesPlace = regexp.MustCompile(`(?i)explain|describe|desc|analy[sz]e|show`)
 )

@@ -273,7 +273,7 @@ func (p *postgreSQL) effects(ctx context.Context, c *pgCase) (finding, error) {
 	}
 	switch {
 	case f.truth == stateful || f.truth == locking:
-	case !this.equal(that):
+	case !this.equal(that) && !c.measures():
 		constant, err := p.constant(ctx, c)
 		if err != nil {
 			return f, err
