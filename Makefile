@@ -13,7 +13,7 @@ lint:
 	@echo "== gofmt"; files=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
 	@set -e; for m in $(MODULES); do echo "== go vet and staticcheck, $$m"; (cd $$m && go vet ./... && $(STATICCHECK) ./...); done
 
-# What the tests need beside Go: a C compiler for the race detector, the servers of MariaDB and PostgreSQL.
+# What the tests need beside Go: a C compiler for the race detector, the servers of MariaDB, PostgreSQL and MySQL.
 deps:
 	@sh .ci/deps
 

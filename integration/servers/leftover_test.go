@@ -100,8 +100,8 @@ func testNothingIsLeftBehind(t *testing.T, k kind) {
 	// The moment: when one of these is there, in the child's folder or in the memory of its processes.
 	const shared = "shared memory"
 	for _, row := range []struct {
-		name                string
-		mariaDB, postgreSQL []string
+		name               string
+		binlog, postgreSQL []string
 	}{
 		{"kill at the beginning", []string{"."}, []string{"."}},
 		{"kill while it installs", []string{"installed/ibdata1", "1/log"}, []string{shared, "1/log"}},
@@ -113,7 +113,7 @@ func testNothingIsLeftBehind(t *testing.T, k kind) {
 			p := startChild(t, k, "kill")
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
-			moment := row.mariaDB
+			moment := row.binlog
 			if k.name == "PostgreSQL" {
 				moment = row.postgreSQL
 			}

@@ -2,6 +2,7 @@ package servers
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -168,9 +169,10 @@ type process struct {
 
 // command is a program to run.
 type command struct {
-	argv []string
-	env  []string // nil: that of this process
-	user *account // nil: that of this process
+	argv  []string
+	stdin string   // a file; "": nothing
+	env   []string // nil: that of this process
+	user  *account // nil: that of this process
 }
 
 // account is a user of the operating system.
@@ -204,8 +206,8 @@ func (r *reaper) run(log string, c command) (*process, error) {
 	defer out.Close() // the child has its own
 	// A shell that becomes the program once it reads a line. It reads none, and ends, if this process ends before the
 	// reaper knows of it.
-	const wait = `read -r go && exec "$@" </dev/null`
-	cmd := exec.Command("/bin/sh", append([]string{"-c", wait, "servers-run"}, c.argv...)...)
+	const wait = `read -r go && exec "$@" <"$0"`
+	cmd := exec.Command("/bin/sh", append([]string{"-c", wait, cmp.Or(c.stdin, os.DevNull)}, c.argv...)...)
 	// A session of its own, not just a group: what stands still in a group of this session would be sent SIGHUP and
 	// SIGCONT when this process ends, just when the reaper begins to stop it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

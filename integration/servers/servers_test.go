@@ -22,9 +22,10 @@ import (
 
 // kind is a kind of server that the tests run on.
 type kind struct {
-	name   string
-	engine engine
-	start  func(context.Context, Config) (*Cluster, error)
+	name      string
+	engine    engine
+	start     func(context.Context, Config) (*Cluster, error)
+	installed func() (string, error)
 
 	driver string // of database/sql
 	gorm   func(dsn string) gorm.Dialector
@@ -35,9 +36,11 @@ type kind struct {
 }
 
 var kinds = []kind{
-	{"MariaDB", mariaDB{}, StartMariaDB, "mysql", mysql.Open, "test.notes", "@@port", ownOfMariaDB, astrayOnMariaDB},
-	{"PostgreSQL", postgreSQL{}, StartPostgreSQL, "pgx", postgres.Open, "notes", "inet_server_port()", ownOfPostgreSQL,
-		astrayOnPostgreSQL},
+	{"MariaDB", mariaDB{}, StartMariaDB, func() (string, error) { return program("mariadbd", mariaDBPackage) },
+		"mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog},
+	{"MySQL", mySQL{}, StartMySQL, mySQLDir, "mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog},
+	{"PostgreSQL", postgreSQL{}, StartPostgreSQL, postgreSQLBin, "pgx", postgres.Open, "notes", "inet_server_port()",
+		ownOfPostgreSQL, astrayOnPostgreSQL},
 }
 
 // eachKind runs a test on every kind of server.
@@ -54,10 +57,7 @@ func eachKind(t *testing.T, test func(*testing.T, kind)) {
 // check skips or fails the test if the servers are not installed.
 func (k kind) check(t *testing.T) {
 	t.Helper()
-	_, err := program("mariadbd", mariaDBPackage)
-	if k.name == "PostgreSQL" {
-		_, err = postgreSQLBin()
-	}
+	_, err := k.installed()
 	Check(t, err)
 }
 
@@ -399,8 +399,8 @@ func testCluster(t *testing.T, k kind) {
 	})
 }
 
-// ownOfMariaDB checks what only MariaDB has.
-func ownOfMariaDB(t *testing.T, s *Server) {
+// ownOfBinlog checks what only MariaDB and MySQL have.
+func ownOfBinlog(t *testing.T, s *Server) {
 	t.Helper()
 	var id int
 	var readOnly bool
@@ -437,14 +437,18 @@ func ownOfPostgreSQL(t *testing.T, s *Server) {
 	}
 }
 
-func astrayOnMariaDB(t *testing.T, k kind, c *Cluster) {
+func astrayOnBinlog(t *testing.T, k kind, c *Cluster) {
 	ctx, slave := t.Context(), c.Slaves[1]
+	prefix := "0-3-"
+	if k.name == "MySQL" {
+		ok(t, slave.DB().QueryRowContext(ctx, "SELECT CONCAT(@@server_uuid, ':')").Scan(&prefix))
+	}
 	astray := k.open(t, slave)
 	run(t, astray, "INSERT INTO notes (id) VALUES (-1)")
 	run(t, astray, "UPDATE notes SET at = NOW() WHERE id = -2") // changes nothing
 	own, err := slave.OwnTransactions(ctx)
 	ok(t, err)
-	if len(own) != 2 || !strings.HasPrefix(own[0], "0-3-") ||
+	if len(own) != 2 || !strings.HasPrefix(own[0], prefix) || !strings.HasPrefix(own[1], prefix) ||
 		!strings.Contains(own[0], "VALUES (-1)") || !strings.Contains(own[1], "id = -2") {
 		t.Errorf("got %q, want the two of them", own)
 	}
@@ -453,6 +457,9 @@ func astrayOnMariaDB(t *testing.T, k kind, c *Cluster) {
 	ok(t, err)
 	if fmt.Sprint(again) != fmt.Sprint(own) {
 		t.Errorf("after a restart: %q", again)
+	}
+	if k.name == "MySQL" { // which minds no history of the slave's own, but that the master's next note is there
+		run(t, astray, "INSERT INTO notes (id) SELECT MAX(id) + 1 FROM notes")
 	}
 }
 
@@ -725,6 +732,28 @@ func TestPostgreSQLInPathIsPreferredIfComplete(t *testing.T) {
 	}
 }
 
+func TestMySQLIsFound(t *testing.T) {
+	cache, other := t.TempDir(), t.TempDir()
+	inCache := filepath.Join(cache, "gorm-replicated", "mysql-5.6.24")
+	ok(t, os.MkdirAll(inCache, 0o700))
+	for _, row := range []struct{ name, override, want string }{
+		{"in the user's cache", "", inCache},
+		{"where the environment says", other, other},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Setenv("XDG_CACHE_HOME", cache)
+			t.Setenv("REPLICATED_MYSQL", row.override)
+			if _, err := mySQLDir(); !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("without it: %v, want that it is not installed in %s", err, row.want)
+			}
+			ok(t, os.WriteFile(filepath.Join(row.want, "mysqld"), []byte("#!/bin/sh\n"), 0o700))
+			if got, err := mySQLDir(); err != nil || got != row.want {
+				t.Errorf("%q, %v, want %q", got, err, row.want)
+			}
+		})
+	}
+}
+
 // recorder is a testing.TB that notes how a test would have ended.
 type recorder struct {
 	testing.TB
@@ -771,7 +800,7 @@ func withDescendants(t *testing.T, all []task) []task {
 	return all
 }
 
-// segments returns the id of the segment of System V's shared memory that belongs to a data folder; MariaDB has none.
+// segments returns the id of the segment of System V's shared memory that belongs to a data folder; only PostgreSQL has one.
 func segments(t *testing.T, data string) []string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
