@@ -20,6 +20,7 @@ deps:
 # Compares with plain GORM and dbresolver in one run; see CONTRIBUTING.md.
 bench:
 	go test -run '^$$' -bench . -benchtime 200000x .
+	cd integration && go test -run '^$$' -bench . -benchtime 20000x .
 
 fuzz:
 	@set -e; for d in $$(dirname $$(git grep -l 'func Fuzz' -- '*_test.go') | sort -u); do \

@@ -189,15 +189,43 @@ func median(v []float64) float64 {
 // BenchmarkDecision measures the way from the callback to the chosen server.
 func BenchmarkDecision(b *testing.B) {
 	const query = "SELECT * FROM `users` WHERE `users`.`deleted_at` IS NULL ORDER BY `users`.`id` LIMIT ?"
-	for _, prepare := range []bool{false, true} {
-		b.Run(fmt.Sprintf("PrepareStmt=%v", prepare), func(b *testing.B) {
-			db := openFake(b, idlePool(b, "master"), gorm.Config{PrepareStmt: prepare})
-			p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(idlePool(b, "slave-1")), dialector(idlePool(b, "slave-2"))}})
+	history := newHistory()
+	history.set("master", 1)
+	history.replay("slave-1", "slave-2")
+	for _, test := range []struct {
+		name    string
+		prepare bool
+		token   bool // the request brings one
+		ctx     func(context.Context) context.Context
+	}{
+		{"plain", false, false, nil},
+		{"PrepareStmt", true, false, nil},
+		{"with a token", false, true, nil},
+		{"WithMaxStaleness", false, false, func(ctx context.Context) context.Context { return replicated.WithMaxStaleness(ctx, time.Minute) }},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			db := openFake(b, idlePool(b, "master"), gorm.Config{PrepareStmt: test.prepare})
+			p := replicated.New(replicated.Config{
+				Slaves:  []gorm.Dialector{dialector(idlePool(b, "slave-1")), dialector(idlePool(b, "slave-2"))},
+				Secrets: [][]byte{secret}, Probe: replicated.ProbeConfig{Source: history},
+			})
 			if err := db.Use(p); err != nil {
 				b.Fatal(err)
 			}
 			defer p.Close()
 			ctx := inRequest(p, requestContext(b))
+			if test.token {
+				wrote := p.WithToken(context.Background(), "")
+				db.WithContext(wrote).Exec("UPDATE users SET name = 'a'")
+				token, err := p.Token(wrote)
+				if err != nil {
+					b.Fatal(err)
+				}
+				p.WithToken(ctx, token)
+			}
+			if test.ctx != nil {
+				ctx = test.ctx(ctx)
+			}
 			db = db.WithContext(ctx).Model(&User{})
 			b.ReportAllocs()
 			for b.Loop() {
@@ -217,7 +245,7 @@ func BenchmarkMiddleware(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			db := openFake(b, idlePool(b, "master"), gorm.Config{})
-			p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(idlePool(b, "slave"))}, Routes: routes})
+			p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(idlePool(b, "slave"))}, Routes: routes, Secrets: [][]byte{secret}})
 			if err := db.Use(p); err != nil {
 				b.Fatal(err)
 			}

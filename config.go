@@ -2,6 +2,8 @@ package replicated
 
 import (
 	"cmp"
+	"context"
+	"database/sql"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -15,9 +17,11 @@ import (
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/position"
+	"github.com/gorm-replicated/replicated/internal/token"
 )
 
-// Config configures a [Plugin]. Most applications set Slaves and nothing else.
+// Config configures a [Plugin]. Most applications set Slaves and Secrets.
 // The zero value has no slaves: everything runs on the master.
 //
 // [New] copies it: changing it later has no effect.
@@ -38,6 +42,10 @@ type Config struct {
 	// given means any of them. Calls are serialised. It must not change the slice.
 	// Default: dbresolver.RandomPolicy{}.
 	Policy dbresolver.Policy
+
+	// MaxLag is how far behind a slave may be that is read. It is compared with an upper bound of its lag, which Probe finds out.
+	// Default: 60 s; less turns every burst of lag into load on the master.
+	MaxLag time.Duration
 
 	// Pool limits the connection pool of each server of Slaves and Masters. That of the *gorm.DB itself is never touched.
 	Pool PoolConfig
@@ -70,6 +78,18 @@ type Config struct {
 	// schema do not matter. Default: none; those of the databases themselves are known (docs/routing.md).
 	WriteFunctions []string
 
+	// Secrets seal the tokens by which a client reads what it has written: the first one seals, all open. Each is at least 32
+	// random bytes, such as "openssl rand -base64 32" prints, the same in all instances of the application. To replace one, add
+	// the new one behind it everywhere, then swap them, and remove the old one after Token.TTL.
+	// Default: none. Then a cookie without content sends a client that wrote to the master for Token.Window.
+	Secrets [][]byte
+
+	// Token says how tokens travel, and how long they count.
+	Token TokenConfig
+
+	// Probe says how the servers are watched.
+	Probe ProbeConfig
+
 	// Logger takes what an operator should know. Default: slog.Default().
 	Logger *slog.Logger
 
@@ -83,7 +103,83 @@ type Config struct {
 type Group struct {
 	Slaves, Masters []gorm.Dialector
 	Policy          dbresolver.Policy
+	MaxLag          time.Duration // default: that of Config
 	Pool            PoolConfig
+}
+
+// TokenConfig says how a client carries what it must not read behind from a response to its next request: in a cookie, and for
+// clients without cookies in a header.
+type TokenConfig struct {
+	// TTL is how long a token counts: at least MaxLag and a minute, by which the clocks of two instances may differ. A client
+	// that comes back later finds every slave that is read to have caught up. Default: 5 minutes.
+	TTL time.Duration
+	// Window is how long a client that wrote reads the master where there is no position to compare with: without
+	// Secrets, on SQLite, with the binary log off. Slaves that are further behind show it stale data. Default: 5 s.
+	Window time.Duration
+	// Timeout bounds the reading of the master's position after a write. When it is over the token carries a time, as
+	// for Window. Default: 250 ms.
+	Timeout time.Duration
+	// Wait is how long a request waits at most for a slave to catch up with its token, before it reads the
+	// master. Default: 0, it does not wait.
+	Wait time.Duration
+	// Monotonic makes a token rise with what was read, too: a client never sees an older state than before, whichever slave
+	// answers. It costs the responses of reading requests a question to the slave, shared by those that end at the same time.
+	// Default: false.
+	Monotonic bool
+
+	// Cookie and Header are the names of the cookie and of the header, in requests and responses. Several plugins that
+	// serve one request need a cookie and a header each. Tokens of one cookie's name do not open under another.
+	// Default: "replicated" and "Replicated-Token".
+	Cookie, Header string
+	// Domain, Path, SameSite and Secure are the cookie's attributes, see [http.Cookie]. It is always HttpOnly.
+	// Default: none, "/", Lax, and secure where the request came by TLS.
+	Domain, Path string
+	SameSite     http.SameSite
+	Secure       *bool
+}
+
+// ProbeConfig says how the servers are watched: what the master has, and what the slaves have of it. The questions
+// go over connections of their own, one for each server, and need no privilege.
+//
+// Servers are asked where the dialect is MySQL's or PostgreSQL's, or there is a Source. Pools that a dialector, or the *gorm.DB,
+// brings ready-made are asked only if Secrets, MaxLag, Interval or Source is set.
+type ProbeConfig struct {
+	// Interval is between two rounds of questions while slaves are read; if they are not it is a quarter of MaxLag.
+	// Default: 1 s. Negative: no questions at all. Then lag is not known, and tokens carry a time.
+	Interval time.Duration
+	// MinInterval is between two rounds at least, while a slave is awaited. Default: 10 ms.
+	MinInterval time.Duration
+	// Source reads positions of servers that the plugin does not know. Default: none.
+	Source PositionSource
+}
+
+// Position is a point in a master's history. For those that a [PositionSource] reads, see [Sequence].
+type Position = position.Position
+
+// Sequence returns position n of a history that is a sequence of numbers, such as the rows of a log: a slave that has replayed n
+// has replayed all up to n. The name keeps apart sequences that have nothing to do with each other. Numbers begin at 1; 0
+// is no position.
+func Sequence(name string, n uint64) Position { return position.Sequence(name, n) }
+
+// PositionSource reads the positions of servers that the plugin does not know, such as those of a replication of the application's own:
+//
+//	func (log) MasterPosition(ctx context.Context, conn *sql.Conn) (replicated.Position, error) {
+//		var n uint64
+//		err := conn.QueryRowContext(ctx, "SELECT coalesce(max(id), 0) FROM log").Scan(&n)
+//		return replicated.Sequence("log", n), err
+//	}
+//
+// conn is a connection to the server in question that nobody else uses meanwhile; a method must leave it as it was, and
+// need not use it. The methods may be called concurrently, for several connections. They return the zero Position if there is none
+// at the moment, and an error if they could not find out.
+type PositionSource interface {
+	// MasterPosition returns a position on the master that covers everything committed there before the call. It
+	// should not be larger than it must: slaves have to reach it even if nothing more is committed.
+	MasterPosition(ctx context.Context, conn *sql.Conn) (Position, error)
+
+	// SlavePosition returns a position that a slave has replayed entirely, so that every query that begins after the
+	// call sees it.
+	SlavePosition(ctx context.Context, conn *sql.Conn) (Position, error)
 }
 
 // PoolConfig limits the connection pool of each server that is opened. A pool that a dialector
@@ -111,8 +207,15 @@ type Server struct {
 
 // normalised returns a copy of c with the defaults filled in.
 func (c Config) normalised() Config {
-	g := c.group().normalised()
-	c.Slaves, c.Masters, c.Policy = g.Slaves, g.Masters, g.Policy
+	c.Slaves, c.Masters = slices.Clone(c.Slaves), slices.Clone(c.Masters)
+	if c.Policy == nil {
+		c.Policy = dbresolver.RandomPolicy{}
+	}
+	c.MaxLag = cmp.Or(c.MaxLag, time.Minute)
+	c.Secrets = slices.Clone(c.Secrets)
+	c.Token = c.Token.normalised()
+	c.Probe.Interval = cmp.Or(c.Probe.Interval, time.Second)
+	c.Probe.MinInterval = cmp.Or(c.Probe.MinInterval, 10*time.Millisecond)
 	c.Routes = maps.Clone(c.Routes)
 	c.WriteFunctions = slices.Clone(c.WriteFunctions)
 	if c.AutoReadOnSlave == nil {
@@ -134,7 +237,21 @@ func (c Config) normalised() Config {
 }
 
 // group returns the group of all tables that are in no other.
-func (c Config) group() Group { return Group{c.Slaves, c.Masters, c.Policy, c.Pool} }
+func (c Config) group() Group { return Group{c.Slaves, c.Masters, c.Policy, c.MaxLag, c.Pool} }
+
+// normalised returns a copy of c with the defaults filled in.
+func (c TokenConfig) normalised() TokenConfig {
+	c.TTL = cmp.Or(c.TTL, 5*time.Minute)
+	c.Window = cmp.Or(c.Window, 5*time.Second)
+	c.Timeout = cmp.Or(c.Timeout, 250*time.Millisecond)
+	c.Cookie, c.Header = cmp.Or(c.Cookie, "replicated"), http.CanonicalHeaderKey(cmp.Or(c.Header, "Replicated-Token"))
+	c.Path, c.SameSite = cmp.Or(c.Path, "/"), cmp.Or(c.SameSite, http.SameSiteLaxMode)
+	if c.Secure != nil {
+		secure := *c.Secure
+		c.Secure = &secure
+	}
+	return c
+}
 
 // normalised returns a copy of g with the defaults filled in.
 func (g Group) normalised() Group {
@@ -177,6 +294,9 @@ func (g Group) validate(field string, found *mistakes) {
 	if isNil(g.Policy) {
 		found.add("%sPolicy: nil %T", field, g.Policy)
 	}
+	if g.MaxLag < 0 {
+		found.add("%sMaxLag: negative: %v", field, g.MaxLag)
+	}
 	if g.Pool.MaxOpen < 0 {
 		found.add("%sPool.MaxOpen: negative: %d", field, g.Pool.MaxOpen)
 	}
@@ -190,7 +310,7 @@ func (g Group) validate(field string, found *mistakes) {
 func (c Config) validate() (*matcher, mistakes) {
 	var found mistakes
 	for i, m := range c.ReadOnlyMethods {
-		if !validMethod(m) {
+		if !isToken(m) {
 			found.add("ReadOnlyMethods[%d]: not a method: %q", i, m)
 		}
 	}
@@ -202,8 +322,66 @@ func (c Config) validate() (*matcher, mistakes) {
 			found.add("WriteFunctions[%d]: empty name", i)
 		}
 	}
+	c.Token.validate(&found)
+	if c.Probe.MinInterval < 0 {
+		found.add("Probe.MinInterval: negative: %v", c.Probe.MinInterval)
+	} else if c.Probe.Interval > 0 && c.Probe.MinInterval > c.Probe.Interval {
+		found.add("Probe.MinInterval: %v is more than Probe.Interval, %v", c.Probe.MinInterval, c.Probe.Interval)
+	}
+	if isNil(c.Probe.Source) && c.Probe.Source != nil {
+		found.add("Probe.Source: nil %T", c.Probe.Source)
+	}
 	routes := compileRoutes(c.Routes, &found)
 	return routes, found
+}
+
+// validate adds every mistake in a normalised c to found.
+func (c TokenConfig) validate(found *mistakes) {
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"TTL", c.TTL}, {"Window", c.Window}, {"Timeout", c.Timeout}, {"Wait", c.Wait}} {
+		if d.value < 0 {
+			found.add("Token.%s: negative: %v", d.name, d.value)
+		}
+	}
+	if !isToken(c.Cookie) {
+		found.add("Token.Cookie: not the name of a cookie: %q", c.Cookie)
+	} else if err := (&http.Cookie{Name: c.Cookie, Domain: c.Domain, Path: c.Path}).Valid(); err != nil {
+		found.add("Token: Domain %q and Path %q: %w", c.Domain, c.Path, err)
+	}
+	if !isToken(c.Header) {
+		found.add("Token.Header: not the name of a header: %q", c.Header)
+	}
+	if c.SameSite < http.SameSiteDefaultMode || c.SameSite > http.SameSiteNoneMode {
+		found.add("Token.SameSite: unknown: %d", c.SameSite)
+	} else if c.SameSite == http.SameSiteNoneMode && c.Secure != nil && !*c.Secure {
+		found.add("Token.SameSite: browsers drop a cookie that is None and not Secure")
+	}
+}
+
+// sealer returns what seals the tokens of a normalised c, or nil if there are no secrets; groups are those of the plugin.
+func (c Config) sealer(groups []registration, found *mistakes) *token.Sealer {
+	if len(c.Secrets) == 0 {
+		return nil
+	}
+	sealer, err := token.NewSealer(c.Secrets, c.Token.Cookie)
+	if err != nil {
+		*found = append(*found, err)
+	}
+	for i, r := range groups {
+		if lag := cmp.Or(r.group.MaxLag, c.MaxLag); c.Token.TTL >= 0 && c.Token.TTL < lag+token.MaxSkew {
+			found.add("Token.TTL: %v is less than MaxLag, %v, and %v: a client that comes back when its token is over could miss what it wrote",
+				c.Token.TTL, lag, token.MaxSkew)
+		}
+		if i == 0 || len(r.tables) == 0 {
+			continue
+		}
+		if name, ok := r.tables[0].(string); ok && len(name) > token.MaxGroup {
+			found.add("Register: the name %.20q… has %d bytes: with Secrets %d at most", name, len(name), token.MaxGroup)
+		}
+	}
+	return sealer
 }
 
 // mistakes are those of a configuration.
@@ -303,7 +481,7 @@ func (m *matcher) match(r *http.Request) choice {
 
 // validMethod tells whether s is a token, as RFC 9110 (section 9.1) wants a
 // method to be.
-func validMethod(s string) bool {
+func isToken(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool {
 		return !('A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
 	}) < 0

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,19 @@ func TestMistakesInConfig(t *testing.T) {
 		{"negative count", replicated.Config{Pool: replicated.PoolConfig{MaxOpen: -1}}, []string{"Pool.MaxOpen: negative: -1"}},
 		{"negative duration", replicated.Config{Pool: replicated.PoolConfig{MaxIdleTime: -time.Second}}, []string{"Pool.MaxIdleTime: negative: -1s"}},
 		{"empty function name", replicated.Config{WriteFunctions: []string{"f", " "}}, []string{"WriteFunctions[1]: empty name"}},
+		{"negative MaxLag", replicated.Config{MaxLag: -time.Second}, []string{"MaxLag: negative: -1s"}},
+		{"too short a secret", replicated.Config{Secrets: [][]byte{[]byte("hunter2")}}, []string{"Secrets[0] has 7 bytes: at least 32"}},
+		{"TTL below MaxLag and the skew", replicated.Config{Secrets: [][]byte{secret}, MaxLag: 5 * time.Minute}, []string{"Token.TTL: 5m0s is less than MaxLag, 5m0s, and 1m0s"}},
+		{"negative times", replicated.Config{Token: replicated.TokenConfig{TTL: -1, Window: -2, Timeout: -3, Wait: -4}},
+			[]string{"Token.TTL: negative: -1ns", "Token.Window: negative: -2ns", "Token.Timeout: negative: -3ns", "Token.Wait: negative: -4ns"}},
+		{"not a cookie", replicated.Config{Token: replicated.TokenConfig{Cookie: "a b"}}, []string{`Token.Cookie: not the name of a cookie: "a b"`}},
+		{"not a cookie's path", replicated.Config{Token: replicated.TokenConfig{Path: "/;a"}}, []string{`Path "/;a"`}},
+		{"not a header", replicated.Config{Token: replicated.TokenConfig{Header: "a:"}}, []string{`Token.Header: not the name of a header: "a:"`}},
+		{"unknown SameSite", replicated.Config{Token: replicated.TokenConfig{SameSite: 7}}, []string{"Token.SameSite: unknown: 7"}},
+		{"SameSite None without Secure", replicated.Config{Token: replicated.TokenConfig{SameSite: http.SameSiteNoneMode, Secure: new(bool)}}, []string{"Token.SameSite: browsers drop"}},
+		{"negative MinInterval", replicated.Config{Probe: replicated.ProbeConfig{MinInterval: -1}}, []string{"Probe.MinInterval: negative: -1ns"}},
+		{"MinInterval above Interval", replicated.Config{Probe: replicated.ProbeConfig{Interval: time.Second, MinInterval: time.Minute}}, []string{"Probe.MinInterval: 1m0s is more than Probe.Interval, 1s"}},
+		{"nil Source", replicated.Config{Probe: replicated.ProbeConfig{Source: (*history)(nil)}}, []string{"Probe.Source: nil *replicated_test.history"}},
 		{"all at once", replicated.Config{
 			Slaves:          []gorm.Dialector{nil},
 			Routes:          map[string]replicated.Intent{"x": 7},

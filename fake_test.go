@@ -208,7 +208,7 @@ type setup struct {
 	master *fake
 	slaves []*fake
 	raw    *sql.DB // the master's pool
-	logged bytes.Buffer
+	logged logBuffer
 }
 
 // newSetup makes one with the given number of slaves, named slave-1 and so
@@ -225,7 +225,7 @@ func newSetup(t testing.TB, slaves int, gormConfig gorm.Config, change func(*rep
 	for i := range slaves {
 		f := &fake{name: fmt.Sprintf("slave-%d", i+1), log: s.log}
 		s.slaves = append(s.slaves, f)
-		cfg.Slaves = append(cfg.Slaves, dialector(sql.OpenDB(f)))
+		cfg.Slaves = append(cfg.Slaves, dialector(openPool(t, f)))
 	}
 	if change != nil {
 		change(&cfg)
@@ -292,4 +292,22 @@ func expect(t testing.TB, got []string, want ...string) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
+}
+
+// logBuffer is a buffer that a log may be written to while a test reads it.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }

@@ -1,6 +1,7 @@
 package replicated
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -26,11 +28,13 @@ const globalName = "default"
 
 // group is one master, or several equal ones, with its slaves, and the pools that statements run on.
 type group struct {
-	name    string
-	index   int   // in Plugin.groups
-	err     error // why nothing runs here: it was registered too late
-	cluster *cluster.Cluster
-	pools   [pins][2][2]pool // by pin, prepared, built: a statement takes one without an allocation
+	name      string
+	index     int   // in Plugin.groups
+	err       error // why nothing runs here: it was registered too late
+	cluster   *cluster.Cluster
+	maxLag    time.Duration
+	unwatched string           // why its servers are not asked for anything; "" if they are
+	pools     [pins][2][2]pool // by pin, prepared, built: a statement takes one without an allocation
 
 	policies *sync.Mutex       // serialises all policies: dbresolver's round robin races, and may be used twice
 	policy   dbresolver.Policy // nil: any server
@@ -102,11 +106,14 @@ func (g *group) master(m *memory) *cluster.Server {
 	if m == nil {
 		return g.choose(g.cluster.Masters, g.cluster.MasterPools)
 	}
-	if kept := m.master.Load(); kept != nil {
-		return kept
+	if m.master.Load() == nil {
+		m.master.CompareAndSwap(nil, g.choose(g.cluster.Masters, g.cluster.MasterPools))
 	}
-	return keep(&m.master, g.choose(g.cluster.Masters, g.cluster.MasterPools))
+	return m.master.Load()
 }
+
+// hasSlaves tells whether g was given slaves that Close has not closed.
+func (g *group) hasSlaves() bool { return len(g.cluster.View().All) > 0 }
 
 // registration is a call of Register.
 type registration struct {
@@ -284,6 +291,16 @@ func (p *Plugin) watch(x index) {
 	}
 }
 
+// groupNamed returns the group of this name, or nil.
+func (p *Plugin) groupNamed(name string) *group {
+	for _, g := range p.groups {
+		if g.name == name {
+			return g
+		}
+	}
+	return nil
+}
+
 // groupOf returns the group that a statement is about: as a clause says, else that of its table. It is nil where that
 // does not tell: then the SQL may, and otherwise it is the global group.
 func (p *Plugin) groupOf(stmt *gorm.Statement) *group {
@@ -386,7 +403,7 @@ func (p *Plugin) openGroups(db *gorm.DB, own gorm.ConnPool, found mistakes) ([]*
 	if len(found) > 0 {
 		return nil, nil, errors.Join(found...)
 	}
-	p.ownServer = cluster.NewServer(masterID(db.Dialector, specs), own, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
+	p.ownServer = cluster.NewServer(masterID(db.Dialector, specs), own, db.Dialector, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
 	servers, err := cluster.Open(p.ownServer, specs)
 	if err != nil {
 		return nil, nil, err
@@ -396,6 +413,8 @@ func (p *Plugin) openGroups(db *gorm.DB, own gorm.ConnPool, found mistakes) ([]*
 		if n := len(r.group.Masters); n > 0 {
 			masters = servers[:n:n]
 		}
+		groups[i].maxLag = cmp.Or(r.group.MaxLag, p.config.MaxLag)
+		p.probes = p.probes || i > 0 && r.group.MaxLag > 0
 		n := len(r.group.Slaves)
 		groups[i].open(p, cluster.New(masters, slaves[:n:n]), r.group.Policy)
 		servers = slaves[n:]
@@ -454,14 +473,14 @@ func (p *Plugin) mark(ctx context.Context, n nature, tables *sqlkind.Tables, mas
 		return
 	}
 	if len(p.groups) == 1 {
-		session.memory.markWritten()
+		session.markWritten(p.groups[0])
 		return
 	}
 	named := tables != nil && (tables.Others || len(tables.All) > 0)
 	if n == unknown || !named {
 		for _, g := range p.groups {
 			if slices.ContainsFunc(g.cluster.Masters, func(s *cluster.Server) bool { return slices.Contains(masters, s) }) {
-				session.memoryOf(g).markWritten()
+				session.markWritten(g)
 			}
 		}
 	}
@@ -469,10 +488,10 @@ func (p *Plugin) mark(ctx context.Context, n nature, tables *sqlkind.Tables, mas
 		return
 	}
 	if tables.Others {
-		session.memory.markWritten()
+		session.markWritten(p.groups[0])
 	}
 	for _, t := range tables.All {
-		session.memoryOf(p.index().named(t)).markWritten()
+		session.markWritten(p.index().named(t))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -34,6 +35,9 @@ func (i Intent) String() string {
 	}
 	return fmt.Sprintf("Intent(%d)", uint8(i))
 }
+
+// MarshalText returns what [Intent.String] does, for JSON.
+func (i Intent) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
 
 func (i Intent) valid() bool { return i <= Slave }
 
@@ -97,6 +101,16 @@ func WithMaster(ctx context.Context) context.Context {
 func WithSlave(ctx context.Context) context.Context {
 	s := scopeOf(ctx)
 	s.explicit = chooseSlave
+	return s.in(ctx)
+}
+
+// WithMaxStaleness returns a context whose reads run on slaves only that are known to be at most d behind, otherwise
+// on the master: also where the code asks for a slave. The innermost one counts. It asks for a closer watch on
+// the slaves for some seconds, so that small values work, but for zero: that reads the master. Where lag is
+// not known (see [ProbeConfig]), no slave is fresh enough.
+func WithMaxStaleness(ctx context.Context, d time.Duration) context.Context {
+	s := scopeOf(ctx)
+	s.limited, s.staleness = true, d
 	return s.in(ctx)
 }
 

@@ -1,47 +1,135 @@
 package replicated
 
 import (
+	"cmp"
+	"context"
 	"net/http"
 	"slices"
+	"time"
+
+	"github.com/gorm-replicated/replicated/internal/token"
 )
 
 // Middleware gives each request its session: the intent that follows from
-// Config.Routes and the method, and the memory of what the request wrote. Handlers take part by
-// using the request's context: db.WithContext(r.Context()).
+// Config.Routes and the method, the memory of what the request wrote, and what it must not read behind according to the
+// token that it brings. Handlers take part by using the request's context: db.WithContext(r.Context()).
+//
+// If the request has written, the response brings a token, in a cookie and a header. Before its first byte the
+// master is asked for its position, once: what is committed by then the client's next request will see. The ResponseWriter
+// that next gets has the optional interfaces of the real one.
 //
 // It may be made before the plugin is given to db.Use: until then requests are
-// served without a session. Several plugins may wrap one handler, in any order; wrapping twice
-// with the same one does no harm. A nil handler panics.
+// served without a session. Several plugins may wrap one handler, in any order, each with a Token.Cookie and Token.Header of
+// its own; wrapping twice with the same one does no harm. A nil handler panics.
 func (p *Plugin) Middleware(next http.Handler) http.Handler {
 	mustHandler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.initialized.Load() {
-			r = p.begin(r)
+		if !p.initialized.Load() {
+			next.ServeHTTP(w, r)
+			return
 		}
-		next.ServeHTTP(w, r)
+		ctx, session, first := p.begin(r)
+		r = r.WithContext(ctx)
+		if !first || !p.hasSlaves() {
+			next.ServeHTTP(w, r)
+			return
+		}
+		writer, response := beforeFirstByte(w, func() { session.answer(w.Header(), r) })
+		session.carried.response = response
+		defer response.finish()
+		next.ServeHTTP(writer, r)
 	})
 }
 
-// begin returns r with a session in its context.
-func (p *Plugin) begin(r *http.Request) *http.Request {
-	both := &struct { // in one piece: a statement looks at both
-		scope   scope
-		session session
-	}{scope: scopeOf(r.Context())}
-	scope, session := &both.scope, &both.session
-	session.plugin, session.next = p, scope.sessions
+// begin begins the session of a request, and tells whether it is its first one of p.
+func (p *Plugin) begin(r *http.Request) (_ context.Context, _ *session, first bool) {
+	outer := lookup(r.Context()).of(p)
+	ctx, session := p.newSession(r.Context())
+	session.request = true
 	session.pattern, session.method = p.routes.match(r), chooseMaster
 	if slices.Contains(p.config.ReadOnlyMethods, r.Method) {
 		session.method = chooseSlave
 	}
+	if outer == nil || !outer.request {
+		first = !p.clashes(session)
+	}
+	if first {
+		session.receive(r)
+	}
+	return ctx, session, first
+}
+
+// clashes tells whether another plugin has the cookie or the header of p's tokens. One of two tokens would be lost: then p issues none
+// and takes none, and its requests read the master, but for what code or patterns mark.
+func (p *Plugin) clashes(s *session) bool {
+	own := &p.config.Token
+	for other := s.next; other != nil; other = other.next {
+		theirs := &other.plugin.config.Token
+		if other.plugin == p || p.sealer == nil && other.plugin.sealer == nil || own.Cookie != theirs.Cookie && own.Header != theirs.Header {
+			continue
+		}
+		p.tokens.saidClash.Do(func() {
+			p.config.Logger.Error("replicated: two plugins in one request have the same Token.Cookie or Token.Header, so the requests of one of them read the master: "+
+				"give each its own", "cookie", own.Cookie, "header", own.Header)
+		})
+		s.method = chooseMaster
+		return true
+	}
+	return false
+}
+
+// newSession returns ctx with a session of p in it, and that. It has the memory of the one that is there, if any: what one part
+// of a request writes, all of it must see.
+func (p *Plugin) newSession(ctx context.Context) (context.Context, *session) {
+	both := &struct { // in one piece: a statement looks at both
+		scope   scope
+		session session
+	}{scope: scopeOf(ctx)}
+	scope, session := &both.scope, &both.session
+	session.plugin, session.next = p, scope.sessions
 	if outer := scope.of(p); outer != nil {
-		session.memory, session.others = outer.memory, outer.others // what one part of a request writes, all of it must see
+		session.memory, session.others, session.carried = outer.memory, outer.others, outer.carried
 	} else {
-		session.memory = &session.own
+		session.memory, session.carried = &session.own, &session.ownCarried
 		if others := len(p.groups) - 1; others > 0 {
 			session.others = make([]memory, others)
 		}
 	}
 	scope.sessions = session
-	return r.WithContext(scope.in(r.Context()))
+	return scope.in(ctx), session
+}
+
+// answer puts the session's token into the header of the response to r, if the client has to hear of something.
+func (s *session) answer(h http.Header, r *http.Request) {
+	if !s.settle(r.Context()) {
+		return
+	}
+	p, cfg := s.plugin, &s.plugin.config.Token
+	cookie := &http.Cookie{Name: cfg.Cookie, Domain: cfg.Domain, Path: cfg.Path, SameSite: cfg.SameSite, HttpOnly: true, Secure: r.TLS != nil}
+	if cfg.Secure != nil {
+		cookie.Secure = *cfg.Secure
+	}
+	lifetime := cfg.TTL
+	if p.sealer == nil {
+		cookie.Value, lifetime = token.Marker, cfg.Window
+		p.tokens.saidMarker.Do(func() {
+			p.config.Logger.Warn("replicated: Config.Secrets is not set: a client that wrote reads the master for Token.Window, and after that perhaps not what it wrote",
+				"window", cfg.Window)
+		})
+	} else {
+		text, err := s.seal()
+		if err != nil || text == "" {
+			if err != nil {
+				p.config.Logger.Error("replicated: no token for a client that wrote", "error", err)
+			}
+			return
+		}
+		cookie.Value = text
+		h.Set(cfg.Header, text)
+	}
+	cookie.MaxAge = int(cmp.Or((lifetime+time.Second-1)/time.Second, 1))
+	if text := cookie.String(); text != "" {
+		h.Add("Set-Cookie", text)
+	}
+	p.tokens.issued.Add(1)
 }

@@ -1,10 +1,14 @@
 package replicated
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
+	"time"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
 )
@@ -49,6 +53,9 @@ const (
 	ReasonMethod                        // the request's method
 	ReasonSwitchedOff                   // AutoReadOnSlave is off
 	ReasonRefused                       // a slave refused it as a write
+	ReasonToken                         // no slave has what the session's token demands
+	ReasonStaleness                     // no slave is as fresh as WithMaxStaleness demands
+	ReasonLag                           // no slave answers and is within MaxLag
 )
 
 var reasons = [...]string{
@@ -72,6 +79,9 @@ var reasons = [...]string{
 	ReasonMethod:          "method",
 	ReasonSwitchedOff:     "switched off",
 	ReasonRefused:         "refused by a slave",
+	ReasonToken:           "no slave covers the token",
+	ReasonStaleness:       "no slave is fresh enough",
+	ReasonLag:             "no slave within MaxLag",
 }
 
 // String returns a short text, such as "method" or "session wrote", for logs
@@ -89,13 +99,27 @@ type Status struct {
 	// WithoutIntent counts the statements whose context said nothing about routing, such as
 	// those of a handler that forgot db.WithContext(r.Context()). It counts while Config.DefaultIntent is Master.
 	WithoutIntent uint64
-	Groups        []GroupStatus // none before Initialize
+	Tokens        TokenStatus
+	Groups        []GroupStatus // the global one first; none before Initialize
 }
 
 // GroupStatus is a snapshot of a master, or several, with the slaves.
 type GroupStatus struct {
-	Name    string         // as in Route
+	Name    string // as in Route
+	MaxLag  time.Duration
 	Servers []ServerStatus // masters first
+}
+
+// TokenStatus counts what has happened to tokens since [New].
+type TokenStatus struct {
+	Issued     uint64 // responses that brought one
+	Accepted   uint64 // that a request or another session brought
+	Expired    uint64
+	Forged     uint64 // none of ours: changed, invented, of other Secrets or of another Cookie's name
+	OtherGroup uint64 // of groups that are not known here
+	TimeOnly   uint64 // what was demanded by a time, because there was no position to demand
+	// LateWrites counts the statements that wrote after the first byte of their response, whose token cannot tell of them.
+	LateWrites uint64
 }
 
 // ServerStatus is a snapshot of one server.
@@ -103,29 +127,58 @@ type ServerStatus struct {
 	ID   string
 	Role Intent      // Master or Slave
 	Pool sql.DBStats // zero if the pool is not a *sql.DB
-	// Writable is true for a slave that said, when it first answered, that it takes writes: one that goes astray would
-	// succeed there. It is asked if its pool was opened by the plugin, on MySQL, MariaDB and PostgreSQL.
+	// Serving tells whether reads may go there: always to a master, to a slave that answers and is within MaxLag. Reason says why
+	// they may not, or why there is no position.
+	Serving bool
+	Reason  string
+	// Lag is how far a slave is behind at most, if LagKnown. While the master does not answer it stands still.
+	Lag      time.Duration
+	LagKnown bool
+	// Position is the latest that is known of a slave, as its server writes it.
+	Position string
+	// Writable is true for a slave that says that it takes writes: one that goes astray would succeed there.
 	Writable bool
 }
 
 // Status returns a snapshot. It asks no server.
 func (p *Plugin) Status() Status {
-	s := Status{AutoReadOnSlave: p.auto.Load(), WithoutIntent: p.withoutIntent.Load()}
+	t := &p.tokens
+	s := Status{AutoReadOnSlave: p.auto.Load(), WithoutIntent: p.withoutIntent.Load(), Tokens: TokenStatus{
+		t.issued.Load(), t.accepted.Load(), t.expired.Load(), t.forged.Load(), t.otherGroup.Load(), t.timeOnly.Load(), t.late.Load()}}
 	if !p.initialized.Load() {
 		return s
 	}
 	for _, g := range p.groups {
-		var servers []ServerStatus
-		for _, server := range slices.Concat(g.cluster.Masters, g.cluster.View().Slaves) {
-			servers = append(servers, statusOf(server))
+		status := GroupStatus{Name: g.name, MaxLag: g.maxLag}
+		for _, master := range g.cluster.Masters {
+			status.Servers = append(status.Servers, statusOf(master))
 		}
-		s.Groups = append(s.Groups, GroupStatus{Name: g.name, Servers: servers})
+		view, now := g.cluster.View(), time.Now()
+		for _, slave := range view.All {
+			server := statusOf(slave.Server)
+			server.Serving, server.Reason = slices.Contains(view.Slaves, slave.Server), cmp.Or(g.unwatched, slave.Reason)
+			server.Lag, server.LagKnown = view.Lag(slave, now)
+			if slave.Position.Known() {
+				server.Position = slave.Position.String()
+			}
+			status.Servers = append(status.Servers, server)
+		}
+		s.Groups = append(s.Groups, status)
 	}
 	return s
 }
 
+// StatusHandler serves [Status] as JSON, with durations in nanoseconds. It shows the servers' names and positions, so it is for operators only.
+func (p *Plugin) StatusHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_ = json.NewEncoder(w).Encode(p.Status()) // plain values; the client may be gone
+	})
+}
+
 func statusOf(s *cluster.Server) ServerStatus {
-	status := ServerStatus{ID: s.ID, Role: roleOf(s), Writable: s.Writable()}
+	status := ServerStatus{ID: s.ID, Role: roleOf(s), Serving: !s.Slave, Writable: s.Writable()}
 	if db, err := s.DB(); err == nil {
 		status.Pool = db.Stats()
 	}

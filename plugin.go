@@ -1,7 +1,10 @@
 // Package replicated is a GORM plugin that sends the reads of a request to the
 // slaves of a database and everything else to its master.
 //
-//	p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{mysql.Open(slaveDSN)}})
+//	p := replicated.New(replicated.Config{
+//		Slaves:  []gorm.Dialector{mysql.Open(slaveDSN)},
+//		Secrets: [][]byte{secret},
+//	})
 //	if err := db.Use(p); err != nil { … }
 //	http.ListenAndServe(addr, p.Middleware(mux))
 //
@@ -10,16 +13,18 @@
 //	db.WithContext(r.Context()).Find(&posts)
 //
 // A GET or HEAD reads from one slave; other methods use the master. A write
-// always goes to the master, and from then on the request reads there, too. Handlers are marked with
+// always goes to the master, and from then on the request reads there, too. Its response brings a token: the client's next
+// request reads a slave that has replayed the write, or the master. Handlers are marked with
 // [UseMaster] and [UseSlave], requests by pattern with [Config].Routes, contexts with [WithMaster] and
 // [WithSlave], and single statements with db.Clauses(replicated.Master). An [Observer] is told where each statement
 // went, and why.
 //
-// docs/routing.md has the rules, docs/configuration.md every option.
+// docs/routing.md has the rules, docs/consistency.md what is promised and why it holds, docs/configuration.md every option.
 package replicated
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -33,6 +38,7 @@ import (
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
+	"github.com/gorm-replicated/replicated/internal/token"
 )
 
 const pluginName = "replicated"
@@ -60,7 +66,10 @@ type Plugin struct {
 
 	own         gorm.ConnPool // the pool that sessions made before db.Use still carry; nil if it cannot be recognised
 	routes      *matcher
-	callbacks   any // of the *gorm.DB
+	sealer      *token.Sealer // nil without Secrets
+	tokens      tokens
+	probes      bool // the configuration asks for it, see ProbeConfig
+	callbacks   any  // of the *gorm.DB
 	dialectName string
 	config      Config
 	parse       func(model any) (table string, err error)
@@ -84,8 +93,9 @@ var (
 
 // New returns a plugin for db.Use. Mistakes in cfg are reported there.
 func New(cfg Config) *Plugin {
+	probes := len(cfg.Secrets) > 0 || cfg.MaxLag > 0 || cfg.Probe.Interval > 0 || cfg.Probe.Source != nil
 	cfg = cfg.normalised()
-	p := &Plugin{config: cfg, rejects: cfg.RejectWrites, fallback: cfg.DefaultIntent, observer: cfg.Observer}
+	p := &Plugin{probes: probes, config: cfg, rejects: cfg.RejectWrites, fallback: cfg.DefaultIntent, observer: cfg.Observer}
 	p.auto.Store(*cfg.AutoReadOnSlave)
 	return p
 }
@@ -132,6 +142,7 @@ func (p *Plugin) initialize(db *gorm.DB) error {
 		return errDBResolver
 	}
 	routes, mistakes := p.config.validate()
+	p.sealer = p.config.sealer(append([]registration{{group: p.config.group()}}, p.registered...), &mistakes)
 	own, statements := unwrap(db.ConnPool)
 	if _, ok := own.(*pool); ok {
 		return errors.New("another plugin of this package already routes this *gorm.DB")
@@ -152,11 +163,7 @@ func (p *Plugin) initialize(db *gorm.DB) error {
 		p.abandonGroups()
 		return err
 	}
-	for _, g := range groups {
-		g.cluster.AskWritable(p.dialectName, func(s *cluster.Server) {
-			p.config.Logger.Warn("replicated: a slave takes writes: run it with read_only, so that none can go astray", "group", g.name, "server", s.ID)
-		})
-	}
+	p.monitor()
 	root := groups[0].pool(noPin, false, false)
 	if statements == nil {
 		if db.Statement != nil {
@@ -172,6 +179,54 @@ func (p *Plugin) initialize(db *gorm.DB) error {
 	}
 	return nil
 }
+
+// monitor begins to watch the servers, and waits a little for what they say first.
+func (p *Plugin) monitor() {
+	ctx, cancel := context.WithTimeout(context.Background(), cluster.OpenTimeout)
+	defer cancel()
+	var watched []*group
+	for _, g := range p.groups {
+		if g.unwatched = p.unwatched(g); g.unwatched != "" {
+			continue
+		}
+		g.cluster.Watch(cluster.Monitoring{
+			Dialect: p.dialectName, Source: p.config.Probe.Source,
+			Interval: p.config.Probe.Interval, MinInterval: p.config.Probe.MinInterval, MaxLag: g.maxLag,
+			Notice: func(s *cluster.Server, in bool, reason string) {
+				if in {
+					p.config.Logger.Info("replicated: a slave is read again", "group", g.name, "server", s.ID)
+				} else {
+					p.config.Logger.Warn("replicated: a slave is not read", "group", g.name, "server", s.ID, "reason", reason)
+				}
+			},
+			Writable: func(s *cluster.Server) {
+				p.config.Logger.Warn("replicated: a slave takes writes: run it with read_only, so that none can go astray", "group", g.name, "server", s.ID)
+			},
+		})
+		watched = append(watched, g)
+	}
+	for _, g := range watched {
+		g.cluster.AwaitFirst(ctx)
+	}
+}
+
+// unwatched tells why the servers of g are not asked for anything, "" if they are: see ProbeConfig.
+func (p *Plugin) unwatched(g *group) string {
+	switch {
+	case !g.hasSlaves():
+		return "there are no slaves"
+	case p.config.Probe.Interval < 0:
+		return "Probe.Interval is negative"
+	case p.config.Probe.Source == nil && p.dialectName != "mysql" && p.dialectName != "postgres":
+		return fmt.Sprintf("no positions are known of the dialect %q: they take a Probe.Source", p.dialectName)
+	case !p.probes && !g.cluster.Watchable():
+		return "a connection pool was brought ready-made: set Probe.Interval to have it watched"
+	}
+	return ""
+}
+
+// hasSlaves tells whether there is any slave.
+func (p *Plugin) hasSlaves() bool { return slices.ContainsFunc(p.groups, (*group).hasSlaves) }
 
 // masterID names the *gorm.DB's own server by its address, or else "master", unless one of the others
 // has that name: two databases of one server have one address.
@@ -351,7 +406,7 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 	}
 	stmt.ConnPool = g.poolOn(on, pin, prepared, false)
 	if p.observer != nil {
-		q.hasSlaves = len(g.cluster.View().Slaves) > 0
+		q.hasSlaves = g.hasSlaves()
 		_, reason := resolve(&q)
 		p.observer.Routed(stmt.Context, Route{g.name, cmp.Or(on, g.cluster.Masters[0]).ID, Master, reason})
 	}
@@ -399,7 +454,7 @@ func (p *Plugin) markTable(stmt *gorm.Statement) {
 	if session == nil {
 		return
 	}
-	session.memoryOf(p.orGlobal(p.tableGroup(stmt))).markWritten()
+	session.markWritten(p.orGlobal(p.tableGroup(stmt)))
 	if stmt.TableExpr != nil && p.index() != nil { // "users AS u, orders AS o"
 		_, tables := p.kinds.Load().Look("TABLE " + stmt.TableExpr.SQL)
 		p.mark(stmt.Context, writes, tables, nil)

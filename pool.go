@@ -7,6 +7,8 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"reflect"
+	"slices"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -374,24 +376,59 @@ func (c *pool) decide(ctx context.Context, n nature, tables *sqlkind.Tables) (*c
 	if tables != nil && !q.wrote {
 		q.wrote = p.wrote(ctx, c.group, tables)
 	}
-	slave := memory.kept()
-	var view *cluster.View
-	if slave == nil {
-		view = c.group.cluster.View()
-	}
-	q.hasSlaves = slave != nil || len(view.Slaves) > 0
+	view := c.group.cluster.View()
+	q.hasSlaves = len(view.All) > 0
 	intent, reason := resolve(&q)
-	server := slave
-	switch {
-	case intent == Master:
+	var server *cluster.Server
+	if intent == Slave {
+		var missing Reason
+		if server, missing = c.slave(ctx, memory, view, &q); server == nil {
+			intent, reason = Master, missing
+		}
+	}
+	if intent == Master {
 		server = c.master(memory)
-	case slave == nil:
-		server = memory.keep(c.group.choose(view.Slaves, view.Pools))
+	}
+	if memory != nil && p.config.Token.Monotonic {
+		memory.noteRead(server, view)
 	}
 	if p.observer != nil {
 		p.observer.Routed(ctx, Route{c.group.name, server.ID, intent, reason})
 	}
 	return server, nil
+}
+
+// slave picks the slave for a statement. Without one that will do it returns nil and what there is no slave for.
+func (c *pool) slave(ctx context.Context, m *memory, view *cluster.View, q *question) (*cluster.Server, Reason) {
+	servers := c.group.cluster
+	servers.Used()
+	kept, token := m.kept(), m.demands()
+	if !q.limited && token == nil {
+		if kept != nil {
+			return kept, 0
+		}
+		if len(view.Slaves) > 0 {
+			return m.keep(c.group.choose(view.Slaves, view.Pools)), 0
+		}
+	}
+	if q.limited {
+		servers.Want(q.staleness)
+	}
+	for {
+		d := demands{token, q.limited, q.staleness, time.Now()}
+		if i := slices.IndexFunc(view.All, func(s cluster.State) bool { return s.Server == kept }); i >= 0 && d.metBy(view, &view.All[i]) {
+			return kept, 0
+		}
+		fit, pools, missing := candidates(view, &d, asked(q))
+		if len(fit) > 0 {
+			return m.change(c.group.choose(fit, pools)), 0
+		}
+		servers.Hurry()
+		if missing != ReasonToken || !lookup(ctx).of(c.plugin).await(ctx, token, view) {
+			return nil, missing
+		}
+		view = servers.View()
+	}
 }
 
 // at returns what runs a statement on server.
@@ -473,6 +510,7 @@ func (p *Plugin) ask(ctx context.Context, g *group, q *question) *memory {
 	session := scope.of(p)
 	if scope != nil {
 		q.explicit, q.handler = scope.explicit, scope.handler
+		q.limited, q.staleness = scope.limited, scope.staleness
 	}
 	if session == nil {
 		if q.explicit == undecided && q.handler == undecided && q.fallback == Master {
@@ -481,7 +519,7 @@ func (p *Plugin) ask(ctx context.Context, g *group, q *question) *memory {
 		return nil
 	}
 	memory := session.memoryOf(g)
-	q.inRequest, q.pattern, q.method = true, session.pattern, session.method
+	q.inRequest, q.pattern, q.method = session.request, session.pattern, session.method
 	q.wrote = memory.wrote.Load()
 	return memory
 }

@@ -1,6 +1,14 @@
 package replicated
 
-import "github.com/gorm-replicated/replicated/internal/sqlkind"
+import (
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/sqlkind"
+)
 
 // nature is what routing needs to know of a statement.
 type nature uint8
@@ -44,6 +52,9 @@ type question struct {
 	method    choice // Config.ReadOnlyMethods
 	auto      bool   // AutoReadOnSlave
 	fallback  Intent // Config.DefaultIntent
+
+	limited   bool          // WithMaxStaleness
+	staleness time.Duration // if limited
 }
 
 // resolve applies the rules of routing: the first that applies decides.
@@ -105,6 +116,61 @@ func intended(q *question) (Intent, Reason) {
 		return q.method.intent(), ReasonMethod
 	}
 	return q.fallback, ReasonDefault // 10
+}
+
+// asked tells whether the code asks for a slave.
+func asked(q *question) bool {
+	switch _, reason := intended(q); reason {
+	case ReasonClause, ReasonContext, ReasonHandler:
+		return true
+	}
+	return false
+}
+
+// demands is what a slave has to meet for a statement.
+type demands struct {
+	token     *demand       // of the session; nil: none
+	limited   bool          // WithMaxStaleness
+	staleness time.Duration // if limited
+	now       time.Time
+}
+
+// metBy tells whether the slave with this state meets all demands, MaxLag included.
+func (d *demands) metBy(v *cluster.View, s *cluster.State) bool {
+	return within(v, s) && d.freshEnough(s) && d.token.metBy(s.Position, d.now)
+}
+
+func (d *demands) freshEnough(s *cluster.State) bool {
+	return !d.limited || d.staleness > 0 && !s.FreshAsOf.IsZero() && d.now.Sub(s.FreshAsOf) <= d.staleness
+}
+
+func within(v *cluster.View, s *cluster.State) bool { return slices.Contains(v.Slaves, s.Server) }
+
+// candidates returns the slaves that will do for a statement whose intent is Slave, and their pools. Where
+// the code asks for a slave, demands are dropped until one will: first the token's, then MaxLag, never WithMaxStaleness. If there is
+// none all the same, the reason says what there is no slave for.
+func candidates(v *cluster.View, d *demands, asked bool) (servers []*cluster.Server, pools []gorm.ConnPool, missing Reason) {
+	find := func(met func(*cluster.State) bool) bool {
+		for i := range v.All {
+			if s := &v.All[i]; s.Up && met(s) {
+				servers, pools = append(servers, s.Server), append(pools, s.Server.Pool)
+			}
+		}
+		return len(servers) > 0
+	}
+	if find(func(s *cluster.State) bool { return d.metBy(v, s) }) {
+		return servers, pools, 0
+	}
+	missing = ReasonLag
+	if find(func(s *cluster.State) bool { return within(v, s) && d.freshEnough(s) }) {
+		missing = ReasonToken
+	} else if len(v.Slaves) > 0 {
+		missing = ReasonStaleness
+	}
+	if asked && (len(servers) > 0 || find(d.freshEnough)) {
+		return servers, pools, 0
+	}
+	return nil, nil, missing
 }
 
 // refuses tells whether Config.RejectWrites refuses the statement: it writes,

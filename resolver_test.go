@@ -2,7 +2,15 @@ package replicated
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/position"
 )
 
 // TestResolve has the rules of routing, in their order, as one table. Every
@@ -120,5 +128,111 @@ func TestEveryReasonHasAName(t *testing.T) {
 	}
 	if got, want := Reason(len(reasons)).String(), fmt.Sprintf("Reason(%d)", len(reasons)); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestCandidates has the demands that a slave has to meet, and which of them are dropped where the code asks for one.
+func TestCandidates(t *testing.T) {
+	now := time.Now()
+	at := func(n uint64) position.Position { return position.Sequence("log", n) }
+	var all []cluster.State
+	add := func(id string, up bool, p position.Position, lag time.Duration) {
+		all = append(all, cluster.State{Server: &cluster.Server{ID: id, Slave: true}, Up: up, Position: p, FreshAsOf: now.Add(-lag)})
+	}
+	add("fresh", true, at(10), time.Second)
+	add("behind", true, at(8), 20*time.Second)
+	add("far", true, at(5), 2*time.Minute)
+	add("dead", false, at(10), time.Second)
+	all = append(all, cluster.State{Server: &cluster.Server{ID: "unknown", Slave: true}, Up: true})
+	view := func(ids string) *cluster.View { // with these slaves, of which fresh and behind are within MaxLag
+		v := &cluster.View{}
+		for _, s := range all {
+			if !slices.Contains(strings.Fields(ids), s.Server.ID) {
+				continue
+			}
+			v.All = append(v.All, s)
+			if s.Server.ID == "fresh" || s.Server.ID == "behind" {
+				v.Slaves, v.Pools = append(v.Slaves, s.Server), append(v.Pools, gorm.ConnPool(nil))
+			}
+		}
+		return v
+	}
+	const everything = "fresh behind far dead unknown"
+	token := func(n uint64) *demand { return &demand{position: at(n)} }
+	until := func(d time.Duration) *demand { return &demand{until: now.Add(d)} }
+	for _, test := range []struct {
+		name    string
+		slaves  string
+		demand  *demand
+		within  time.Duration // WithMaxStaleness, if positive
+		asks    bool
+		want    string
+		missing Reason
+	}{
+		{name: "up and within MaxLag", slaves: everything, want: "fresh behind"},
+		{name: "what the token demands", slaves: everything, demand: token(9), want: "fresh"},
+		{name: "a demand that all meet", slaves: everything, demand: token(3), want: "fresh behind"},
+		{name: "a demand that nobody meets", slaves: everything, demand: token(11), missing: ReasonToken},
+		{name: "of another history", slaves: everything, demand: &demand{position: position.Sequence("other", 1)}, missing: ReasonToken},
+		{name: "until", slaves: everything, demand: until(1), missing: ReasonToken},
+		{name: "until is over", slaves: everything, demand: until(0), want: "fresh behind"},
+		{name: "both have to be met", slaves: everything, demand: &demand{at(1), now.Add(1)}, missing: ReasonToken},
+		{name: "staleness", slaves: everything, within: 2 * time.Second, want: "fresh"},
+		{name: "staleness that nobody has", slaves: everything, within: time.Millisecond, missing: ReasonStaleness},
+		{name: "a token and a staleness", slaves: "fresh behind", demand: token(9), within: 30 * time.Second, want: "fresh"},
+		{name: "fresh enough, but behind the token", slaves: "behind", demand: token(9), within: 30 * time.Second, missing: ReasonToken},
+		{name: "nobody within MaxLag", slaves: "far unknown", missing: ReasonLag},
+		{name: "nobody up", slaves: "dead", missing: ReasonLag},
+
+		{name: "asked: nothing to drop", slaves: everything, demand: token(9), asks: true, want: "fresh"},
+		{name: "asked: the token's demand first", slaves: everything, demand: token(11), asks: true, want: "fresh behind"},
+		{name: "asked: then MaxLag", slaves: "far dead unknown", demand: token(11), asks: true, want: "far unknown"},
+		{name: "asked: never the staleness", slaves: "behind far unknown", within: time.Second, asks: true, missing: ReasonStaleness},
+		{name: "asked: the staleness, but not MaxLag", slaves: "far", within: time.Hour, asks: true, want: "far"},
+		{name: "asked: never who is down", slaves: "dead", asks: true, missing: ReasonLag},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := demands{test.demand, test.within > 0, test.within, now}
+			servers, pools, missing := candidates(view(test.slaves), &d, test.asks)
+			var got []string
+			for _, s := range servers {
+				got = append(got, s.ID)
+			}
+			if strings.Join(got, " ") != test.want || len(pools) != len(servers) {
+				t.Errorf("got %v and %d pools, want %q", got, len(pools), test.want)
+			}
+			if missing != test.missing {
+				t.Errorf("missing: %v, want %v", missing, test.missing)
+			}
+		})
+	}
+}
+
+// TestDemandsAdd has what two tokens demand together.
+func TestDemandsAdd(t *testing.T) {
+	now := time.Now()
+	at := func(name string, n uint64) *demand { return &demand{position: position.Sequence(name, n)} }
+	until := func(d time.Duration) *demand { return &demand{until: now.Add(d)} }
+	const window = 5 * time.Second
+	for _, test := range []struct {
+		name       string
+		old, newer *demand
+		want       string
+		until      time.Duration // 0: none
+	}{
+		{"the first", nil, at("a", 1), "a:1", 0},
+		{"a later position", at("a", 1), at("a", 2), "a:2", 0},
+		{"an earlier one", at("a", 2), at("a", 1), "a:2", 0},
+		{"a time keeps the position", at("a", 2), until(time.Second), "a:2", time.Second},
+		{"a position keeps the time", until(time.Second), at("a", 2), "a:2", time.Second},
+		{"the later time", until(2 * time.Second), until(time.Second), "unknown", 2 * time.Second},
+		{"another history: the newer, and the master for a while", at("a", 9), at("b", 1), "b:1", window},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := test.old.and(test.newer, now, window)
+			if got.position.String() != test.want || !got.until.IsZero() && got.until != now.Add(test.until) || got.until.IsZero() && test.until != 0 {
+				t.Errorf("got %v until %v", got.position, got.until.Sub(now))
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package replicated
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
 )
@@ -17,7 +18,10 @@ type scopeKey struct{ _ *byte }
 type scope struct {
 	explicit choice   // WithMaster, WithSlave
 	handler  choice   // UseMaster, UseSlave
-	sessions *session // of each plugin whose Middleware the request went through
+	limited  bool     // WithMaxStaleness
+	sessions *session // of each plugin whose Middleware the request went through, or whose WithToken
+
+	staleness time.Duration // if limited
 }
 
 // scopeOf returns a copy of ctx's scope. A nil ctx is left for
@@ -41,15 +45,18 @@ func (s *scope) in(ctx context.Context) context.Context {
 	return context.WithValue(ctx, scopeKey{}, s)
 }
 
-// session is what one plugin remembers for one request.
+// session is what one plugin remembers for one request, or for what WithToken begins.
 type session struct {
-	plugin  *Plugin
-	pattern choice   // Config.Routes
-	method  choice   // Config.ReadOnlyMethods
-	memory  *memory  // of the global group: own, or that of the request's outer session
-	others  []memory // of the other groups, in their order
-	next    *session // of another plugin
-	own     memory
+	plugin     *Plugin
+	request    bool     // not WithToken
+	pattern    choice   // Config.Routes
+	method     choice   // Config.ReadOnlyMethods
+	memory     *memory  // of the global group: own, or that of the request's outer session
+	others     []memory // of the other groups, in their order
+	carried    *carried // own, or that of the outer session
+	next       *session // of another plugin
+	own        memory
+	ownCarried carried
 }
 
 // of returns the session of p in s, or nil.
@@ -77,30 +84,47 @@ func (s *session) memoryOf(g *group) *memory {
 	return &s.others[g.index-1]
 }
 
+// markWritten remembers that the session has written to a group.
+func (s *session) markWritten(g *group) {
+	m := s.memoryOf(g)
+	if m == nil {
+		return
+	}
+	if !m.wrote.Load() { // most often it is set already: a load is cheaper
+		m.wrote.Store(true)
+	}
+	if s.carried.late() {
+		s.plugin.tooLate()
+	}
+}
+
 // memory is the part of a session that changes while the request is served,
 // by as many goroutines as the handler likes. There is one for each group.
 type memory struct {
 	wrote  atomic.Bool
+	demand atomic.Pointer[demand] // of its tokens; nil: none
+	read   atomic.Uint64          // which servers, with Token.Monotonic: see noteRead
 	slave  atomic.Pointer[cluster.Server]
 	master atomic.Pointer[cluster.Server] // if there are several
 }
 
-// markWritten remembers that the request has written.
-func (m *memory) markWritten() {
-	if m != nil && !m.wrote.Load() { // most often it is set already: a load is cheaper
-		m.wrote.Store(true)
-	}
-}
-
 func (m *memory) wroteTo() bool { return m != nil && m.wrote.Load() }
 
+// demands returns what the session must not read behind, or nil.
+func (m *memory) demands() *demand {
+	if m == nil {
+		return nil
+	}
+	return m.demand.Load()
+}
+
 // kept returns the slave that serves the session: its first one, while that
-// is there. One request reads one state.
+// may be read. One request reads one state.
 func (m *memory) kept() *cluster.Server {
 	if m == nil {
 		return nil
 	}
-	if slave := m.slave.Load(); slave != nil && !slave.Left() {
+	if slave := m.slave.Load(); slave != nil && slave.Fits() {
 		return slave
 	}
 	return nil
@@ -115,11 +139,19 @@ func (m *memory) keep(slave *cluster.Server) *cluster.Server {
 	return keep(&m.slave, slave)
 }
 
-// keep stores server in p, unless one is there that has not left, and returns what is there then.
+// change makes slave the session's, whatever it was before, and returns it.
+func (m *memory) change(slave *cluster.Server) *cluster.Server {
+	if m != nil {
+		m.slave.Store(slave)
+	}
+	return slave
+}
+
+// keep stores server in p, unless one is there that may be read, and returns what is there then.
 func keep(p *atomic.Pointer[cluster.Server], server *cluster.Server) *cluster.Server {
 	for {
 		old := p.Load()
-		if old != nil && !old.Left() {
+		if old != nil && old.Fits() {
 			return old
 		}
 		if p.CompareAndSwap(old, server) {

@@ -110,6 +110,7 @@ type dbrAnswer interface{ from() string }
 type dbrServers struct {
 	engine *dbrEngine
 	dsn    map[string]string
+	admin  []*sql.DB          // of the real servers
 	direct map[string]*sql.DB // past the plugins
 }
 
@@ -135,6 +136,7 @@ func startDBRServers(t *testing.T, e *dbrEngine) *dbrServers {
 	servers.Check(t, errors.Join(errs...))
 	for i, names := range sides {
 		real := clusters[i].Master
+		s.admin = append(s.admin, real.DB())
 		for _, name := range names {
 			for _, q := range []string{"CREATE DATABASE " + name, fmt.Sprintf(e.grant, name)} {
 				if _, err := real.DB().Exec(q); err != nil {
@@ -316,6 +318,7 @@ func (s *dbrServers) dbresolverConfig(l *dbrLayout, g dbrGroup) dbresolver.Confi
 
 func (s *dbrServers) replicated(l *dbrLayout, log *dbrLog) *replicated.Plugin {
 	config := replicated.Config{DefaultIntent: replicated.Slave, Observer: log, Logger: slog.New(slog.DiscardHandler)}
+	config.Probe.Interval = -1 // these slaves replicate nothing: watched, none would be read
 	var groups []dbrGroup
 	for _, g := range l.groups {
 		if g.tables == nil {

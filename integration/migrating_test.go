@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -129,6 +130,7 @@ const (
 	dbrWhyIdle       = "Pools keep more idle connections, and replace them"
 	dbrWhyLate       = "`Register` after `db.Use` is an error"
 	dbrWhyTwice      = "A plugin serves one `*gorm.DB`"
+	dbrWhyWatched    = "Slaves are watched"
 	dbrWhyClose      = "There is a `Close`"
 	dbrWhyConnPool   = "`Statement.ConnPool` is a type of the plugin's"
 	dbrWhyTrace      = "An `Observer` hears where a statement goes, the log does not"
@@ -1014,6 +1016,9 @@ var dbrCases = []dbrCase{
 			}
 		}
 	}, dbrDiffer("replica source [replica] [source]", "replica source slave master", dbrWhyTrace)},
+	{"a replica that replicates nothing", &dbrLayout{groups: dbrReadme.groups, change: func(config *replicated.Config) { config.Probe.Interval = time.Second }}, func(r *dbrRun) {
+		r.first(r.DB, &DBRPet{})
+	}, dbrDiffer("replica", "source", dbrWhyWatched)},
 }
 
 // dbrModes are the ways to prepare statements.

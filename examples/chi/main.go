@@ -2,7 +2,9 @@
 //
 // The table is made by ../nethttp, which is the complete program.
 //
-//	MASTER_DSN='user:password@tcp(db1:3306)/app' SLAVE_DSN='user:password@tcp(db2:3306)/app' go run ./chi
+//	export MASTER_DSN='user:password@tcp(db1:3306)/app' SLAVE_DSN='user:password@tcp(db2:3306)/app'
+//	export SECRET=$(openssl rand -base64 32) # the same for all instances
+//	go run ./chi
 package main
 
 import (
@@ -28,7 +30,10 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	plugin := replicated.New(replicated.Config{Slaves: []gorm.Dialector{mysql.Open(os.Getenv("SLAVE_DSN"))}})
+	plugin := replicated.New(replicated.Config{
+		Slaves:  []gorm.Dialector{mysql.Open(os.Getenv("SLAVE_DSN"))},
+		Secrets: [][]byte{[]byte(os.Getenv("SECRET"))}, // openssl rand -base64 32
+	})
 	if err := db.Use(plugin); err != nil {
 		log.Fatal(err)
 	}

@@ -21,9 +21,10 @@ import (
 type backend struct {
 	master      gorm.Dialector
 	slaves      []gorm.Dialector
-	addresses   map[string]string // of the servers, by name, where they have any
-	replication *replication      // nil on real servers, whose replication is their own
-	dir         string            // to remove in the end
+	addresses   map[string]string         // of the servers, by name, where they have any
+	replication *replication              // nil on real servers, whose replication is their own
+	source      replicated.PositionSource // nil on real servers, which the plugin knows how to ask
+	dir         string                    // to remove in the end
 }
 
 const masterName = "master"
@@ -38,7 +39,7 @@ func openFiles() (*backend, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	b := &backend{master: sqlite.Open(r.MasterDSN()), replication: r, dir: dir}
+	b := &backend{master: sqlite.Open(r.MasterDSN()), replication: r, source: positions{}, dir: dir}
 	for i, dsn := range r.SlaveDSNs() {
 		b.slaves = append(b.slaves, replicated.Server{Dialector: sqlite.Open(dsn), ID: slaveName(i)})
 	}

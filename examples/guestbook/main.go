@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -73,7 +74,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	s, err := newSite(ctx, b)
+	secret := make([]byte, 32) // of this process alone: several instances would need the same one
+	rand.Read(secret)          // cannot fail
+	s, err := newSite(ctx, b, secret)
 	if err != nil {
 		return err
 	}

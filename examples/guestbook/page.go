@@ -43,6 +43,7 @@ type page struct {
 	Servers      []server
 	Visits       []visit
 	Auto         bool
+	Token        bool // whether the request brought one
 	Places       []place
 	Lags         []time.Duration
 }
@@ -54,6 +55,7 @@ type server struct {
 	Address  string // where there is one
 	Answered int64  // queries of this request
 	Replay   *slaveStatus
+	Plugin   replicated.ServerStatus // what the plugin knows of a slave
 }
 
 // place is a page in the navigation.
@@ -63,7 +65,8 @@ var places = []place{{"/", "Latest"}, {"/fresh", "Fresh"}, {"/archive", "Archive
 
 const (
 	introHome = `A plain handler. The method decides: GET and HEAD only read, so a slave answers; ` +
-		`anything else may write, so the master does.`
+		`anything else may write, so the master does. Whoever has written brings a token, and is answered by a slave that ` +
+		`has replayed it, or by the master.`
 	introFresh   = `This handler is wrapped in <code>UseMaster</code>: a GET that must see the newest state.`
 	introArchive = `This handler is wrapped in <code>UseSlave</code>: its reads go to a slave whatever the method is, ` +
 		`and whether or not the switch is on.`
@@ -137,7 +140,7 @@ func (s *site) complete(p *page, r *http.Request, all []answer) error {
 		p.Again += "?signed=" + strconv.FormatInt(p.Signed, 10)
 	}
 	p.Visits = s.visits.Latest()
-	p.Auto = s.plugin.Status().AutoReadOnSlave
+	p.Auto, p.Token = s.plugin.Status().AutoReadOnSlave, hasToken(r)
 	p.Places, p.Lags, p.MaxName, p.MaxMessage = places, lags, maxName, maxMessage
 	servers, err := s.servers(r.Context(), all)
 	p.Servers = servers
@@ -159,6 +162,12 @@ func (s *site) servers(ctx context.Context, all []answer) ([]server, error) {
 			servers[i+1].Replay = &status[i]
 		}
 	}
+	for _, status := range s.plugin.Status().Groups[0].Servers {
+		i := slices.IndexFunc(servers, func(s server) bool { return s.Role == "slave" && s.Name == status.ID })
+		if i >= 0 {
+			servers[i].Plugin = status
+		}
+	}
 	for _, a := range all {
 		for i := range servers {
 			// There is one master, whatever the plugin calls it.
@@ -172,6 +181,7 @@ func (s *site) servers(ctx context.Context, all []answer) ([]server, error) {
 
 var functions = template.FuncMap{
 	"lag":   showLag,
+	"bound": showBound,
 	"tally": tally,
 	"clock": func(t time.Time) string { return t.Local().Format("15:04:05") },
 	"date":  func(t time.Time) string { return t.Local().Format("2 January 2006, 15:04:05") },
@@ -188,6 +198,12 @@ func showLag(d time.Duration) string {
 		return fmt.Sprintf("%d ms", d.Milliseconds())
 	}
 	return fmt.Sprintf("%g s", d.Seconds())
+}
+
+// showBound rounds up: it is said of "at most".
+func showBound(d time.Duration) string {
+	const tenth = time.Second / 10
+	return fmt.Sprintf("%.1f s", ((d + tenth - 1).Truncate(tenth)).Seconds())
 }
 
 func count(n int64, one, more string) string {

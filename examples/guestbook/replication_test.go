@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/glebarez/sqlite"
+
+	"github.com/gorm-replicated/replicated"
 )
 
 // start runs a master and two slaves.
@@ -396,5 +398,57 @@ func TestPathsInDSNs(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A position of the master covers what was committed before, one of a slave is there to be read, and one that has
+// nothing yet has a position as well.
+func TestPositions(t *testing.T) {
+	r, master := start(t)
+	ctx, replay, slave := t.Context(), r.Slave("slave-1"), open(t, r.SlaveDSNs()[0])
+	position := func(db *sql.DB, read func(context.Context, *sql.Conn) (replicated.Position, error)) replicated.Position {
+		t.Helper()
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		p, err := read(ctx, conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	of := func() (m, s replicated.Position) {
+		t.Helper()
+		return position(master, positions{}.MasterPosition), position(slave, positions{}.SlavePosition)
+	}
+	if m, s := of(); !m.Known() || !s.Covers(m) {
+		t.Errorf("nothing written: master %v, slave %v; want them equal and known", m, s)
+	}
+	for n := 1; n <= 3; n++ {
+		replay.Stop()
+		sign(t, master, "hello")
+		m, before := of()
+		if before.Covers(m) {
+			t.Errorf("entry %d not replayed: slave %v covers master %v", n, before, m)
+		}
+		replay.Start()
+		r.Written()
+		await(t, r)
+		if m, after := of(); !after.Covers(m) || before.Covers(after) {
+			t.Errorf("entry %d replayed: master %v, slave %v, before %v", n, m, after, before)
+		}
+		if got := contents(t, slave); len(got) != n {
+			t.Errorf("a slave at %v has %q, want %d entries", position(slave, positions{}.SlavePosition), got, n)
+		}
+	}
+	conn, err := slave.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if p, err := (positions{}).MasterPosition(ctx, conn); err == nil {
+		t.Errorf("position %v of a file without a log, want an error", p)
 	}
 }

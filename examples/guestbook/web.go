@@ -26,6 +26,9 @@ const (
 	maxSearch    = 100              // bytes
 	queryTimeout = 10 * time.Second // for all that one request asks
 	seedTimeout  = 10 * time.Second
+
+	// A minute is the default. With less, a visitor who stops a replay soon sees that slave not being read any more.
+	maxLag = 20 * time.Second
 )
 
 // lags are those that a visitor can choose from.
@@ -41,8 +44,8 @@ type site struct {
 	pages   *template.Template
 }
 
-// newSite opens the database of b, with the plugin.
-func newSite(ctx context.Context, b *backend) (*site, error) {
+// newSite opens the database of b, with the plugin. The secrets seal its tokens.
+func newSite(ctx context.Context, b *backend, secrets ...[]byte) (*site, error) {
 	pages, err := template.New("").Funcs(functions).ParseFS(files, "pages/*.html")
 	if err != nil {
 		return nil, err
@@ -54,6 +57,9 @@ func newSite(ctx context.Context, b *backend) (*site, error) {
 	s := &site{backend: b, db: db, store: store{db}, pages: pages}
 	s.plugin = replicated.New(replicated.Config{
 		Slaves:   b.slaves,
+		MaxLag:   maxLag,
+		Secrets:  secrets,
+		Probe:    replicated.ProbeConfig{Source: b.source},
 		Routes:   map[string]replicated.Intent{"POST /search": replicated.Slave},
 		Observer: observer{},
 	})
@@ -75,7 +81,7 @@ func (s *site) seed(ctx context.Context) error {
 	for _, e := range []Entry{
 		{Name: "Ada", Message: "The first entry. It was written on the master, like every other one."},
 		{Name: "Grace", Message: "I am reading this from a slave, a moment later."},
-		{Name: "Edgar", Message: "Set a lag of ten seconds, sign the book, and look for your entry."},
+		{Name: "Edgar", Message: "Set a lag of ten seconds and sign the book: you find your entry, on the master. Others wait."},
 	} {
 		if _, err := s.store.Add(ctx, e.Name, e.Message); err != nil {
 			return fmt.Errorf("write the first entries: %w", err)
@@ -112,6 +118,7 @@ func (s *site) Handler() http.Handler {
 	mux.HandleFunc("POST /slaves/{name}/lag", s.control(setLag))
 	mux.HandleFunc("POST /slaves/{name}/stop", s.control(stopReplay))
 	mux.HandleFunc("POST /slaves/{name}/start", s.control(startReplay))
+	mux.HandleFunc("POST /forget", s.forget)
 	mux.HandleFunc("GET /style.css", style)
 
 	var h http.Handler = mux
@@ -260,6 +267,21 @@ func (s *site) switchAuto(w http.ResponseWriter, r *http.Request) {
 	}
 	s.plugin.SetAutoReadOnSlave(on)
 	s.redirect(w, r, origin(r))
+}
+
+const tokenCookie = "replicated" // the default of Config.Token
+
+func hasToken(r *http.Request) bool {
+	c, err := r.Cookie(tokenCookie)
+	return err == nil && c.Value != ""
+}
+
+// forget takes the visitor's token away, so that one browser can be somebody else, too.
+func (s *site) forget(w http.ResponseWriter, r *http.Request) {
+	if parseForm(w, r) {
+		http.SetCookie(w, &http.Cookie{Name: tokenCookie, Path: "/", MaxAge: -1})
+		s.redirect(w, r, origin(r))
+	}
 }
 
 // control finds the slave that a form is about.

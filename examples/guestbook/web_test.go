@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -16,9 +18,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gorm-replicated/replicated"
 )
 
-// visitor is a browser in front of a guestbook in files.
+// visitor is a browser, which keeps no cookies unless that is said, in front of a guestbook in files.
 type visitor struct {
 	t      *testing.T
 	site   *site
@@ -27,6 +31,11 @@ type visitor struct {
 }
 
 func visitFiles(t *testing.T) *visitor {
+	t.Helper()
+	return visitBackend(t, newFiles(t), secret())
+}
+
+func newFiles(t *testing.T) *backend {
 	t.Helper()
 	b, err := openFiles()
 	if err != nil {
@@ -37,12 +46,18 @@ func visitFiles(t *testing.T) *visitor {
 			t.Error(err)
 		}
 	})
-	return visitBackend(t, b)
+	return b
 }
 
-func visitBackend(t *testing.T, b *backend) *visitor {
+func secret() []byte {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	return secret
+}
+
+func visitBackend(t *testing.T, b *backend, secrets ...[]byte) *visitor {
 	t.Helper()
-	s, err := newSite(t.Context(), b)
+	s, err := newSite(t.Context(), b, secrets...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,6 +71,31 @@ func visitBackend(t *testing.T, b *backend) *visitor {
 	client := server.Client()
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &visitor{t, s, server, client}
+}
+
+// keepCookies has the visitor keep cookies from now on.
+func (v *visitor) keepCookies() {
+	v.t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	v.client.Jar = jar
+}
+
+// each does something to every slave.
+func (v *visitor) each(do func(*slave)) {
+	for _, s := range v.site.backend.replication.slaves {
+		do(s)
+	}
+}
+
+// awaitReplay waits until the slaves have all that the master has.
+func (v *visitor) awaitReplay() {
+	v.t.Helper()
+	if err := v.site.backend.replication.Await(v.t.Context()); err != nil {
+		v.t.Fatal(err)
+	}
 }
 
 func (v *visitor) request(method, path string, form url.Values) *http.Request {
@@ -136,7 +176,7 @@ func TestTour(t *testing.T) {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	table := out.String()
-	contains(t, table, "GET / after POST, slave behind: entry missing", forNow)
+	contains(t, table, "GET / after POST, slaves behind: entry there", "GET / by another visitor: entry missing")
 	lacks(t, table, "NO:", "slave-1", "slave-2") // the last two vary from run to run
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -151,7 +191,10 @@ func TestTour(t *testing.T) {
 func TestTourNoticesWhatIsNotAsExpected(t *testing.T) {
 	v := visitFiles(t)
 	v.post("/auto-read-on-slave", http.StatusSeeOther, "on", "false")
-	walk := &tour{ctx: t.Context(), url: v.server.URL, client: v.client}
+	walk, err := newTour(t.Context(), v.server.URL, []string{"slave-1", "slave-2"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := walk.ask("GET", "/", nil, "", "slave", "method"); err != nil {
 		t.Fatal(err)
 	}
@@ -169,6 +212,36 @@ func TestTourNoticesWhatIsNotAsExpected(t *testing.T) {
 	cancel()
 	if err := runTour(ctx, v.server.URL, []string{"slave-1"}, true, &out); err == nil || errors.Is(err, errNotAsExpected) {
 		t.Errorf("error %v of a tour that cannot go on; want one that says why", err)
+	}
+}
+
+// The tour fails where it is about tokens if nobody keeps them.
+func TestTourNoticesThatThereAreNoTokens(t *testing.T) {
+	v := visitFiles(t)
+	walk, err := newTour(t.Context(), v.server.URL, []string{"slave-1", "slave-2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	walk.ada = walk.other // who keeps no cookies
+	for _, step := range []func() error{walk.behind, walk.allStopped} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows := map[string]string{}
+	for _, row := range walk.rows {
+		rows[row.request] = row.verdict
+	}
+	for request, failed := range map[string]bool{
+		"GET / after POST, slaves behind: entry there":           true,
+		"GET / by another visitor: entry missing":                false,
+		"GET / after POST, replay stopped: entry there":          true,
+		"GET /archive, in UseSlave, all the same: entry missing": false,
+		"GET /fresh by another visitor: entry there":             false,
+	} {
+		if verdict, ok := rows[request]; !ok || strings.HasPrefix(verdict, "NO") != failed {
+			t.Errorf("%s: verdict %q; want one that says NO: %v", request, verdict, failed)
+		}
 	}
 }
 
@@ -236,9 +309,7 @@ func TestSearchTakesTextAsItIs(t *testing.T) {
 	for _, message := range []string{"100% sure", "a_b", "wow!", "axb"} {
 		v.post("/entries", http.StatusSeeOther, "name", "Joan", "message", message)
 	}
-	if err := v.site.backend.replication.Await(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	v.awaitReplay()
 	for text, want := range map[string]string{"%": "100% sure", "_": "a_b", "!": "wow!"} {
 		_, body := v.post("/search", http.StatusOK, "text", text)
 		contains(t, body, `<p class="message">`+want)
@@ -255,29 +326,101 @@ func TestTheArchiveGoesOn(t *testing.T) {
 	for range pageSize {
 		v.post("/entries", http.StatusSeeOther, "name", "Joan", "message", "again")
 	}
-	if err := v.site.backend.replication.Await(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	v.awaitReplay()
 	contains(t, v.get("/archive"), `name="before" value="4"`)
 	_, body := v.post("/archive", http.StatusOK, "before", "4")
 	contains(t, body, "No. 3", "No. 1")
 	lacks(t, body, "No. 4", `name="before"`)
 }
 
-func TestAnEntryThatTheSlaveDoesNotHaveYet(t *testing.T) {
+func TestAnEntryThatTheSlavesDoNotHaveYet(t *testing.T) {
+	const missing, there = "not on this page yet", `class="mine"`
+	for _, tt := range []struct {
+		name           string
+		source, secret bool
+		cookies        bool
+		stopped, again string // what the page has while the replay is stopped, and when it has caught up
+		by, byThen     string // who answered
+	}{
+		{"whoever wrote it sees it", true, true, true, there, there, "master", "slave"},
+		{"a browser that keeps no cookies", true, true, false, missing, there, "slave", "slave"},
+		// Without a position to compare with, the master answers for a while, whatever the slaves have.
+		{"without the source of positions", false, true, true, there, there, "master", "master"},
+		{"without secrets", true, false, true, there, there, "master", "master"},
+		{"without secrets and cookies", true, false, false, missing, there, "slave", "slave"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newFiles(t)
+			var secrets [][]byte
+			if tt.secret {
+				secrets = append(secrets, secret())
+			}
+			if !tt.source {
+				b.source = nil
+			}
+			v := visitBackend(t, b, secrets...)
+			if tt.cookies {
+				v.keepCookies()
+			}
+			v.each((*slave).Stop)
+			location, _ := v.post("/entries", http.StatusSeeOther, "name", "Joan", "message", "hello")
+			answered := `was answered by <strong class="`
+			contains(t, v.get(location), tt.stopped, "1 change behind", "Replay is stopped.", answered+tt.by)
+			v.each((*slave).Start)
+			v.awaitReplay()
+			// The plugin has still to hear that the slaves have it.
+			body := v.get(location)
+			for end := time.Now().Add(3 * time.Second); !strings.Contains(body, answered+tt.byThen) && time.Now().Before(end); body = v.get(location) {
+				time.Sleep(tourPoll)
+			}
+			contains(t, body, "Thank you.", "Has all 4 changes.", tt.again, answered+tt.byThen)
+		})
+	}
+}
+
+func TestWhoForgetsTheTokenIsSomebodyElse(t *testing.T) {
 	v := visitFiles(t)
-	for _, s := range v.site.backend.replication.slaves {
-		s.Stop()
-	}
+	v.keepCookies()
+	v.each((*slave).Stop)
+	contains(t, v.get("/archive"), "You bring none")
 	location, _ := v.post("/entries", http.StatusSeeOther, "name", "Joan", "message", "hello")
-	contains(t, v.get(location), "not on this page yet", "1 change behind", "Replay is stopped.")
-	for _, s := range v.site.backend.replication.slaves {
-		s.Start()
+	contains(t, v.get(location), "You bring one", `class="mine"`, "no slave covers the token")
+	if to, _ := v.post("/forget", http.StatusSeeOther, "from", "/archive"); to != "/archive" {
+		t.Errorf("redirected to %q, want /archive", to)
 	}
-	if err := v.site.backend.replication.Await(t.Context()); err != nil {
-		t.Fatal(err)
+	contains(t, v.get(location), "You bring none", "not on this page yet")
+}
+
+// What the page says of a slave is what the plugin knows.
+func TestTheLagOfSlaves(t *testing.T) {
+	v := visitFiles(t)
+	contains(t, v.get("/"), " s behind.")
+	lacks(t, v.get("/"), "Its lag is not known: no positions are known of the dialect", "Not read")
+
+	b := newFiles(t)
+	b.source = nil
+	contains(t, visitBackend(t, b, secret()).get("/"), "Its lag is not known: no positions are known of the dialect")
+
+	for _, tt := range []struct {
+		status replicated.ServerStatus
+		want   string
+	}{
+		{replicated.ServerStatus{Serving: true, LagKnown: true, Lag: 1234 * time.Millisecond}, "At most 1.3 s behind."},
+		{replicated.ServerStatus{LagKnown: true, Lag: time.Hour, Reason: "behind by 1h"}, `<b class="warn">Not read: behind by 1h.</b>`},
+		{replicated.ServerStatus{Serving: true, Reason: "log_bin is OFF"}, "Its lag is not known: log_bin is OFF."},
+	} {
+		var text strings.Builder
+		if err := v.site.pages.ExecuteTemplate(&text, "lag", server{Plugin: tt.status}); err != nil || strings.TrimSpace(text.String()) != tt.want {
+			t.Errorf("%+v shows as %q, error %v; want %q", tt.status, &text, err, tt.want)
+		}
 	}
-	contains(t, v.get(location), "Thank you.", "Has all 4 changes.", `class="mine"`)
+	for d, want := range map[time.Duration]string{
+		0: "0.0 s", 1: "0.1 s", 100 * time.Millisecond: "0.1 s", 101 * time.Millisecond: "0.2 s", 12 * time.Second: "12.0 s",
+	} {
+		if got := showBound(d); got != want {
+			t.Errorf("showBound(%v) = %q, want %q", d, got, want)
+		}
+	}
 }
 
 func TestControls(t *testing.T) {
@@ -378,11 +521,7 @@ func TestRecentRequests(t *testing.T) {
 }
 
 func TestRealServersAreNotControlled(t *testing.T) {
-	b, err := openFiles()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
+	b := newFiles(t)
 	v := visitBackend(t, &backend{master: b.master, slaves: b.slaves, addresses: map[string]string{"slave-1": "db1:3306"}})
 	body := v.get("/")
 	contains(t, body, "db1:3306", "slave-2")

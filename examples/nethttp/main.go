@@ -1,6 +1,8 @@
 // Command nethttp is a complete program on net/http: a GET reads from the slave, a POST writes on the master.
 //
-//	MASTER_DSN='user:password@tcp(db1:3306)/app' SLAVE_DSN='user:password@tcp(db2:3306)/app' go run ./nethttp
+//	export MASTER_DSN='user:password@tcp(db1:3306)/app' SLAVE_DSN='user:password@tcp(db2:3306)/app'
+//	export SECRET=$(openssl rand -base64 32) # the same for all instances
+//	go run ./nethttp
 package main
 
 import (
@@ -25,7 +27,10 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	plugin := replicated.New(replicated.Config{Slaves: []gorm.Dialector{mysql.Open(os.Getenv("SLAVE_DSN"))}})
+	plugin := replicated.New(replicated.Config{
+		Slaves:  []gorm.Dialector{mysql.Open(os.Getenv("SLAVE_DSN"))},
+		Secrets: [][]byte{[]byte(os.Getenv("SECRET"))}, // openssl rand -base64 32
+	})
 	if err := db.Use(plugin); err != nil {
 		log.Fatal(err)
 	}

@@ -1,5 +1,5 @@
-// Package cluster opens the servers of one group and publishes the view of
-// them that routing reads. It knows nothing of requests.
+// Package cluster opens the servers of one group, watches them, and publishes
+// the view of them that routing reads. It knows nothing of requests.
 package cluster
 
 import (
@@ -39,32 +39,21 @@ type Spec struct {
 	Limits Limits
 }
 
-// View is an immutable picture of a group's slaves. Slaves[i] is opened as
-// Pools[i].
-type View struct {
-	Slaves []*Server
-	Pools  []gorm.ConnPool
-}
-
 // Cluster is the servers of one group. Safe for concurrent use.
 type Cluster struct {
 	Masters     []*Server // one or several equal ones; never changed
 	MasterPools []gorm.ConnPool
 	slaves      []*Server
 	view        atomic.Pointer[View]
+	monitor     *monitor // nil without Watch
 	close       func() error
-
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	asking sync.WaitGroup
 }
 
 // New returns the cluster of these servers. It owns the slaves from then on, and never closes a master.
 func New(masters, slaves []*Server) *Cluster {
 	c := &Cluster{Masters: masters, MasterPools: pools(masters), slaves: slaves}
-	c.view.Store(&View{Slaves: slaves, Pools: pools(slaves)})
+	c.publish(unwatched(slaves))
 	c.close = sync.OnceValue(c.closeNow)
-	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
 
@@ -79,13 +68,16 @@ func pools(servers []*Server) []gorm.ConnPool {
 // View returns the current view; it is never nil.
 func (c *Cluster) View() *View { return c.view.Load() }
 
-// Close empties the view, then closes the pools of the slaves and waits for
+// Close stops the monitor, empties the view, then closes the pools of the slaves and waits for
 // the queries that run on them, as [sql.DB.Close] does. Later calls return what the
 // first one returned.
 func (c *Cluster) Close() error { return c.close() }
 
 // Abandon closes the pools that were opened, of masters too, and leaves those alone that were there before.
 func (c *Cluster) Abandon() {
+	if c.monitor != nil {
+		c.monitor.stop()
+	}
 	for _, s := range slices.Concat(c.Masters, c.slaves) {
 		if s.opened {
 			_ = s.close()
@@ -94,12 +86,13 @@ func (c *Cluster) Abandon() {
 }
 
 func (c *Cluster) closeNow() error {
-	c.view.Store(&View{})
+	if c.monitor != nil {
+		c.monitor.stop()
+	}
+	c.publish(newView(nil, nil))
 	for _, s := range c.slaves {
 		s.left.Store(true)
 	}
-	c.cancel()
-	c.asking.Wait()
 	errs := make([]error, len(c.slaves))
 	for i, s := range c.slaves {
 		if err := s.close(); err != nil {
@@ -148,7 +141,7 @@ wait:
 			if o.ours {
 				undo = append(undo, o.pool)
 			}
-			servers[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, Slave: !specs[o.i].Master, opened: o.ours, maxStmts: own.maxStmts, stmtTTL: own.stmtTTL}
+			servers[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, dialector: specs[o.i].Dialector, Slave: !specs[o.i].Master, opened: o.ours, maxStmts: own.maxStmts, stmtTTL: own.stmtTTL}
 		case <-timeout.C:
 			break wait
 		}
@@ -245,7 +238,11 @@ type Server struct {
 	Pool  gorm.ConnPool
 	Slave bool // not a master
 
+	dialector gorm.Dialector // that opened the pool
+	reopening sync.Mutex
+
 	opened   bool // by Open: the pool was not there before
+	fits     atomic.Bool
 	left     atomic.Bool
 	writable atomic.Bool
 
@@ -254,14 +251,20 @@ type Server struct {
 	prepared atomic.Pointer[gorm.PreparedStmtDB]
 }
 
-// NewServer describes a master whose pool is already open. maxStmts and
+// NewServer describes a master whose pool dialector has already opened. maxStmts and
 // stmtTTL are gorm.Config's PrepareStmtMaxSize and PrepareStmtTTL.
-func NewServer(id string, pool gorm.ConnPool, maxStmts int, stmtTTL time.Duration) *Server {
-	return &Server{ID: id, Pool: pool, maxStmts: maxStmts, stmtTTL: stmtTTL}
+func NewServer(id string, pool gorm.ConnPool, dialector gorm.Dialector, maxStmts int, stmtTTL time.Duration) *Server {
+	return &Server{ID: id, Pool: pool, dialector: dialector, maxStmts: maxStmts, stmtTTL: stmtTTL}
 }
+
+// Fits tells whether the server is a slave that the current view has for reads.
+func (s *Server) Fits() bool { return s.fits.Load() }
 
 // Left tells whether the server is a slave that has left the view for good.
 func (s *Server) Left() bool { return s.left.Load() }
+
+// Writable tells whether a slave is known to take writes.
+func (s *Server) Writable() bool { return s.writable.Load() }
 
 // Prepared returns the server's cache of prepared statements. It is made at
 // first use: GORM starts a goroutine with each that never ends.

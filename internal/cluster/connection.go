@@ -1,0 +1,143 @@
+package cluster
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"time"
+
+	"github.com/gorm-replicated/replicated/internal/position"
+)
+
+const (
+	// connectionLifetime is after how long a connection is replaced, so that a name that leads to another server by now
+	// does not mislead us for ever. It is the default of the slaves' pools.
+	connectionLifetime = 3 * time.Minute
+	// pinnable is how many connections a pool must have for one to be kept out of it.
+	pinnable = 4
+)
+
+// connection asks a server over a connection that it keeps: one of a pool of its own, where the dialector can open the
+// server a second time, otherwise out of the server's pool. If that is small, the connection is given back each time; and
+// when it is full then, the server looks as if it did not answer.
+type connection struct {
+	server *Server
+	cfg    position.Config
+
+	own    *sql.DB // the pool of its own, once there is one
+	conn   *sql.Conn
+	since  time.Time // of conn
+	reader *position.Reader
+}
+
+func (c *connection) ask(ctx context.Context) (position.Reading, error) {
+	reading, err := c.read(ctx)
+	if d := c.server.dialector; d != nil {
+		if err != nil {
+			err = redact(err, d)
+		}
+		if reading.Reason != "" {
+			reading.Reason = redact(errors.New(reading.Reason), d).Error()
+		}
+	}
+	return reading, err
+}
+
+func (c *connection) read(ctx context.Context) (position.Reading, error) {
+	db, err := c.pool()
+	if err != nil {
+		if errors.Is(err, errNoPool) {
+			return position.Reading{Reason: err.Error()}, nil
+		}
+		return position.Reading{}, err
+	}
+	if c.conn != nil && time.Since(c.since) > connectionLifetime {
+		c.release()
+	}
+	if c.conn == nil {
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			return position.Reading{}, err
+		}
+		// Behind a new connection there may be another server: so a new Reader, too.
+		c.conn, c.since, c.reader = conn, time.Now(), position.NewReader(conn, c.cfg)
+	}
+	ask := c.reader.Master
+	if c.server.Slave {
+		ask = c.reader.Slave
+	}
+	reading, err := ask(ctx)
+	switch most := db.Stats().MaxOpenConnections; {
+	case err != nil:
+		// Nobody must get this one again, of whatever pool it is.
+		_ = c.conn.Raw(func(any) error { return driver.ErrBadConn })
+		c.release()
+	case db != c.own && 0 < most && most < pinnable:
+		c.release()
+	}
+	return reading, err
+}
+
+var errNoPool = errors.New("its connection pool is no *sql.DB")
+
+// pool returns the pool to take a connection from.
+func (c *connection) pool() (*sql.DB, error) {
+	switch {
+	case c.own != nil:
+		return c.own, nil
+	case c.server.reopens():
+		var err error
+		c.own, err = c.server.reopen()
+		return c.own, err
+	}
+	db, err := c.server.DB()
+	if err != nil {
+		return nil, errNoPool
+	}
+	return db, nil
+}
+
+func (c *connection) release() {
+	_ = c.conn.Close()
+	c.conn, c.reader = nil, nil
+}
+
+func (c *connection) close() {
+	if c.conn != nil {
+		c.release()
+	}
+	if c.own != nil {
+		_ = c.own.Close()
+	}
+}
+
+// reopens tells whether the server's dialector opens a pool by a DSN, and without asking the server anything.
+func (s *Server) reopens() bool {
+	if s.dialector == nil || readyMade(s.dialector) {
+		return false
+	}
+	switch s.dialector.Name() {
+	case "mysql":
+		return Address(s.dialector) != ""
+	case "postgres":
+		return dsn(s.dialector) != ""
+	}
+	return false
+}
+
+// reopen opens a pool of one connection to the server. A dialector may be shared by several clusters, and PostgreSQL's
+// writes to its own configuration while it opens.
+func (s *Server) reopen() (*sql.DB, error) {
+	s.reopening.Lock()
+	defer s.reopening.Unlock()
+	pool, _, err := open(Spec{Dialector: s.dialector, Limits: Limits{MaxOpen: 1, MaxIdle: 1, MaxLifetime: connectionLifetime}})
+	if err != nil {
+		return nil, err
+	}
+	db, ok := pool.(*sql.DB)
+	if !ok {
+		return nil, errors.Join(errNoPool, closePool(pool))
+	}
+	return db, nil
+}

@@ -1,0 +1,86 @@
+package cluster
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// wantedFor is how long rounds go by what Want said.
+	wantedFor = 10 * time.Second
+	// eagerness: what began a while ago may go on for this part of that while until the next round.
+	eagerness = 8
+	// jitter is the part of a pause by which it may be shorter, so that many processes do not ask at the same time.
+	jitter = 0.1
+)
+
+// want is what Want said, and when.
+type want struct {
+	staleness time.Duration
+	at        time.Time
+}
+
+// mark sets used or hurried.
+func (m *monitor) mark(flag *atomic.Bool) {
+	if !flag.Load() && !flag.Swap(true) {
+		m.wake()
+	}
+}
+
+// want remembers the least staleness that somebody wanted lately.
+func (m *monitor) want(staleness time.Duration, now time.Time) {
+	if w := m.wanted.Load(); w != nil && w.staleness <= staleness {
+		enough := wantedFor
+		if w.staleness == staleness {
+			enough /= 10 // it was said long enough ago to be remembered anew
+		}
+		if now.Sub(w.at) < enough {
+			return
+		}
+	}
+	m.wanted.Store(&want{staleness, now})
+	m.wake()
+}
+
+// due returns when the next round begins: MinInterval after the latest one at the soonest, whatever anybody asks for.
+func (m *monitor) due(now time.Time) time.Time {
+	if m.began.IsZero() {
+		return now
+	}
+	pause := m.cfg.MaxLag / 4
+	if m.used.Load() {
+		pause = min(pause, m.cfg.Interval)
+	}
+	if w := m.wanted.Load(); w != nil && now.Sub(w.at) < wantedFor {
+		pause = min(pause, w.staleness/4)
+	}
+	if m.handed != nil {
+		pause = min(pause, m.eager(m.handed.began))
+	}
+	for _, w := range m.servers {
+		if !w.trouble.IsZero() {
+			pause = min(pause, m.eager(w.trouble))
+		}
+	}
+	if m.hurried.Load() {
+		pause = 0
+	}
+	return m.began.Add(max(m.cfg.MinInterval, time.Duration(float64(pause)*m.shorten)))
+}
+
+// eager returns the pause after the latest round while something goes on that began then.
+func (m *monitor) eager(since time.Time) time.Duration {
+	return min(m.cfg.Interval, m.began.Sub(since)/eagerness)
+}
+
+// look notes since when a server does not answer, or a slave is not in the view that could be.
+func (m *monitor) look(now time.Time) {
+	for _, w := range m.servers {
+		switch {
+		case w.answered && w.failed == 0 && (w.fits || !w.server.Slave || w.reading.WrongRole):
+			w.trouble = time.Time{}
+		case w.trouble.IsZero():
+			w.trouble = now
+		}
+	}
+}

@@ -1,0 +1,286 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gorm-replicated/replicated/internal/position"
+)
+
+// script answers as a test says, and remembers when it was asked.
+type script struct {
+	mu     sync.Mutex
+	answer func(ctx context.Context) (position.Reading, error)
+	asked  []time.Time
+	atOnce int // questions under way
+	closed bool
+}
+
+func (s *script) ask(ctx context.Context) (position.Reading, error) {
+	s.mu.Lock()
+	s.asked = append(s.asked, time.Now())
+	answer := s.answer
+	if s.atOnce++; s.atOnce > 1 {
+		panic("two questions at once")
+	}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.atOnce--
+		s.mu.Unlock()
+	}()
+	return answer(ctx)
+}
+
+func (s *script) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.atOnce > 0 {
+		panic("closed at a wrong time")
+	}
+	s.closed = true
+}
+
+// says has the server say this from now on.
+func (s *script) says(answer func(ctx context.Context) (position.Reading, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = answer
+}
+
+func (s *script) is(p position.Position) {
+	s.says(func(context.Context) (position.Reading, error) { return position.Reading{Position: p}, nil })
+}
+
+func (s *script) lacks(reason string) {
+	s.says(func(context.Context) (position.Reading, error) { return position.Reading{Reason: reason}, nil })
+}
+
+func (s *script) isDead() {
+	s.says(func(context.Context) (position.Reading, error) { return position.Reading{}, errDead })
+}
+
+func (s *script) freezes() {
+	s.says(func(ctx context.Context) (position.Reading, error) {
+		<-ctx.Done()
+		return position.Reading{}, ctx.Err()
+	})
+}
+
+// since returns how long after start it was asked, and forgets it.
+func (s *script) since(start time.Time) (times []time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, at := range s.asked {
+		times = append(times, at.Sub(start))
+	}
+	s.asked = nil
+	return times
+}
+
+// stage is a cluster of servers that follow scripts, all of them at position 1 at first. Without jitter.
+type stage struct {
+	*Cluster
+	master  *script // the first
+	masters []*script
+	slaves  []*script
+	notices []string
+}
+
+var stageConfig = Monitoring{Interval: time.Second, MinInterval: 10 * time.Millisecond, MaxLag: time.Minute}
+
+func newStage(t *testing.T, masters, slaves int, cfg Monitoring) *stage {
+	t.Helper()
+	g := &stage{}
+	scripts := map[*Server]asker{}
+	make := func(n int, slave bool) (servers []*Server, all []*script) {
+		for i := range n {
+			s := &Server{ID: "master-" + string(rune('0'+i)), Slave: slave}
+			if slave {
+				s.ID = "slave-" + string(rune('0'+i))
+			}
+			x := &script{}
+			x.is(at(1))
+			scripts[s], servers, all = x, append(servers, s), append(all, x)
+		}
+		return servers, all
+	}
+	ms, mscripts := make(masters, false)
+	ss, sscripts := make(slaves, true)
+	g.master, g.masters, g.slaves = mscripts[0], mscripts, sscripts
+	g.Cluster = New(ms, ss)
+	cfg.Notice = func(s *Server, in bool, reason string) {
+		if in {
+			reason = "in"
+		}
+		g.notices = append(g.notices, s.ID+": "+reason)
+	}
+	g.monitor = newMonitor(g.Cluster, cfg, func(s *Server) asker { return scripts[s] })
+	g.monitor.random = func() float64 { return 0 }
+	return g
+}
+
+// begin starts the monitor, waits for the first round, and forgets who was asked when.
+func (g *stage) begin(t *testing.T) {
+	t.Helper()
+	g.monitor.start()
+	g.AwaitFirst(t.Context())
+	time.Sleep(0)
+	synctest.Wait()
+	for _, s := range slices.Concat(g.masters, g.slaves) {
+		s.since(time.Now())
+	}
+}
+
+func (g *stage) end(t *testing.T) {
+	t.Helper()
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPace(t *testing.T) {
+	ms := time.Millisecond
+	keepCalling := func(call func(*stage)) func(*stage, context.Context) {
+		return func(g *stage, ctx context.Context) {
+			for sleep(ctx, 5*ms) {
+				call(g)
+			}
+		}
+	}
+	for _, test := range []struct {
+		name string
+		set  func(*stage) // before the time below begins
+		use  func(*stage, context.Context)
+		run  time.Duration
+		want []time.Duration // when rounds begin; the latest began at 0
+	}{
+		{name: "nothing is routed", run: 40 * time.Second, want: []time.Duration{15 * time.Second, 30 * time.Second}},
+		{name: "used", run: 3500 * ms, use: keepCalling((*stage).used), want: []time.Duration{1000 * ms, 2000 * ms, 3000 * ms}},
+		{name: "used once", run: 20 * time.Second, set: (*stage).used, want: []time.Duration{time.Second, 16 * time.Second}},
+		{name: "used after a while", run: 20 * time.Second, want: []time.Duration{4 * time.Second, 19 * time.Second},
+			use: func(g *stage, ctx context.Context) { sleep(ctx, 4*time.Second); g.Used() }},
+		{name: "hurry", run: time.Second, use: func(g *stage, ctx context.Context) { g.Hurry(); sleep(ctx, 500*ms); g.Hurry() },
+			want: []time.Duration{10 * ms, 500 * ms}},
+		{name: "somebody wants 200 ms", run: 180 * ms, set: func(g *stage) { g.Want(200 * ms) }, want: []time.Duration{50 * ms, 100 * ms, 150 * ms}},
+		{name: "the least that is wanted counts", run: 120 * ms, set: func(g *stage) { g.Want(time.Second); g.Want(200 * ms); g.Want(time.Hour) },
+			want: []time.Duration{50 * ms, 100 * ms}},
+		{name: "less than there can be", run: 35 * ms, set: func(g *stage) { g.Want(0) }, want: []time.Duration{10 * ms, 20 * ms, 30 * ms}},
+		{name: "wanted for ten seconds", run: 20 * time.Second, set: func(g *stage) { g.Want(12 * time.Second) },
+			want: []time.Duration{3 * time.Second, 6 * time.Second, 9 * time.Second}},
+		{name: "a master's position is known everywhere", run: time.Second, set: (*stage).write},
+		{name: "a master's position is not yet known everywhere", run: 200 * ms, set: func(g *stage) { g.master.is(at(2)); g.write() },
+			want: []time.Duration{10 * ms, 20 * ms, 30 * ms, 40 * ms, 50 * ms, 60 * ms, 70 * ms, 80 * ms, 90 * ms, 101250 * time.Microsecond,
+				113906250, 128144531, 144162597, 162182921, 182455786}},
+		{name: "until it is known everywhere", run: time.Second, want: []time.Duration{10 * ms, 20 * ms}, set: func(g *stage) {
+			g.master.is(at(2))
+			time.AfterFunc(15*ms, func() { g.slaves[0].is(at(2)); g.slaves[1].is(at(2)) })
+			g.write()
+		}},
+		{name: "a slave does not answer", run: 38 * ms, set: func(g *stage) { g.slaves[0].isDead(); g.Hurry(); time.Sleep(12 * ms) },
+			want: []time.Duration{10 * ms, 20 * ms, 30 * ms}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newStage(t, 1, 2, stageConfig)
+				g.begin(t)
+				start := g.began()
+				if test.set != nil {
+					test.set(g)
+				}
+				if test.name == "a slave does not answer" {
+					start = g.began()
+				}
+				g.slaves[0].since(start)
+				ctx, cancel := context.WithTimeout(t.Context(), test.run-time.Since(start))
+				defer cancel()
+				if test.use != nil {
+					test.use(g, ctx)
+				}
+				<-ctx.Done()
+				synctest.Wait()
+				// Slaves are asked in rounds only; masters by callers as well.
+				if got := g.slaves[0].since(start); !slices.Equal(got, test.want) {
+					t.Errorf("rounds began at %v, want %v", got, test.want)
+				}
+				g.end(t)
+			})
+		})
+	}
+}
+
+// began returns when the latest round began.
+func (g *stage) began() time.Time {
+	g.monitor.mu.Lock()
+	defer g.monitor.mu.Unlock()
+	return g.monitor.began
+}
+
+func (g *stage) used() { g.Used() }
+
+// write asks for a position, as a request does that wrote.
+func (g *stage) write() { _, _ = g.MasterPosition(context.Background(), g.Masters[0]) }
+
+// TestPaceHasALimit has many ask for everything at once. In any second there are 100 rounds at most, jitter or not.
+func TestPaceHasALimit(t *testing.T) {
+	for _, random := range []float64{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newStage(t, 1, 2, stageConfig)
+			g.monitor.random = func() float64 { return random }
+			n := uint64(1)
+			g.master.says(func(context.Context) (position.Reading, error) {
+				time.Sleep(100 * time.Microsecond)
+				n++
+				return position.Reading{Position: at(n)}, nil
+			})
+			g.monitor.start()
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			var callers sync.WaitGroup
+			for range 20 {
+				callers.Go(func() {
+					for ctx.Err() == nil {
+						g.Hurry()
+						g.Want(time.Millisecond)
+						g.Used()
+						g.write()
+					}
+				})
+			}
+			callers.Wait()
+			rounds := g.slaves[0].since(epoch)
+			for i := 1; i < len(rounds); i++ {
+				// A round begins with the master; when that has answered is up to the callers' question before it.
+				if rounds[i]-rounds[i-1] < 10*time.Millisecond-200*time.Microsecond {
+					t.Fatalf("rounds at %v and %v", rounds[i-1], rounds[i])
+				}
+			}
+			if n := len(rounds); n > 301 || n < 200 {
+				t.Errorf("%d rounds in three seconds", n)
+			}
+			g.end(t)
+			if most := len(g.monitor.picture.ring.entries); most > 2000 {
+				t.Errorf("%d entries in the ring", most)
+			}
+		})
+	}
+}
+
+func TestJitterOnlyShortens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newStage(t, 1, 1, stageConfig)
+		g.monitor.random = func() float64 { return 0.5 }
+		g.begin(t)
+		start := g.began()
+		time.Sleep(15 * time.Second)
+		synctest.Wait()
+		if got := g.slaves[0].since(start); !slices.Equal(got, []time.Duration{14250 * time.Millisecond}) {
+			t.Errorf("got %v", got)
+		}
+		g.end(t)
+	})
+}

@@ -1,0 +1,189 @@
+package cluster
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/gorm-replicated/replicated/internal/position"
+)
+
+// missed is how many questions in a row a slave may leave unanswered before it leaves the view.
+const missed = 3
+
+// watched is a server, and what is known of it.
+type watched struct {
+	server *Server
+	probe  *probe
+
+	answered bool             // at least once
+	reading  position.Reading // the latest answer
+	failed   int              // questions in a row without an answer since
+	err      error            // of the latest of them
+	trouble  time.Time        // since when the monitor has to look at it more often; zero if it need not
+
+	// Of a master: the latest that is known.
+	position position.Position
+
+	// Of a slave:
+	freshAsOf time.Time // zero: not known
+	stood     time.Time // if the master could not be asked since the latest reading, when it last could
+	fits      bool      // is in the view
+	told      bool      // what Notice was told of that
+	writes    bool      // Writable was told
+}
+
+// picture is what is known of a group's servers. It judges, and neither asks nor waits: what it hears is in the order in
+// which each server answered.
+type picture struct {
+	maxLag          time.Duration
+	masters, slaves []*watched
+
+	ring ring
+
+	// The masters have positions, so lag can be told. It is false until the first is seen, and again when the masters have
+	// answered without one for maxLag: then GTIDs were switched off, it is no hiccup of one question.
+	positions bool
+	without   time.Time // since when they have been answering without one; zero if they do not
+	silent    bool      // they could not be asked for a position
+}
+
+func (w *watched) hear(q *question) {
+	if q.err != nil {
+		w.failed, w.err = w.failed+1, q.err
+		if q.err == errHangs {
+			w.failed += missed // there will be no other question until it returns
+		}
+		return
+	}
+	w.answered, w.failed, w.reading = true, 0, q.reading
+}
+
+// isUp tells whether the server answers, and is what it should be.
+func (w *watched) isUp() bool { return w.answered && w.failed < missed && !w.reading.WrongRole }
+
+// hearMaster takes in what a master answered.
+func (p *picture) hearMaster(m *watched, q *question) {
+	m.hear(q)
+	if q.err == nil && q.reading.Position.Known() {
+		if m.position.Known() && !q.reading.Position.Covers(m.position) {
+			p.forget() // a failover, a reset, a restore, a crash: what was before proves nothing about what is now
+		}
+		m.position = q.reading.Position
+	}
+	if len(p.masters) == 1 {
+		p.learn(q.began, q)
+	}
+}
+
+// learn takes in what all masters together answered to questions that began at the time at, or later.
+//
+// Of several masters those are left out that do not answer, or are none any longer. What they committed before they
+// became unreachable may then be missing on a slave that counts as fresh: whoever must not miss it has a token.
+func (p *picture) learn(at time.Time, answers ...*question) {
+	var all position.Position
+	n := 0
+	for _, q := range answers {
+		if q.err != nil || q.reading.WrongRole {
+			continue
+		}
+		if n++; n == 1 {
+			all = q.reading.Position
+		} else {
+			all = position.Merge(all, q.reading.Position)
+		}
+	}
+	if all.Known() {
+		p.positions, p.without, p.silent = true, time.Time{}, false
+		p.ring.add(at, all)
+		return
+	}
+	switch {
+	case n == 0:
+		p.without = time.Time{}
+	case p.without.IsZero():
+		p.without = at
+	case p.positions && at.Sub(p.without) > p.maxLag:
+		p.positions = false
+		p.forget()
+	}
+	p.silent = true
+	for _, s := range p.slaves {
+		if s.stood.IsZero() {
+			s.stood = p.ring.last()
+		}
+	}
+}
+
+// forget drops what was known of the master's history.
+func (p *picture) forget() {
+	p.ring.entries = nil
+	for _, s := range p.slaves {
+		s.freshAsOf = time.Time{}
+	}
+}
+
+// hearSlave takes in what a slave answered. Its position may be smaller than before: what counts is where it is now.
+func (p *picture) hearSlave(s *watched, q *question) {
+	before := s.reading.Position
+	if s.hear(q); q.err != nil {
+		return
+	}
+	fresh := p.ring.freshAsOf(s.reading.Position)
+	if s.freshAsOf.After(fresh) && s.reading.Position.Covers(before) {
+		fresh = s.freshAsOf // the ring has thrown away that entry, but the slave has not what it covered it with
+	}
+	s.freshAsOf = fresh
+	if !p.silent {
+		s.stood = time.Time{}
+	}
+}
+
+// state returns what a slave's state is at the time now, and whether it belongs into the view.
+func (p *picture) state(s *watched, now time.Time) (State, bool) {
+	state := State{Server: s.server, Up: s.isUp(), stood: s.stood}
+	if p.positions {
+		state.FreshAsOf = s.freshAsOf
+	}
+	switch {
+	case s.answered && s.reading.WrongRole:
+		state.Reason = "not a slave: " + s.reading.Reason
+	case !state.Up && s.failed > 0:
+		state.Reason = fmt.Sprintf("does not answer: %v", s.err)
+	case !state.Up:
+		state.Reason = "has not answered yet"
+	}
+	if !state.Up {
+		return state, false
+	}
+	state.Position, state.Reason = s.reading.Position, s.reading.Reason
+	if !p.positions {
+		for _, m := range p.masters {
+			if state.Reason == "" && m.answered {
+				state.Reason = "the master has no position: " + m.reading.Reason
+			}
+		}
+		return state, true
+	}
+	lag, known := state.lag(now)
+	switch {
+	case !state.Position.Known():
+		return state, false
+	case !known:
+		state.Reason = "it is not known how far it is behind"
+		return state, false
+	case lag > p.maxLag:
+		state.Reason = fmt.Sprintf("behind by %v", lag.Round(time.Millisecond))
+		return state, false
+	}
+	return state, true
+}
+
+// covered tells whether each slave that is up has been seen to cover q.
+func (p *picture) covered(q position.Position) bool {
+	for _, s := range p.slaves {
+		if s.isUp() && !s.reading.Position.Covers(q) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,261 @@
+package cluster
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// firstDelay is how long AwaitFirst waits for slaves that answer but are not in the view.
+const firstDelay = 200 * time.Millisecond
+
+// monitor watches the servers of a cluster, in rounds: at the time t0 the masters are asked for their position, then each
+// slave for its own. A slave that covers what the masters had at t0 is fresh as of t0, otherwise as of the latest earlier
+// time whose position it covers: see ring. That needs no clock but this process's, and an idle master makes nobody lag.
+//
+// One goroutine begins the rounds and publishes the views. Questions have goroutines of their own, which take in the
+// answers: those that callers got from a master as well.
+type monitor struct {
+	cluster *Cluster
+	cfg     Monitoring
+	servers []*watched
+	random  func() float64 // for jitter
+
+	ctx    context.Context // ends with stop
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup // the probes'
+	ended  chan struct{}  // closed when the goroutine has ended
+	woken  chan struct{}
+	first  chan struct{} // closed when AwaitFirst may return
+
+	used, hurried atomic.Bool // since the latest round began
+	wanted        atomic.Pointer[want]
+
+	mu      sync.Mutex
+	picture picture
+	began   time.Time   // the latest round
+	shorten float64     // the pause after it, by jitter
+	round   []*question // which it put to masters
+	waiting int         // for how many of them it waits, before it asks the slaves
+	handed  *question   // the latest of a master that a caller had the answer of, until all slaves cover it
+	heard   time.Time   // since when each slave has answered or failed to
+}
+
+func newMonitor(c *Cluster, cfg Monitoring, newAsker func(*Server) asker) *monitor {
+	m := &monitor{cluster: c, cfg: cfg, random: rand.Float64, ended: make(chan struct{}), woken: make(chan struct{}, 1), first: make(chan struct{})}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	watch := func(servers []*Server, heard func(*watched, *question)) (all []*watched) {
+		for _, s := range servers {
+			w := &watched{server: s, told: true}
+			w.probe = &probe{asker: newAsker(s), heard: func(q *question) { heard(w, q) }, ctx: m.ctx, tasks: &m.tasks}
+			all = append(all, w)
+		}
+		return all
+	}
+	m.picture = picture{maxLag: cfg.MaxLag, ring: ring{maxLag: cfg.MaxLag}, masters: watch(c.Masters, m.hearMaster), slaves: watch(c.slaves, m.hearSlave)}
+	m.servers = slices.Concat(m.picture.masters, m.picture.slaves)
+	return m
+}
+
+func (m *monitor) start() {
+	m.publish(time.Now())
+	go m.run()
+}
+
+// stop ends the goroutine, and the questions under way by their context. It waits for them, but not for ever: what a driver
+// that does not heed the context has not closed by then it closes when it returns.
+func (m *monitor) stop() {
+	m.cancel()
+	<-m.ended
+	for _, w := range m.servers {
+		w.probe.close()
+	}
+	closed := make(chan struct{})
+	go func() {
+		m.tasks.Wait()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(grace):
+	}
+}
+
+func (m *monitor) run() {
+	defer close(m.ended)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-m.woken:
+		case <-timer.C:
+		}
+		timer.Reset(m.step())
+	}
+}
+
+// wake has the goroutine see what there is to do.
+func (m *monitor) wake() {
+	select {
+	case m.woken <- struct{}{}:
+	default: // it will
+	}
+}
+
+// step does what there is to do, and returns how long there will be nothing unless something happens.
+func (m *monitor) step() time.Duration {
+	m.mu.Lock()
+	now := time.Now()
+	if m.waiting == 0 && !now.Before(m.due(now)) {
+		m.begin(now)
+	}
+	news := m.publish(now)
+	pause := m.next(now).Sub(now)
+	m.mu.Unlock()
+	for _, tell := range news {
+		tell()
+	}
+	return pause
+}
+
+// begin begins a round.
+func (m *monitor) begin(now time.Time) {
+	m.began, m.shorten = now, 1-jitter*m.random()
+	m.used.Store(false)
+	m.hurried.Store(false)
+	m.round = nil
+	for _, master := range m.picture.masters {
+		// Of one that did not answer the last time it is heard what it says, but it must not hold up the others.
+		if q, begins := master.probe.join(false); begins && master.failed == 0 {
+			m.round = append(m.round, q)
+		}
+	}
+	if m.waiting = len(m.round); m.waiting == 0 {
+		m.askSlaves()
+	}
+}
+
+// askSlaves is the second half of a round.
+func (m *monitor) askSlaves() {
+	if len(m.picture.masters) > 1 {
+		m.picture.learn(m.began, m.round...)
+	}
+	for _, s := range m.picture.slaves {
+		s.probe.ask()
+	}
+}
+
+func (m *monitor) hearMaster(w *watched, q *question) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w.failed > 0 && q.err == nil {
+		m.hurried.Store(true) // it is back, and the round did not wait for it
+	}
+	m.picture.hearMaster(w, q)
+	if slices.Contains(m.round, q) {
+		if m.waiting--; m.waiting == 0 {
+			m.askSlaves()
+		}
+	}
+	if q.called && q.reading.Position.Known() && !m.picture.covered(q.reading.Position) {
+		m.handed = q // which is worth a round at once: see due
+	}
+	m.wake()
+}
+
+func (m *monitor) hearSlave(w *watched, q *question) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.picture.hearSlave(w, q)
+	if m.handed != nil && m.picture.covered(m.handed.reading.Position) {
+		m.handed = nil
+	}
+	// Where there is neither a position nor a wrong role, nothing may be known of the server: then it only seems to take
+	// writes. What a Source asks for is another matter altogether.
+	if q.err == nil && m.cfg.Source == nil && (q.reading.Position.Known() || q.reading.WrongRole) {
+		w.server.writable.Store(!q.reading.ReadOnly)
+	}
+	m.wake()
+}
+
+// publish gives the cluster a view as of now, if that differs from the one it has, and returns what there is to tell of it.
+func (m *monitor) publish(now time.Time) (news []func()) {
+	old := m.cluster.View().All
+	states := make([]State, len(m.picture.slaves))
+	changed := false
+	for i, s := range m.picture.slaves {
+		var fits bool
+		states[i], fits = m.picture.state(s, now)
+		changed = changed || fits != s.fits || !states[i].same(old[i])
+		s.fits = fits
+	}
+	if changed {
+		m.cluster.publish(newView(states, func(i int) bool { return m.picture.slaves[i].fits }))
+	}
+	m.look(now)
+	if !m.firstIsOver(now) {
+		return nil
+	}
+	for i, s := range m.picture.slaves {
+		if fits := s.fits; fits != s.told && m.cfg.Notice != nil {
+			news = append(news, func() { m.cfg.Notice(s.server, fits, states[i].Reason) })
+		}
+		s.told = s.fits
+		if !s.writes && s.server.Writable() && m.cfg.Writable != nil {
+			s.writes = true
+			news = append(news, func() { m.cfg.Writable(s.server) })
+		}
+	}
+	return news
+}
+
+// firstIsOver tells whether AwaitFirst may return, and has it do so.
+func (m *monitor) firstIsOver(now time.Time) bool {
+	select {
+	case <-m.first:
+		return true
+	default:
+	}
+	waits := false
+	for _, s := range m.picture.slaves {
+		if !s.answered && s.failed == 0 {
+			return false
+		}
+		waits = waits || s.isUp() && !s.fits
+	}
+	if m.heard.IsZero() {
+		m.heard = now
+	}
+	if waits && now.Sub(m.heard) < firstDelay {
+		return false
+	}
+	close(m.first)
+	return true
+}
+
+// next returns when there is something to do if nothing happens.
+func (m *monitor) next(now time.Time) time.Time {
+	next := now.Add(m.cfg.MaxLag)
+	sooner := func(t time.Time) {
+		if t.Before(next) {
+			next = t
+		}
+	}
+	if m.waiting == 0 {
+		sooner(m.due(now))
+	}
+	for _, s := range m.picture.slaves {
+		if s.fits && m.picture.positions && s.stood.IsZero() {
+			sooner(s.freshAsOf.Add(m.cfg.MaxLag + 1)) // then it leaves the view
+		}
+	}
+	if !m.heard.IsZero() && now.Before(m.heard.Add(firstDelay)) {
+		sooner(m.heard.Add(firstDelay))
+	}
+	return next
+}

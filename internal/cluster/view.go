@@ -1,0 +1,83 @@
+package cluster
+
+import (
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/gorm-replicated/replicated/internal/position"
+)
+
+// View is an immutable picture of a group's slaves. Slaves[i] is opened as Pools[i].
+type View struct {
+	Slaves  []*Server       // up and within MaxLag: what reads may use
+	Pools   []gorm.ConnPool // theirs
+	All     []State         // every slave of the group in order of configuration; empty after Close
+	Changed <-chan struct{} // closed when there is a newer view
+
+	changed chan struct{} // the same
+}
+
+// State is what is known of one slave.
+type State struct {
+	Server    *Server
+	Up        bool              // answers, and is what it should be
+	FreshAsOf time.Time         // zero: not known
+	Position  position.Position // the latest; unknown if not Up
+	Reason    string            // why it is not in Slaves, or has no position; empty if all is well
+
+	stood time.Time // up to when lag counts, if the master could not be asked since; otherwise zero
+}
+
+// Lag returns how far a slave is behind at most. While the master cannot be asked it stands still: it is how far the slave
+// is behind what the master had when it last could be.
+func (v *View) Lag(s State, now time.Time) (lag time.Duration, known bool) { return s.lag(now) }
+
+func (s State) lag(now time.Time) (lag time.Duration, known bool) {
+	if s.FreshAsOf.IsZero() {
+		return 0, false
+	}
+	if !s.stood.IsZero() {
+		now = s.stood
+	}
+	return max(0, now.Sub(s.FreshAsOf)), true
+}
+
+// same tells whether two states of one slave look the same to those who read the view.
+func (s State) same(t State) bool {
+	samePosition := s.Position.Known() == t.Position.Known() && (!s.Position.Known() || s.Position.Covers(t.Position) && t.Position.Covers(s.Position))
+	return samePosition && s.Up == t.Up && s.Reason == t.Reason && s.FreshAsOf.Equal(t.FreshAsOf) && s.stood.Equal(t.stood)
+}
+
+// newView returns a view of these states, of which those fit for which fits says so.
+func newView(states []State, fits func(i int) bool) *View {
+	v := &View{All: states, changed: make(chan struct{})}
+	v.Changed = v.changed
+	for i, s := range states {
+		if fits(i) {
+			v.Slaves = append(v.Slaves, s.Server)
+		}
+	}
+	v.Pools = pools(v.Slaves)
+	return v
+}
+
+// publish makes v the view of the cluster. There is one caller at a time.
+func (c *Cluster) publish(v *View) {
+	for _, s := range c.slaves {
+		s.fits.Store(slices.Contains(v.Slaves, s))
+	}
+	if old := c.view.Swap(v); old != nil {
+		close(old.changed)
+	}
+}
+
+// unwatched is the view of slaves that nobody watches.
+func unwatched(slaves []*Server) *View {
+	states := make([]State, len(slaves))
+	for i, s := range slaves {
+		states[i] = State{Server: s, Up: true}
+	}
+	return newView(states, func(int) bool { return true })
+}

@@ -1,0 +1,44 @@
+package replicated
+
+import "net/http"
+
+// Transport returns an [http.RoundTripper] for requests to other services of the same application, with the same Secrets and names in Token:
+// each takes the token of the session in its context along, in the header, so that the other service reads what this session has
+// written; and what the other one has written comes back, for this session to read and for its own client. A nil base
+// is [http.DefaultTransport].
+//
+//	client := &http.Client{Transport: p.Transport(nil)}
+//	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, url, body)
+//	resp, err := client.Do(req)
+//
+// After a write the session asks the master for its position before each request. A request without a session, or that has the header
+// already, passes unchanged. Do not use it for services of others: they would get a token that they can do nothing with but send.
+func (p *Plugin) Transport(base http.RoundTripper) http.RoundTripper {
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	return transport{p, base}
+}
+
+type transport struct {
+	plugin *Plugin
+	base   http.RoundTripper
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	p, header := t.plugin, t.plugin.config.Token.Header
+	session := lookup(r.Context()).of(p)
+	if session == nil || p.sealer == nil || r.Header[header] != nil {
+		return t.base.RoundTrip(r)
+	}
+	if text, err := p.Token(r.Context()); err == nil && text != "" {
+		r = r.Clone(r.Context()) // a RoundTripper must not change the request
+		r.Header.Set(header, text)
+	}
+	response, err := t.base.RoundTrip(r)
+	if err == nil && len(response.Header[header]) > 0 {
+		session.bring(response.Header[header][0])
+	}
+	return response, err
+}
