@@ -1,0 +1,226 @@
+package consistency
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/gorm-replicated/replicated"
+)
+
+// TestProbes counts on the servers what the plugin asks them: nothing in a reading request, one position in a writing
+// one, and beside requests no server more than a hundred times a second.
+func TestProbes(t *testing.T) {
+	for _, e := range withPositions {
+		t.Run(e.name, func(t *testing.T) {
+			t.Run("reading requests", func(t *testing.T) { probesOfReading(t, e) })
+			t.Run("writing requests", func(t *testing.T) { probesOfWriting(t, e) })
+			for _, storm := range storms {
+				t.Run(storm.name, func(t *testing.T) { probesInStorm(t, e, storm) })
+			}
+		})
+	}
+}
+
+// rarely makes few probes, so that those of the requests stand out.
+var rarely = replicated.ProbeConfig{Interval: 2 * time.Second, MinInterval: time.Second}
+
+// atMost is how many probes there are, at their interval, in d: both edges, and one for the clocks.
+func atMost(interval, d time.Duration) int { return int(d/interval) + 3 }
+
+func probesOfReading(t *testing.T, e engine) {
+	c := e.cluster(t)
+	journals := e.journals(t, c)
+	a := open(t, e, c, func(cfg *replicated.Config) { cfg.Probe = rarely })
+	writer, reader := a.client(t, "writer", byCookie), a.client(t, "reader", byCookie)
+	if _, err := writer.post(t.Context(), 1, "default", "201"); err != nil {
+		t.Fatal(err)
+	}
+	// From here on the token is known to be covered.
+	eventually(t, 10*time.Second, func() error {
+		p, err := writer.get(t.Context(), writer.name)
+		if err == nil && !p.Slave {
+			err = fmt.Errorf("answered by %s (%s)", p.Server, p.Reason)
+		}
+		return err
+	})
+	for _, test := range []struct {
+		name   string
+		client *client
+	}{{"without a token", reader}, {"with a token that slaves cover", writer}} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, j := range journals {
+				j.begin(t)
+			}
+			const requests = 200
+			began := time.Now()
+			for range requests {
+				if _, err := test.client.get(t.Context(), writer.name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			took := time.Since(began)
+			reads := 0
+			for _, j := range journals {
+				entries, probes, others := sorted(j.statements(t))
+				t.Logf("%v: %d requests in %v: %d statements of theirs, %d probes, %d others",
+					j.server, requests, took.Round(time.Millisecond), len(entries), len(probes), len(others))
+				reads += len(entries)
+				if len(others) > 0 {
+					t.Errorf("%v: %d statements that nobody ordered:%s", j.server, len(others), texts(others))
+				}
+				if most := atMost(rarely.MinInterval, took); len(probes) > most {
+					t.Errorf("%v: %d probes in %v, want at most %d:%s", j.server, len(probes), took, most, texts(probes))
+				}
+			}
+			if reads != requests {
+				t.Errorf("%d statements for %d requests", reads, requests)
+			}
+		})
+	}
+}
+
+func probesOfWriting(t *testing.T, e engine) {
+	c := e.cluster(t)
+	journals := e.journals(t, c)
+	const requests = 100
+	for _, write := range []string{"default", "plain", "raw"} {
+		t.Run(write, func(t *testing.T) {
+			// What the same writes are without the plugin.
+			plain, err := gorm.Open(e.dial(c.Master.DSN()), &gorm.Config{Logger: logger.Discard})
+			if err != nil {
+				t.Fatal(err)
+			}
+			pool, err := plain.DB()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer pool.Close()
+			master := journals[0]
+			master.begin(t)
+			for n := range requests {
+				if err := writes[write](plain.WithContext(t.Context()), &Entry{Client: "plain", N: n}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := len(master.statements(t))
+
+			a := open(t, e, c, func(cfg *replicated.Config) { cfg.Probe = rarely })
+			client := a.client(t, "writer", byCookie)
+			// The first one makes the connections that there will be.
+			if _, err := client.post(t.Context(), 0, write, "201"); err != nil {
+				t.Fatal(err)
+			}
+			for _, j := range journals {
+				j.begin(t)
+			}
+			began := time.Now()
+			for n := range requests {
+				if _, err := client.post(t.Context(), n, write, "201"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			took := time.Since(began)
+			for _, j := range journals {
+				entries, probes, others := sorted(j.statements(t))
+				t.Logf("%v: %d requests in %v: %d statements of theirs, %d positions, %d others",
+					j.server, requests, took.Round(time.Millisecond), len(entries), len(probes), len(others))
+				wantStatements, wantProbes := 0, atMost(rarely.MinInterval, took)
+				if j == master {
+					wantStatements, wantProbes = want, wantProbes+requests
+				}
+				if got := len(entries) + len(others); got != wantStatements {
+					t.Errorf("%v: %d statements, without the plugin %d:%s", j.server, got, wantStatements, texts(others))
+				}
+				if len(probes) > wantProbes {
+					t.Errorf("%v: %d times asked for a position, want at most %d", j.server, len(probes), wantProbes)
+				}
+			}
+			// The control: positions are seen when they are asked for.
+			if _, probes, _ := sorted(master.statements(t)); len(probes) < requests/2 {
+				t.Errorf("the master was asked for %d positions by %d writing requests: does the journal work?", len(probes), requests)
+			}
+		})
+	}
+}
+
+// storms are reading requests that would like to know more than the plugin does.
+var storms = []storm{
+	{name: "a storm with tokens that no slave covers"},
+	{name: "a storm with tokens that no slave covers, and waiting", wait: 5 * time.Millisecond},
+	{name: "a storm with a staleness that no slave has", query: []string{"staleness", "1ms"}},
+}
+
+type storm struct {
+	name  string
+	wait  time.Duration // Token.Wait
+	query []string
+}
+
+func probesInStorm(t *testing.T, e engine, storm storm) {
+	c := e.cluster(t)
+	journals := e.journals(t, c)
+	a := open(t, e, c, func(cfg *replicated.Config) { cfg.Token.Wait = storm.wait })
+	hold(t, c.Slaves...)
+	const clients, lasts = 12, 1500 * time.Millisecond
+	var all []*client
+	for i := range clients {
+		one := a.client(t, fmt.Sprintf("storm-%d", i), byHeader)
+		if _, err := one.post(t.Context(), 1, "default", "201"); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, one)
+	}
+	for _, j := range journals {
+		j.begin(t)
+	}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), lasts)
+	defer cancel()
+	var requests, bySlave atomic.Int64
+	var wg sync.WaitGroup
+	for _, one := range all {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				p, err := one.get(t.Context(), one.name, storm.query...)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				requests.Add(1)
+				if p.Slave {
+					bySlave.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	rate := float64(requests.Load()) / lasts.Seconds()
+	for _, j := range journals {
+		_, probes, others := sorted(j.statements(t))
+		most := perSecond(probes)
+		t.Logf("%v: %.0f requests a second, %d of %d answered by slaves: %d probes in %v, at most %d a second; %d others",
+			j.server, rate, bySlave.Load(), requests.Load(), len(probes), time.Since(began).Round(time.Millisecond), most, len(others))
+		// 10 ms apart are 100 in a second and one more, if the first and the last are at its edges; the others are for
+		// probes that reach the server sooner after the one before than they were sent.
+		if most > 105 {
+			t.Errorf("%v: %d probes in one second, want at most 100", j.server, most)
+		}
+		if len(others) > 0 {
+			t.Errorf("%v: %d statements that nobody ordered:%s", j.server, len(others), texts(others))
+		}
+		// The controls: there was something to hold back, and it was not held back altogether.
+		if rate < 120 {
+			t.Errorf("only %.0f requests a second: this is no storm", rate)
+		}
+		if len(probes) < 10 {
+			t.Errorf("%v: %d probes: does the journal work?", j.server, len(probes))
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package consistency
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestReadYourWrites has fifty clients write and read while the lag of both slaves wanders between nothing and half a
+// second, and each, then both, stop replaying altogether. No page lacks what its client has just written. The same
+// requests are stale all the time if clients do not carry the token; and who does not write reads from slaves.
+func TestReadYourWrites(t *testing.T) {
+	tests := []struct {
+		engine engine
+		by     string
+	}{
+		{mariaDB, "positions"},
+		{postgreSQL, "positions"},
+		{mySQL, "the time window"},
+	}
+	for _, test := range tests {
+		t.Run(fmt.Sprintf("%s by %s", test.engine.name, test.by), func(t *testing.T) {
+			c := test.engine.cluster(t)
+			a := open(t, test.engine, c, nil)
+			const pace = 75 * time.Millisecond
+			w := &weather{slaves: c.Slaves, phases: []phase{
+				{lasts: 2 * time.Second},
+				{lasts: 3 * time.Second, stops: []int{0}},
+				{lasts: 2 * time.Second},
+				{lasts: 3 * time.Second, stops: []int{1}},
+				{lasts: 1 * time.Second},
+				{lasts: 1500 * time.Millisecond, stops: []int{0, 1}},
+			}}
+			end := w.begin(t)
+			began := time.Now()
+			var writers, forgetting, readers *tally
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				writers = a.run(t, "writer", load{clients: 50, rounds: 200, pace: pace, round: roundOf, carry: func(i int) carrier {
+					if i%5 == 0 {
+						return byHeader
+					}
+					return byCookie
+				}})
+			})
+			wg.Go(func() {
+				forgetting = a.run(t, "forgetful", load{clients: 10, rounds: 50, pace: 4 * pace, round: roundOf,
+					carry: func(int) carrier { return forgetful }})
+			})
+			stop := make(chan struct{})
+			var reading sync.WaitGroup
+			reading.Go(func() { readers = a.readers(t, 10, stop) })
+			wg.Wait()
+			close(stop)
+			reading.Wait()
+			took := time.Since(began)
+			end()
+
+			t.Logf("%v; %v", took.Round(time.Millisecond), w)
+			t.Logf("clients that write: %v", writers)
+			t.Logf("clients that forget the token: %v", forgetting)
+			t.Logf("clients that never write: %v", readers)
+			t.Logf("the plugin: %s", a.state())
+			writers.noneStale(t, "clients that write")
+			if writers.reads != 10000 {
+				t.Errorf("%d reads, want 10000", writers.reads)
+			}
+			if share := readers.share(readers.bySlave); share < 0.8 || readers.failed != nil {
+				t.Errorf("clients that never write: %.1f %% of their reads by slaves, want 80 %%; %v", 100*share, readers.failed)
+			}
+			if share := forgetting.share(forgetting.stale); share < 0.1 || forgetting.failed != nil {
+				t.Errorf("the control: %.1f %% of the reads stale, want at least 10 %%; %v", 100*share, forgetting.failed)
+			}
+			if !w.whole() {
+				t.Errorf("the load was over before the weather: %v", w)
+			}
+		})
+	}
+}
+
+// readers has clients that never write read until stop is closed.
+func (a *app) readers(t *testing.T, clients int, stop <-chan struct{}) *tally {
+	t.Helper()
+	const think = 100 * time.Millisecond
+	var y tally
+	var wg sync.WaitGroup
+	for i := range clients {
+		c := a.client(t, fmt.Sprintf("reader-%d", i), byCookie)
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(think):
+				}
+				began := time.Now()
+				p, err := c.get(t.Context(), a.nameOf(fmt.Sprintf("writer-%d", i)))
+				if err != nil {
+					y.fail(c, round{n: n}, err)
+					return
+				}
+				y.saw(c, round{}, p, time.Since(began)) // nothing is stale for who has not written
+			}
+		})
+	}
+	wg.Wait()
+	return &y
+}
