@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -47,7 +48,7 @@ func contenders(b *testing.B, cfg gorm.Config) []contender {
 	if err := theirs.Use(dbresolver.Register(dbresolver.Config{Replicas: slaves()})); err != nil {
 		b.Fatal(err)
 	}
-	p := replicated.New(replicated.Config{Slaves: slaves()})
+	p := replicated.New(replicated.Config{Slaves: slaves(), Logger: slog.New(slog.DiscardHandler)})
 	if err := ours.Use(p); err != nil {
 		b.Fatal(err)
 	}

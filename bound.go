@@ -21,6 +21,10 @@ func (p *Plugin) boundRead(db *gorm.DB) {
 		return
 	}
 	tx, prepared := slaveTxOf(stmt.ConnPool)
+	if p.config.Token.Monotonic && tx == nil {
+		g, _ := p.boundTo(stmt.ConnPool)
+		lookup(stmt.Context).of(p).memoryOf(g).noteRead(g.cluster.Masters[0], g.cluster.View())
+	}
 	p.reportBound(db, tx)
 	switch {
 	case tx == nil:
@@ -208,14 +212,14 @@ func (a *attendant) see(ctx context.Context, query string) error {
 	if p.refuses(&q) {
 		return ErrWriteOnSlave
 	}
-	var masters []*cluster.Server
+	var there *group
 	if len(p.groups) > 1 {
-		if _, master := p.boundTo(a.ConnPool); master != nil {
-			masters = append(masters, master)
+		if g, master := p.boundTo(a.ConnPool); master != nil {
+			there = g
 			p.misplaced(about, master)
 		}
 	}
-	p.mark(ctx, n, tables, masters)
+	p.mark(ctx, n, tables, there)
 	return nil
 }
 

@@ -26,7 +26,7 @@ import (
 //
 // [New] copies it: changing it later has no effect.
 type Config struct {
-	// Slaves are the servers to read from, opened by Initialize. A pool that a
+	// Slaves are the servers to read from, opened by Initialize: each one server, not an address that leads to several. A pool that a
 	// dialector brings ready-made (mysql.Config.Conn) becomes the plugin's once db.Use succeeds: Close closes it.
 	// Wrap one in [Server] to name it. Default: none.
 	Slaves []gorm.Dialector
@@ -119,16 +119,18 @@ type TokenConfig struct {
 	// Timeout bounds the reading of the master's position after a write. When it is over the token carries a time, as
 	// for Window. Default: 250 ms.
 	Timeout time.Duration
-	// Wait is how long a request waits at most for a slave to catch up with its token, before it reads the
+	// Wait is how long a request waits at most, from its first wait on, for a slave to catch up with its token, before it reads the
 	// master. Default: 0, it does not wait.
 	Wait time.Duration
-	// Monotonic makes a token rise with what was read, too: a client never sees an older state than before, whichever slave
-	// answers. It costs the responses of reading requests a question to the slave, shared by those that end at the same time.
+	// Monotonic makes a token rise with what was read before the response began, too: a client never sees an older state than before, whichever slave
+	// answers. It costs the responses of reading requests a question to the slave, shared by those that end at the same time. It needs
+	// Secrets, and servers with positions. Reads have a cookie of their own, the name of which ends in "-read".
 	// Default: false.
 	Monotonic bool
 
-	// Cookie and Header are the names of the cookie and of the header, in requests and responses. Several plugins that
-	// serve one request need a cookie and a header each. Tokens of one cookie's name do not open under another.
+	// Cookie and Header are the names of the cookie and of the header, in requests and responses. Each plugin of a
+	// request, and each database that clients of one host or services behind one Transport meet, needs a cookie and a header of its own. Tokens of one
+	// cookie's name do not open under another.
 	// Default: "replicated" and "Replicated-Token".
 	Cookie, Header string
 	// Domain, Path, SameSite and Secure are the cookie's attributes, see [http.Cookie]. It is always HttpOnly.
@@ -153,13 +155,26 @@ type ProbeConfig struct {
 	Source PositionSource
 }
 
-// Position is a point in a master's history. For those that a [PositionSource] reads, see [Sequence].
-type Position = position.Position
+// Position is a point in a master's history, as a [PositionSource] reads it; see [Sequence]. The zero value is none.
+type Position struct{ position position.Position }
 
 // Sequence returns position n of a history that is a sequence of numbers, such as the rows of a log: a slave that has replayed n
-// has replayed all up to n. The name keeps apart sequences that have nothing to do with each other. Numbers begin at 1; 0
-// is no position.
-func Sequence(name string, n uint64) Position { return position.Sequence(name, n) }
+// has replayed all up to n. The name keeps apart sequences that have nothing to do with each other; it travels in tokens, so a short one serves best. Numbers
+// begin at 1; 0 is no position.
+func Sequence(name string, n uint64) Position { return Position{position.Sequence(name, n)} }
+
+// source is a PositionSource as internal/position knows it.
+type source struct{ PositionSource }
+
+func (s source) MasterPosition(ctx context.Context, conn *sql.Conn) (position.Position, error) {
+	p, err := s.PositionSource.MasterPosition(ctx, conn)
+	return p.position, err
+}
+
+func (s source) SlavePosition(ctx context.Context, conn *sql.Conn) (position.Position, error) {
+	p, err := s.PositionSource.SlavePosition(ctx, conn)
+	return p.position, err
+}
 
 // PositionSource reads the positions of servers that the plugin does not know, such as those of a replication of the application's own:
 //
@@ -355,15 +370,24 @@ func (c TokenConfig) validate(found *mistakes) {
 	}
 	if c.SameSite < http.SameSiteDefaultMode || c.SameSite > http.SameSiteNoneMode {
 		found.add("Token.SameSite: unknown: %d", c.SameSite)
-	} else if c.SameSite == http.SameSiteNoneMode && c.Secure != nil && !*c.Secure {
-		found.add("Token.SameSite: browsers drop a cookie that is None and not Secure")
+	} else if prefix := strings.HasPrefix(c.Cookie, "__Host-") || strings.HasPrefix(c.Cookie, "__Secure-"); (prefix || c.SameSite == http.SameSiteNoneMode) && (c.Secure == nil || !*c.Secure) {
+		found.add("Token.Secure: browsers drop a cookie that is not Secure if its SameSite is None or its name begins with __Host- or __Secure-: set it to true")
 	}
 }
 
 // sealer returns what seals the tokens of a normalised c, or nil if there are no secrets; groups are those of the plugin.
 func (c Config) sealer(groups []registration, found *mistakes) *token.Sealer {
 	if len(c.Secrets) == 0 {
+		if c.Token.Monotonic {
+			found.add("Token.Monotonic: needs Secrets")
+		}
 		return nil
+	}
+	if len(groups) > token.MaxEntries {
+		found.add("Register: %d groups: with Secrets %d at most", len(groups), token.MaxEntries)
+	}
+	if c.Token.TTL >= 0 && c.Token.TTL < c.Token.Window {
+		found.add("Token.TTL: %v is less than Token.Window, %v", c.Token.TTL, c.Token.Window)
 	}
 	sealer, err := token.NewSealer(c.Secrets, c.Token.Cookie)
 	if err != nil {

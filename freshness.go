@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	errNoSecrets = errors.New("replicated: Token needs Config.Secrets")
+	errNoSecrets = errors.New("replicated: Token needs db.Use, and Config.Secrets")
 	errNoSession = errors.New("replicated: Token needs the context of a request behind Middleware, or one of WithToken")
 )
 
@@ -28,14 +28,16 @@ var (
 //
 // After a write it reads the master's position, each time anew, in at most Token.Timeout. Call it once all is
 // committed: it does not cover what is committed later. ctx is that of a request behind Middleware, or of [Plugin.WithToken].
-// It is an error if it is neither, or without [Config].Secrets.
+// It is an error if it is neither, if it has ended, or without [Config].Secrets. The end of ctx does not end the question.
 func (p *Plugin) Token(ctx context.Context) (string, error) {
 	session := lookup(ctx).of(p)
 	switch {
-	case p.config.Secrets == nil:
+	case p.sealer == nil:
 		return "", errNoSecrets
 	case session == nil:
 		return "", errNoSession
+	case ctx.Err() != nil:
+		return "", ctx.Err()
 	}
 	session.settle(ctx)
 	return session.seal()
@@ -72,108 +74,40 @@ func (s *session) bring(text string) {
 	}
 }
 
-// demand is what a session must not read behind in one group. It is never changed.
-type demand struct {
-	position position.Position // a slave has to cover it, if it is known
-	until    time.Time         // the master has to be read until then
-}
-
-// metBy tells whether a slave at p may be read.
-func (d *demand) metBy(p position.Position, now time.Time) bool {
-	return d == nil || !now.Before(d.until) && (!d.position.Known() || p.Covers(d.position))
-}
-
-// and returns what demands as much as d and newer do. Two positions may have no common one, such as those before and after a
-// failover: then what is left of the older one is in the history of the newer one, which counts, and for a while only the
-// master does for both.
-func (d *demand) and(newer *demand, now time.Time, window time.Duration) *demand {
-	if d == nil {
-		return newer
-	}
-	both := demand{newer.position, later(d.until, newer.until)}
-	switch merged := position.Merge(d.position, newer.position); {
-	case merged.Known():
-		both.position = merged
-	case !newer.position.Known():
-		both.position = d.position
-	case d.position.Known():
-		both.until = later(both.until, now.Add(window))
-	}
-	return &both
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-// raise adds to what the session must not read behind.
-func (m *memory) raise(newer *demand, now time.Time, window time.Duration) {
-	for {
-		old := m.demand.Load()
-		if m.demand.CompareAndSwap(old, old.and(newer, now, window)) {
-			return
-		}
-	}
-}
-
-// masterRead is the bit of memory.read for the master, and for all slaves that have none.
-const masterRead = 63
-
-// noteRead remembers which server was read.
-func (m *memory) noteRead(s *cluster.Server, v *cluster.View) {
-	bit := masterRead
-	if s.Slave {
-		bit = min(bit, slices.IndexFunc(v.All, func(state cluster.State) bool { return state.Server == s }))
-	}
-	if bit >= 0 { // else Close has emptied the view
-		m.read.Or(1 << bit)
-	}
-}
-
 // carried is what a session takes to the next one, beside the demands of its groups.
 type carried struct {
 	response *firstByte   // nil outside of Middleware
+	clashes  bool         // see Plugin.clashes
 	raised   atomic.Bool  // by a token that came in later
 	waiting  atomic.Int64 // until when reads may wait for a slave, in nanoseconds since 1970; 0: none has
 
 	mu     sync.Mutex
-	others token.Token // of groups that are not known here
+	others map[string]*demand // of groups that are not known here: another application may need them
 }
 
 // late tells whether it is too late for the client to hear of more.
 func (c *carried) late() bool { return c.response != nil && c.response.begun() }
 
-// keepOthers takes in the entries of groups that are not known here: another application may need them.
-func (c *carried) keepOthers(entries token.Token) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, e := range entries {
-		c.others = slices.DeleteFunc(c.others, func(old token.Entry) bool { return old.Group == e.Group })
-		c.others = append(c.others, e)
-	}
-}
-
 // tokens counts what happened to tokens.
 type tokens struct {
-	issued, accepted, expired, forged, otherGroup, timeOnly, late atomic.Uint64
+	issued, accepted, expired, future, forged, otherGroup, timeOnly, late atomic.Uint64
 
 	saidTimeOnly, saidLate, saidMarker, saidClash sync.Once
 }
 
-// textsOfRequest is how many tokens of one request are looked at: one in a cookie, one in the header, and one each that an
-// application at another path or host has left.
-const textsOfRequest = 4
+// textsOfRequest is how many tokens of one request are looked at, which bounds the work: one in the header, one in the cookie, one of
+// reads, and some that another application has left under the cookie's name.
+const textsOfRequest = 8
 
 // receive takes in the tokens that a request came with.
 func (s *session) receive(r *http.Request) {
 	cfg := &s.plugin.config.Token
-	var texts []string
+	texts := r.Header[cfg.Header]
 	if mayHoldCookie(r.Header["Cookie"], cfg.Cookie) {
-		for _, c := range r.CookiesNamed(cfg.Cookie) {
-			texts = append(texts, c.Value)
+		for _, c := range r.Cookies() {
+			if c.Name == cfg.Cookie || c.Name == cfg.Cookie+ofReads {
+				texts = append(texts[:len(texts):len(texts)], c.Value)
+			}
 		}
 	}
 	if s.plugin.sealer == nil {
@@ -182,8 +116,11 @@ func (s *session) receive(r *http.Request) {
 		}
 		return
 	}
-	texts = append(texts, r.Header[cfg.Header]...)
-	for _, text := range texts[:min(len(texts), textsOfRequest)] {
+	for n, text := range texts {
+		if n == textsOfRequest {
+			s.plugin.tokens.forged.Add(uint64(len(texts) - n))
+			return
+		}
 		s.accept(text)
 	}
 }
@@ -208,27 +145,36 @@ func (s *session) accept(text string) bool {
 		return false
 	}
 	t, err := p.sealer.Open(text, now, p.config.Token.TTL)
-	switch {
-	case err == token.ErrExpired:
+	switch err {
+	case nil:
+	case token.ErrExpired:
 		p.tokens.expired.Add(1)
 		return false
-	case err != nil:
+	case token.ErrFuture:
+		p.tokens.future.Add(1)
+		return false
+	default:
 		p.tokens.forged.Add(1)
 		return false
 	}
 	known := false
-	for i, e := range t {
-		g := p.groupNamed(e.Group)
-		if g == nil {
-			s.carried.keepOthers(t[i : i+1])
-			continue
-		}
+	window := p.config.Token.Window
+	for _, e := range t {
 		d := &demand{until: e.Until}
 		if d.position, err = position.Parse(e.Position); err != nil { // of a version to come: only the master does for it
-			d.until = later(d.until, now.Add(p.config.Token.Window))
+			d.until = later(d.until, now.Add(window))
 		}
-		s.memoryOf(g).raise(d, now, p.config.Token.Window)
-		known = true
+		if g := p.groupNamed(e.Group); g != nil {
+			s.memoryOf(g).raise(d, now, window)
+			known = true
+			continue
+		}
+		s.carried.mu.Lock()
+		if s.carried.others == nil {
+			s.carried.others = map[string]*demand{}
+		}
+		s.carried.others[e.Group] = s.carried.others[e.Group].and(d, now, window)
+		s.carried.mu.Unlock()
 	}
 	if known {
 		p.tokens.accepted.Add(1)
@@ -238,78 +184,108 @@ func (s *session) accept(text string) bool {
 	return true
 }
 
-// await waits for a view that is newer than v, in which a slave may have what the session must not read behind. It tells whether there
-// is one; the reads of a session wait no longer than Token.Wait together.
-func (s *session) await(ctx context.Context, d *demand, v *cluster.View) bool {
+// await waits until a slave may have what a statement demands, and tells whether it is worth a look. All reads of a session together
+// wait for Token.Wait.
+func (s *session) await(ctx context.Context, g *group, d *demand, v *cluster.View) bool {
 	if s == nil || s.plugin.config.Token.Wait == 0 {
 		return false
 	}
-	now := time.Now()
-	s.carried.waiting.CompareAndSwap(0, now.Add(s.plugin.config.Token.Wait).UnixNano())
-	end := time.Unix(0, s.carried.waiting.Load())
-	if !now.Before(end) || d.until.After(end) {
+	now, most := time.Now(), s.plugin.config.Token.Wait
+	s.carried.waiting.CompareAndSwap(0, now.Add(most).UnixNano())
+	left := min(most, time.Unix(0, s.carried.waiting.Load()).Sub(now)) // the clock may have been set back
+	changed := v.Changed
+	switch window := d.until.Sub(now); {
+	case window > left:
+		return false
+	case window > 0:
+		left, changed = window, nil
+	case left <= 0 || g.unwatched != "":
 		return false
 	}
-	timeout := time.NewTimer(end.Sub(now))
+	timeout := time.NewTimer(left)
 	defer timeout.Stop()
 	select {
-	case <-v.Changed:
+	case <-changed:
 		return true
 	case <-timeout.C:
+		return changed == nil
 	case <-ctx.Done():
+		return false
 	}
-	return false
 }
 
-// settle brings the demands of a session up to what it has written and, if tokens are monotonic, read, and tells whether its
-// client has to hear of them.
-func (s *session) settle(ctx context.Context) bool {
+// settle brings the demands of a session up to what it has written and, if tokens are monotonic, read. It tells which of that
+// its client has to hear of.
+func (s *session) settle(ctx context.Context) (wrote, read bool) {
 	p := s.plugin
-	changed := s.carried.raised.Load()
-	var deadline time.Time // of all questions together
+	wrote = s.carried.raised.Load()
+	var asking sync.WaitGroup // one server that hangs must not take the others' time
+	var questions context.Context
 	for _, g := range p.groups {
 		m := s.memoryOf(g)
-		wrote, read := m.wrote.Load(), m.read.Load()
-		if !wrote && read == 0 || !g.hasSlaves() {
+		gWrote, gRead := m.wrote.Load(), m.read.Load()
+		if !gWrote && gRead == 0 || !g.tokens {
 			continue
 		}
-		changed = true
-		if deadline.IsZero() {
-			deadline = time.Now().Add(p.config.Token.Timeout)
+		wrote, read = wrote || gWrote, true
+		if p.sealer == nil || g.unwatched != "" {
+			s.demand(g, m, gWrote, position.Reading{Reason: g.unwatched}, nil)
+			continue
 		}
-		s.reach(ctx, deadline, g, m, wrote, read)
+		if questions == nil {
+			// Not the end of ctx: that of a request may be an outer timeout's, which answers in our place.
+			var cancel context.CancelFunc
+			questions, cancel = context.WithTimeout(context.WithoutCancel(ctx), p.config.Token.Timeout)
+			defer cancel()
+		}
+		for _, server := range g.used(m, gWrote, gRead) {
+			asking.Go(func() {
+				reading, err := g.position(questions, server)
+				s.demand(g, m, gWrote, reading, err)
+			})
+		}
 	}
-	return changed
+	asking.Wait()
+	return wrote, read
 }
 
-// reach makes a session demand of a group what the servers that it used have now.
-func (s *session) reach(ctx context.Context, deadline time.Time, g *group, m *memory, wrote bool, read uint64) {
-	if s.plugin.sealer == nil || g.unwatched != "" {
-		s.demand(g, m, position.Reading{Reason: g.unwatched}, nil)
-		return
-	}
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
+// used returns the servers whose positions cover what a session has written to g and read of it.
+func (g *group) used(m *memory, wrote bool, read uint64) (servers []*cluster.Server) {
 	if wrote || read>>masterRead != 0 { // the master has all that slaves have shown, too
-		reading, err := g.cluster.MasterPosition(ctx, g.master(m))
-		s.demand(g, m, reading, err)
-		return
+		servers = append(servers, g.master(m))
+		if first := g.cluster.Masters[0]; g.several() && servers[0] != first {
+			servers = append(servers, first) // db.Connection writes there
+		}
+		return servers
 	}
 	for all := g.cluster.View().All; read != 0; read &= read - 1 {
 		if i := bits.TrailingZeros64(read); i < len(all) {
-			reading, err := g.cluster.SlavePosition(ctx, all[i].Server)
-			s.demand(g, m, reading, err)
+			servers = append(servers, all[i].Server)
 		}
 	}
+	return servers
+}
+
+// position asks a server of g. Of a group without slaves, another one that has this master is watched.
+func (g *group) position(ctx context.Context, s *cluster.Server) (position.Reading, error) {
+	for _, other := range g.related {
+		if at := slices.IndexFunc(other.cluster.Masters, s.Same); !g.hasSlaves() && other.hasSlaves() && at >= 0 {
+			return other.cluster.Position(ctx, other.cluster.Masters[at])
+		}
+	}
+	return g.cluster.Position(ctx, s)
 }
 
 // demand makes a session demand what a server said when it was asked for its position, or a time if it did not say.
-func (s *session) demand(g *group, m *memory, reading position.Reading, err error) {
+func (s *session) demand(g *group, m *memory, wrote bool, reading position.Reading, err error) {
 	p, now := s.plugin, time.Now()
 	window := p.config.Token.Window
 	if err == nil && reading.Position.Known() {
 		m.raise(&demand{position: reading.Position}, now, window)
 		return
+	}
+	if err == nil && !wrote {
+		return // there are no positions: who only reads would read the master for good
 	}
 	m.raise(&demand{until: now.Add(window)}, now, window)
 	if p.sealer == nil {
@@ -330,45 +306,52 @@ func (p *Plugin) timeOnly(group, reason string) {
 	})
 }
 
-// tooLate tells of a write that the token of its response cannot tell of.
+// tooLate tells of a write, or a token, that the response's own token cannot tell of.
 func (p *Plugin) tooLate() {
 	p.tokens.late.Add(1)
 	p.tokens.saidLate.Do(func() {
-		p.config.Logger.Warn("replicated: a handler wrote to the database after the first byte of its response: the client's next request may not see it; " +
-			"write first, then answer (counted in Status)")
+		p.config.Logger.Warn("replicated: a handler wrote to the database, or to another service, after the first byte of its response: the client's next request " +
+			"may not see it; write first, then answer (counted in Status)")
 	})
 }
 
 // seal returns the token of all that the session must not read behind; "" if there is nothing.
 func (s *session) seal() (string, error) {
 	p, now := s.plugin, time.Now()
-	s.carried.mu.Lock()
-	entries := slices.Clone(s.carried.others)
-	s.carried.mu.Unlock()
-	for _, g := range p.groups {
-		d := s.memoryOf(g).demand.Load()
+	var own, others token.Token
+	add := func(t *token.Token, group string, d *demand) {
 		if d == nil {
-			continue
+			return
 		}
-		e := token.Entry{Group: g.name, Position: d.position.Append(nil)}
+		e := token.Entry{Group: group, Position: d.position.Append(nil)}
 		if now.Before(d.until) {
 			e.Until = d.until
 		}
 		if len(e.Position) > 0 || !e.Until.IsZero() {
-			entries = append(entries, e)
+			*t = append(*t, e)
 		}
 	}
-	if len(entries) == 0 {
+	for _, g := range p.groups {
+		add(&own, g.name, s.memoryOf(g).demands())
+	}
+	s.carried.mu.Lock()
+	for group, d := range s.carried.others {
+		add(&others, group, d)
+	}
+	s.carried.mu.Unlock()
+	if len(own)+len(others) == 0 {
 		return "", nil
 	}
-	text, err := p.sealer.Seal(entries, now)
-	if err == token.ErrTooLarge {
-		p.timeOnly(entries[0].Group, "the position does not fit into a cookie")
-		entries = slices.DeleteFunc(entries, func(e token.Entry) bool { return p.groupNamed(e.Group) == nil })
-		for i := range entries {
-			entries[i].Position, entries[i].Until = nil, later(entries[i].Until, now.Add(p.config.Token.Window))
-		}
-		text, err = p.sealer.Seal(entries, now)
+	text, err := p.sealer.Seal(slices.Concat(own, others), now)
+	if err != token.ErrTooLarge {
+		return text, err
+	}
+	for i, e := range own {
+		p.timeOnly(e.Group, "the positions of all groups do not fit into a cookie")
+		own[i] = token.Entry{Group: e.Group, Until: later(e.Until, now.Add(p.config.Token.Window))}
+	}
+	if text, err = p.sealer.Seal(slices.Concat(own, others), now); err == token.ErrTooLarge {
+		text, err = p.sealer.Seal(own, now)
 	}
 	return text, err
 }

@@ -685,7 +685,7 @@ func TestPositionThatCannotBeRead(t *testing.T) {
 		reason string
 	}{
 		{"the master does not say", func(s *site) { s.fail("master", errors.New("no such table")) }, "no such table"},
-		{"it does not fit into a cookie", func(s *site) { s.history.mu.Lock(); s.name = strings.Repeat("x", 4000); s.history.mu.Unlock() }, "does not fit"},
+		{"it does not fit into a cookie", func(s *site) { s.history.mu.Lock(); s.name = strings.Repeat("x", 4000); s.history.mu.Unlock() }, "do not fit"},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
 			s := newSite(t, nil)
@@ -695,6 +695,8 @@ func TestPositionThatCannotBeRead(t *testing.T) {
 			if n := len(w.Header.Get("Set-Cookie")); n == 0 || n > 4096 {
 				t.Errorf("a cookie of %d bytes", n)
 			}
+			s.replay("slave-1", "slave-2")
+			time.Sleep(time.Second)
 			served(t, c.get(), byToken)
 			if !strings.Contains(s.logs.String(), test.reason) {
 				t.Errorf("log: %s", &s.logs)

@@ -33,6 +33,8 @@ type group struct {
 	err       error // why nothing runs here: it was registered too late
 	cluster   *cluster.Cluster
 	maxLag    time.Duration
+	related   []*group         // those on the same master, g too
+	tokens    bool             // who wrote to it gets a token
 	unwatched string           // why its servers are not asked for anything; "" if they are
 	pools     [pins][2][2]pool // by pin, prepared, built: a statement takes one without an allocation
 
@@ -252,6 +254,7 @@ func (p *Plugin) Register(g Group, tables ...any) *Plugin {
 	names := slices.DeleteFunc(r.names(p.parse, &ignored), func(name string) bool { return name == "" })
 	late := &group{name: globalName, err: err}
 	late.open(p, p.groups[0].cluster, nil)
+	late.related = []*group{late}
 	x, _ := p.index().with(late, names)
 	p.watch(x)
 	return p
@@ -448,26 +451,27 @@ func (g *group) field() string {
 	return fmt.Sprintf("group %q: ", g.name)
 }
 
-// wrote tells whether the session has written to a table that a statement of g names, or to g if it names none.
-func (p *Plugin) wrote(ctx context.Context, g *group, tables *sqlkind.Tables) bool {
-	session := lookup(ctx).of(p)
-	if session == nil {
-		return false
+// touched calls f with the groups that a statement of g may read, until it returns true: those of the tables that it names, or if it is a
+// transaction, for which tables is nil, those on the same master. It tells whether f did.
+func (p *Plugin) touched(g *group, tables *sqlkind.Tables, f func(*group) bool) bool {
+	if tables == nil {
+		return slices.ContainsFunc(g.related, f)
 	}
-	if tables.Others && session.memory.wrote.Load() {
+	if f(g) || tables.Others && f(p.groups[0]) {
 		return true
 	}
-	for _, t := range tables.All {
-		if session.memoryOf(p.index().named(t)).wroteTo() {
-			return true
-		}
-	}
-	return session.memoryOf(g).wroteTo()
+	return slices.ContainsFunc(tables.All, func(t string) bool { return f(p.index().named(t)) })
 }
 
-// mark remembers that a session has written to the groups of the tables that a statement names, which ran
-// on one of these masters. If its SQL is unknown, it may have written to every group that is there.
-func (p *Plugin) mark(ctx context.Context, n nature, tables *sqlkind.Tables, masters []*cluster.Server) {
+// wrote tells whether the session has written to what a statement of g may read.
+func (p *Plugin) wrote(ctx context.Context, g *group, tables *sqlkind.Tables) bool {
+	session := lookup(ctx).of(p)
+	return session != nil && p.touched(g, tables, func(other *group) bool { return session.memoryOf(other).wroteTo() })
+}
+
+// mark remembers that a session has written to the groups of the tables that a statement names, which ran on a master of g, or on
+// one that is not known if that is nil. If its SQL is unknown, it may have written to every group that is there.
+func (p *Plugin) mark(ctx context.Context, n nature, tables *sqlkind.Tables, g *group) {
 	session := lookup(ctx).of(p)
 	if session == nil {
 		return
@@ -478,10 +482,12 @@ func (p *Plugin) mark(ctx context.Context, n nature, tables *sqlkind.Tables, mas
 	}
 	named := tables != nil && (tables.Others || len(tables.All) > 0)
 	if n == unknown || !named {
-		for _, g := range p.groups {
-			if slices.ContainsFunc(g.cluster.Masters, func(s *cluster.Server) bool { return slices.Contains(masters, s) }) {
-				session.markWritten(g)
-			}
+		there := p.groups
+		if g != nil {
+			there = g.related
+		}
+		for _, other := range there {
+			session.markWritten(other)
 		}
 	}
 	if !named {
@@ -492,6 +498,25 @@ func (p *Plugin) mark(ctx context.Context, n nature, tables *sqlkind.Tables, mas
 	}
 	for _, t := range tables.All {
 		session.markWritten(p.index().named(t))
+	}
+}
+
+// relate finds out which groups share a master, and which need tokens: one with slaves, and one whose master has slaves in
+// another group.
+func (p *Plugin) relate() {
+	share := func(a, b *group) bool {
+		return slices.ContainsFunc(a.cluster.Masters, func(s *cluster.Server) bool {
+			return slices.ContainsFunc(b.cluster.Masters, s.Same)
+		})
+	}
+	for _, g := range p.groups {
+		for _, other := range p.groups {
+			if share(g, other) {
+				g.related = append(g.related, other)
+				g.tokens = g.tokens || other.hasSlaves()
+			}
+		}
+		p.tokened = p.tokened || g.tokens
 	}
 }
 

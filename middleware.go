@@ -1,7 +1,6 @@
 package replicated
 
 import (
-	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -16,7 +15,7 @@ import (
 //
 // If the request has written, the response brings a token, in a cookie and a header. Before its first byte the
 // master is asked for its position, once: what is committed by then the client's next request will see. The ResponseWriter
-// that next gets has the optional interfaces of the real one.
+// that next gets has the optional interfaces of the real one. Handlers that answer in another's place, such as [http.TimeoutHandler], belong inside.
 //
 // It may be made before the plugin is given to db.Use: until then requests are
 // served without a session. Several plugins may wrap one handler, in any order, each with a Token.Cookie and Token.Header of
@@ -30,7 +29,7 @@ func (p *Plugin) Middleware(next http.Handler) http.Handler {
 		}
 		ctx, session, first := p.begin(r)
 		r = r.WithContext(ctx)
-		if !first || !p.hasSlaves() {
+		if !first || !p.tokened {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -51,10 +50,15 @@ func (p *Plugin) begin(r *http.Request) (_ context.Context, _ *session, first bo
 		session.method = chooseSlave
 	}
 	if outer == nil || !outer.request {
-		first = !p.clashes(session)
+		// What began the outer one, if any, has a longer life than this request and its response.
+		session.carried = &session.ownCarried
+		session.carried.clashes = p.clashes(session)
+		if first = !session.carried.clashes; first {
+			session.receive(r)
+		}
 	}
-	if first {
-		session.receive(r)
+	if session.carried.clashes {
+		session.method = chooseMaster
 	}
 	return ctx, session, first
 }
@@ -72,7 +76,6 @@ func (p *Plugin) clashes(s *session) bool {
 			p.config.Logger.Error("replicated: two plugins in one request have the same Token.Cookie or Token.Header, so the requests of one of them read the master: "+
 				"give each its own", "cookie", own.Cookie, "header", own.Header)
 		})
-		s.method = chooseMaster
 		return true
 	}
 	return false
@@ -99,15 +102,23 @@ func (p *Plugin) newSession(ctx context.Context) (context.Context, *session) {
 	return scope.in(ctx), session
 }
 
+// ofReads ends the name of the cookie of a request that has only read: it must not take the place of one that has written, whose response may
+// have been faster.
+const ofReads = "-read"
+
 // answer puts the session's token into the header of the response to r, if the client has to hear of something.
 func (s *session) answer(h http.Header, r *http.Request) {
-	if !s.settle(r.Context()) {
+	wrote, read := s.settle(r.Context())
+	if !wrote && !read {
 		return
 	}
 	p, cfg := s.plugin, &s.plugin.config.Token
 	cookie := &http.Cookie{Name: cfg.Cookie, Domain: cfg.Domain, Path: cfg.Path, SameSite: cfg.SameSite, HttpOnly: true, Secure: r.TLS != nil}
 	if cfg.Secure != nil {
 		cookie.Secure = *cfg.Secure
+	}
+	if !wrote {
+		cookie.Name += ofReads
 	}
 	lifetime := cfg.TTL
 	if p.sealer == nil {
@@ -127,9 +138,10 @@ func (s *session) answer(h http.Header, r *http.Request) {
 		cookie.Value = text
 		h.Set(cfg.Header, text)
 	}
-	cookie.MaxAge = int(cmp.Or((lifetime+time.Second-1)/time.Second, 1))
-	if text := cookie.String(); text != "" {
-		h.Add("Set-Cookie", text)
+	cookie.MaxAge = int(lifetime / time.Second)
+	if lifetime%time.Second != 0 {
+		cookie.MaxAge++
 	}
+	h.Add("Set-Cookie", cookie.String())
 	p.tokens.issued.Add(1)
 }

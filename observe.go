@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/position"
 )
 
 // Observer is told about every routed statement.
@@ -115,10 +116,12 @@ type TokenStatus struct {
 	Issued     uint64 // responses that brought one
 	Accepted   uint64 // that a request or another session brought
 	Expired    uint64
+	Future     uint64 // by more than a minute: the clocks of two instances differ
 	Forged     uint64 // none of ours: changed, invented, of other Secrets or of another Cookie's name
 	OtherGroup uint64 // of groups that are not known here
 	TimeOnly   uint64 // what was demanded by a time, because there was no position to demand
-	// LateWrites counts the statements that wrote after the first byte of their response, whose token cannot tell of them.
+	// LateWrites counts the statements that wrote, and the tokens that Transport brought, after the first byte of their response, whose token
+	// cannot tell of them.
 	LateWrites uint64
 }
 
@@ -128,13 +131,13 @@ type ServerStatus struct {
 	Role Intent      // Master or Slave
 	Pool sql.DBStats // zero if the pool is not a *sql.DB
 	// Serving tells whether reads may go there: always to a master, to a slave that answers and is within MaxLag. Reason says why
-	// they may not, or why there is no position.
+	// they may not, why there is no position, or that a master does not answer.
 	Serving bool
 	Reason  string
 	// Lag is how far a slave is behind at most, if LagKnown. While the master does not answer it stands still.
 	Lag      time.Duration
 	LagKnown bool
-	// Position is the latest that is known of a slave, as its server writes it.
+	// Position is the latest that is known, as the server writes it.
 	Position string
 	// Writable is true for a slave that says that it takes writes: one that goes astray would succeed there.
 	Writable bool
@@ -144,23 +147,25 @@ type ServerStatus struct {
 func (p *Plugin) Status() Status {
 	t := &p.tokens
 	s := Status{AutoReadOnSlave: p.auto.Load(), WithoutIntent: p.withoutIntent.Load(), Tokens: TokenStatus{
-		t.issued.Load(), t.accepted.Load(), t.expired.Load(), t.forged.Load(), t.otherGroup.Load(), t.timeOnly.Load(), t.late.Load()}}
+		t.issued.Load(), t.accepted.Load(), t.expired.Load(), t.future.Load(), t.forged.Load(), t.otherGroup.Load(), t.timeOnly.Load(), t.late.Load()}}
 	if !p.initialized.Load() {
 		return s
 	}
 	for _, g := range p.groups {
 		status := GroupStatus{Name: g.name, MaxLag: g.maxLag}
-		for _, master := range g.cluster.Masters {
-			status.Servers = append(status.Servers, statusOf(master))
-		}
 		view, now := g.cluster.View(), time.Now()
+		for i, master := range g.cluster.Masters {
+			server := statusOf(master)
+			if i < len(view.Masters) {
+				server.Reason, server.Position = view.Masters[i].Reason, text(view.Masters[i].Position)
+			}
+			status.Servers = append(status.Servers, server)
+		}
 		for _, slave := range view.All {
 			server := statusOf(slave.Server)
 			server.Serving, server.Reason = slices.Contains(view.Slaves, slave.Server), cmp.Or(g.unwatched, slave.Reason)
-			server.Lag, server.LagKnown = view.Lag(slave, now)
-			if slave.Position.Known() {
-				server.Position = slave.Position.String()
-			}
+			server.Lag, server.LagKnown = slave.Lag(now)
+			server.Position = text(slave.Position)
 			status.Servers = append(status.Servers, server)
 		}
 		s.Groups = append(s.Groups, status)
@@ -175,6 +180,13 @@ func (p *Plugin) StatusHandler() http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		_ = json.NewEncoder(w).Encode(p.Status()) // plain values; the client may be gone
 	})
+}
+
+func text(p position.Position) string {
+	if !p.Known() {
+		return ""
+	}
+	return p.String()
 }
 
 func statusOf(s *cluster.Server) ServerStatus {

@@ -31,12 +31,14 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/position"
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
 	"github.com/gorm-replicated/replicated/internal/token"
 )
@@ -68,6 +70,7 @@ type Plugin struct {
 	routes      *matcher
 	sealer      *token.Sealer // nil without Secrets
 	tokens      tokens
+	tokened     bool // some group's clients get tokens
 	probes      bool // the configuration asks for it, see ProbeConfig
 	callbacks   any  // of the *gorm.DB
 	dialectName string
@@ -116,7 +119,7 @@ func (p *Plugin) Name() string { return pluginName }
 // after it returns see the change, also those of requests that already run.
 func (p *Plugin) SetAutoReadOnSlave(on bool) { p.auto.Store(on) }
 
-// Initialize is called by db.Use. It opens the slaves and registers the
+// Initialize is called by db.Use. It opens the slaves, waits for the first answers of those that it watches, in 2 seconds for all of that, and registers the
 // callbacks. It reports every mistake in the configuration at once; after an error nothing is left
 // registered or open. A plugin serves one *gorm.DB: a second call is an error.
 func (p *Plugin) Initialize(db *gorm.DB) error {
@@ -127,14 +130,14 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 		// dbresolver opens its replicas; notice tells of it.
 		return nil
 	}
-	if err := p.initialize(db); err != nil {
+	if err := p.initialize(db, time.Now().Add(cluster.OpenTimeout)); err != nil {
 		return fmt.Errorf("replicated: %w", err)
 	}
 	p.initialized.Store(true)
 	return nil
 }
 
-func (p *Plugin) initialize(db *gorm.DB) error {
+func (p *Plugin) initialize(db *gorm.DB, deadline time.Time) error {
 	if p.initialized.Load() {
 		return errors.New("this plugin is already in use; make another with New for another *gorm.DB")
 	}
@@ -163,7 +166,8 @@ func (p *Plugin) initialize(db *gorm.DB) error {
 		p.abandonGroups()
 		return err
 	}
-	p.monitor()
+	p.relate()
+	p.monitor(deadline)
 	root := groups[0].pool(noPin, false, false)
 	if statements == nil {
 		if db.Statement != nil {
@@ -180,23 +184,33 @@ func (p *Plugin) initialize(db *gorm.DB) error {
 	return nil
 }
 
-// monitor begins to watch the servers, and waits a little for what they say first.
-func (p *Plugin) monitor() {
-	ctx, cancel := context.WithTimeout(context.Background(), cluster.OpenTimeout)
+// monitor begins to watch the servers, and waits until the deadline for what they say first.
+func (p *Plugin) monitor(deadline time.Time) {
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
+	var known position.Source
+	if p.config.Probe.Source != nil {
+		known = source{p.config.Probe.Source}
+	}
 	var watched []*group
 	for _, g := range p.groups {
-		if g.unwatched = p.unwatched(g); g.unwatched != "" {
+		if g.unwatched = p.unwatched(g); g.unwatched != "" || !g.hasSlaves() {
 			continue
 		}
 		g.cluster.Watch(cluster.Monitoring{
-			Dialect: p.dialectName, Source: p.config.Probe.Source,
+			Dialect: p.dialectName, Source: known,
 			Interval: p.config.Probe.Interval, MinInterval: p.config.Probe.MinInterval, MaxLag: g.maxLag,
 			Notice: func(s *cluster.Server, in bool, reason string) {
-				if in {
-					p.config.Logger.Info("replicated: a slave is read again", "group", g.name, "server", s.ID)
-				} else {
-					p.config.Logger.Warn("replicated: a slave is not read", "group", g.name, "server", s.ID, "reason", reason)
+				log := p.config.Logger.With("group", g.name, "server", s.ID)
+				switch {
+				case in && s.Slave:
+					log.Info("replicated: a slave is read again")
+				case in:
+					log.Info("replicated: the master answers again")
+				case s.Slave:
+					log.Warn("replicated: a slave is not read", "reason", reason)
+				default:
+					log.Warn("replicated: the master cannot be asked how far it is: the lag of slaves stands still, and tokens carry a time", "reason", reason)
 				}
 			},
 			Writable: func(s *cluster.Server) {
@@ -213,8 +227,6 @@ func (p *Plugin) monitor() {
 // unwatched tells why the servers of g are not asked for anything, "" if they are: see ProbeConfig.
 func (p *Plugin) unwatched(g *group) string {
 	switch {
-	case !g.hasSlaves():
-		return "there are no slaves"
 	case p.config.Probe.Interval < 0:
 		return "Probe.Interval is negative"
 	case p.config.Probe.Source == nil && p.dialectName != "mysql" && p.dialectName != "postgres":
@@ -224,9 +236,6 @@ func (p *Plugin) unwatched(g *group) string {
 	}
 	return ""
 }
-
-// hasSlaves tells whether there is any slave.
-func (p *Plugin) hasSlaves() bool { return slices.ContainsFunc(p.groups, (*group).hasSlaves) }
 
 // masterID names the *gorm.DB's own server by its address, or else "master", unless one of the others
 // has that name: two databases of one server have one address.
@@ -244,7 +253,7 @@ func masterID(d gorm.Dialector, others []cluster.Spec) string {
 }
 
 // Close closes the connection pools of the slaves, and waits for the queries
-// that run on them. From then on everything runs on the masters, whose pools stay open. Closing
+// that run on them. From then on everything runs on the masters, whose pools stay open, and tokens carry a time. Closing
 // twice, or before Initialize, does nothing.
 func (p *Plugin) Close() error {
 	if !p.initialized.Load() {

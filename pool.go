@@ -134,7 +134,7 @@ func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, err
 		if c.plugin.refuses(&q) {
 			return nil, ErrWriteOnSlave
 		}
-		c.plugin.mark(ctx, n, tables, c.group.cluster.Masters)
+		c.plugin.mark(ctx, n, tables, c.group)
 	}
 	return c.first().Pool.PrepareContext(ctx, query)
 }
@@ -237,7 +237,7 @@ func (c *pool) instead(ctx context.Context, server *cluster.Server, query string
 		return nil, nil, "", ErrWriteOnSlave
 	}
 	_, tables := p.judge(query, c.built)
-	p.mark(ctx, unknown, tables, c.group.cluster.Masters)
+	p.mark(ctx, unknown, tables, c.group)
 	master := c.master(memory)
 	if p.observer != nil {
 		p.observer.Routed(ctx, Route{c.group.name, master.ID, Master, ReasonRefused})
@@ -371,9 +371,9 @@ func (c *pool) decide(ctx context.Context, n nature, tables *sqlkind.Tables) (*c
 		if p.refuses(&q) {
 			return nil, ErrWriteOnSlave
 		}
-		p.mark(ctx, n, tables, c.group.cluster.Masters)
+		p.mark(ctx, n, tables, c.group)
 	}
-	if tables != nil && !q.wrote {
+	if !q.wrote && len(p.groups) > 1 {
 		q.wrote = p.wrote(ctx, c.group, tables)
 	}
 	view := c.group.cluster.View()
@@ -382,7 +382,7 @@ func (c *pool) decide(ctx context.Context, n nature, tables *sqlkind.Tables) (*c
 	var server *cluster.Server
 	if intent == Slave {
 		var missing Reason
-		if server, missing = c.slave(ctx, memory, view, &q); server == nil {
+		if server, missing = c.slave(ctx, memory, tables, view, &q); server == nil {
 			intent, reason = Master, missing
 		}
 	}
@@ -399,10 +399,16 @@ func (c *pool) decide(ctx context.Context, n nature, tables *sqlkind.Tables) (*c
 }
 
 // slave picks the slave for a statement. Without one that will do it returns nil and what there is no slave for.
-func (c *pool) slave(ctx context.Context, m *memory, view *cluster.View, q *question) (*cluster.Server, Reason) {
+func (c *pool) slave(ctx context.Context, m *memory, tables *sqlkind.Tables, view *cluster.View, q *question) (*cluster.Server, Reason) {
 	servers := c.group.cluster
 	servers.Used()
-	kept, token := m.kept(), m.demands()
+	kept := m.kept()
+	var session *session
+	var token *demand
+	if m != nil {
+		session = lookup(ctx).of(c.plugin)
+		token = session.demandsOn(c.group, tables)
+	}
 	if !q.limited && token == nil {
 		if kept != nil {
 			return kept, 0
@@ -411,7 +417,7 @@ func (c *pool) slave(ctx context.Context, m *memory, view *cluster.View, q *ques
 			return m.keep(c.group.choose(view.Slaves, view.Pools)), 0
 		}
 	}
-	if q.limited {
+	if q.limited && q.staleness > 0 {
 		servers.Want(q.staleness)
 	}
 	for {
@@ -423,8 +429,11 @@ func (c *pool) slave(ctx context.Context, m *memory, view *cluster.View, q *ques
 		if len(fit) > 0 {
 			return m.change(c.group.choose(fit, pools)), 0
 		}
-		servers.Hurry()
-		if missing != ReasonToken || !lookup(ctx).of(c.plugin).await(ctx, token, view) {
+		// Another round finds out more about positions, and nothing about a time that is not over.
+		if missing == ReasonToken && !d.now.Before(token.until) || missing == ReasonStaleness && q.staleness > 0 {
+			servers.Hurry()
+		}
+		if missing != ReasonToken || !session.await(ctx, c.group, token, view) {
 			return nil, missing
 		}
 		view = servers.View()

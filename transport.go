@@ -11,8 +11,8 @@ import "net/http"
 //	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, url, body)
 //	resp, err := client.Do(req)
 //
-// After a write the session asks the master for its position before each request. A request without a session, or that has the header
-// already, passes unchanged. Do not use it for services of others: they would get a token that they can do nothing with but send.
+// After a write the session asks the master for its position before each request. A request without a session, or that a redirect has led to another host, passes
+// unchanged, and so does a header that is there already. Do not use it for services of others: they would get a token that they can do nothing with but send.
 func (p *Plugin) Transport(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
@@ -29,16 +29,41 @@ type transport struct {
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	p, header := t.plugin, t.plugin.config.Token.Header
 	session := lookup(r.Context()).of(p)
-	if session == nil || p.sealer == nil || r.Header[header] != nil {
+	if session == nil || p.sealer == nil || redirectedAway(r) {
 		return t.base.RoundTrip(r)
 	}
-	if text, err := p.Token(r.Context()); err == nil && text != "" {
-		r = r.Clone(r.Context()) // a RoundTripper must not change the request
-		r.Header.Set(header, text)
+	if r.Header[header] == nil {
+		text, err := p.Token(r.Context())
+		if err != nil {
+			if r.Body != nil {
+				_ = r.Body.Close() // a RoundTripper always does
+			}
+			return nil, err
+		}
+		if text != "" {
+			r = r.Clone(r.Context()) // a RoundTripper must not change the request
+			r.Header.Set(header, text)
+		}
 	}
 	response, err := t.base.RoundTrip(r)
 	if err == nil && len(response.Header[header]) > 0 {
 		session.bring(response.Header[header][0])
 	}
 	return response, err
+}
+
+// redirectedAway tells whether a client was sent to another host than the one that it was asked to go to: that may be anybody's.
+func redirectedAway(r *http.Request) bool {
+	first := r
+	for first.Response != nil && first.Response.Request != nil {
+		first = first.Response.Request
+	}
+	return first.URL.Host != r.URL.Host
+}
+
+// CloseIdleConnections is what [http.Client.CloseIdleConnections] calls.
+func (t transport) CloseIdleConnections() {
+	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
 }

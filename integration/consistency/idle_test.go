@@ -41,11 +41,10 @@ func TestIdlePostgreSQL(t *testing.T) {
 		{"with an open transaction that has written", func(t *testing.T, c *servers.Cluster) {
 			begin(t, c, "INSERT INTO entries (client, n) VALUES ('open', 1)")
 		}, nil, rounds, false},
-		// Then what has been flushed ends with a page, in the middle of a record, and no slave can replay it to there. The
-		// server writes on, without a commit, within 15 s.
+		// Then what has been flushed ends with a page, in the middle of a record, and no slave can replay it to there for up to 15 s.
 		{"with an open transaction that has written pages", func(t *testing.T, c *servers.Cluster) {
 			begin(t, c, "INSERT INTO entries (client, n) SELECT 'open', n FROM generate_series(1, 100) AS n")
-		}, nil, 16 * time.Second, false},
+		}, nil, rounds, false},
 		// The control: by what has been inserted into the log, slaves are behind for good.
 		{"after pg_switch_wal, by the insert LSN", switchWAL, insertLSN{}, rounds, true},
 	} {
@@ -102,9 +101,6 @@ func (a *app) keepsUp(t *testing.T, c *servers.Cluster, most time.Duration) erro
 		if !p.Slave {
 			return fmt.Errorf("a read by %s (%s)", p.Server, p.Reason)
 		}
-	}
-	if most > rounds {
-		return nil // a token would not be covered sooner, either
 	}
 	// A token for the end of the log as it is: this UPDATE writes nothing.
 	writer := a.client(t, "writer", byCookie)

@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -113,8 +114,17 @@ func Open(own *Server, specs []Spec) ([]*Server, error) {
 		err  error
 	}
 	results := make(chan opened, len(specs)) // buffered: nobody waits for one that comes late
+	locks := make([]*sync.Mutex, len(specs))
 	for i, spec := range specs {
+		locks[i] = new(sync.Mutex)
+		if sameDialector(own.dialector, spec.Dialector) {
+			locks[i] = own.reopening
+		} else if same := slices.IndexFunc(specs[:i], func(s Spec) bool { return sameDialector(s.Dialector, spec.Dialector) }); same >= 0 {
+			locks[i] = locks[same]
+		}
 		go func() {
+			locks[i].Lock()
+			defer locks[i].Unlock()
 			pool, ours, err := open(spec)
 			results <- opened{i, pool, ours, err}
 		}()
@@ -141,7 +151,7 @@ wait:
 			if o.ours {
 				undo = append(undo, o.pool)
 			}
-			servers[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, dialector: specs[o.i].Dialector, Slave: !specs[o.i].Master, opened: o.ours, maxStmts: own.maxStmts, stmtTTL: own.stmtTTL}
+			servers[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, dialector: specs[o.i].Dialector, Slave: !specs[o.i].Master, opened: o.ours, reopening: locks[o.i], maxStmts: own.maxStmts, stmtTTL: own.stmtTTL}
 		case <-timeout.C:
 			break wait
 		}
@@ -203,6 +213,11 @@ func open(spec Spec) (_ gorm.ConnPool, ours bool, err error) {
 	return db.ConnPool, !handedOver, nil
 }
 
+// sameDialector tells whether two dialectors are one, as far as they can be compared.
+func sameDialector(a, b gorm.Dialector) bool {
+	return a != nil && b != nil && reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
+}
+
 // samePool tells whether two pools are one *sql.DB.
 func samePool(a, b gorm.ConnPool) bool {
 	x, ok := a.(*sql.DB)
@@ -239,7 +254,7 @@ type Server struct {
 	Slave bool // not a master
 
 	dialector gorm.Dialector // that opened the pool
-	reopening sync.Mutex
+	reopening *sync.Mutex    // of the dialector, which several servers may share: PostgreSQL's writes to its own configuration while it opens
 
 	opened   bool // by Open: the pool was not there before
 	fits     atomic.Bool
@@ -254,11 +269,23 @@ type Server struct {
 // NewServer describes a master whose pool dialector has already opened. maxStmts and
 // stmtTTL are gorm.Config's PrepareStmtMaxSize and PrepareStmtTTL.
 func NewServer(id string, pool gorm.ConnPool, dialector gorm.Dialector, maxStmts int, stmtTTL time.Duration) *Server {
-	return &Server{ID: id, Pool: pool, dialector: dialector, maxStmts: maxStmts, stmtTTL: stmtTTL}
+	return &Server{ID: id, Pool: pool, dialector: dialector, reopening: new(sync.Mutex), maxStmts: maxStmts, stmtTTL: stmtTTL}
 }
 
 // Fits tells whether the server is a slave that the current view has for reads.
 func (s *Server) Fits() bool { return s.fits.Load() }
+
+// Same tells whether two servers are one, as far as can be seen: what is written to one is in the history of the other.
+func (s *Server) Same(other *Server) bool {
+	if s == other || samePool(s.Pool, other.Pool) {
+		return true
+	}
+	if s.dialector == nil || other.dialector == nil {
+		return false
+	}
+	address := Address(s.dialector)
+	return address != "" && address == Address(other.dialector)
+}
 
 // Left tells whether the server is a slave that has left the view for good.
 func (s *Server) Left() bool { return s.left.Load() }

@@ -307,7 +307,7 @@ func TestWatch(t *testing.T) {
 		if v := c.View(); len(v.Slaves) != 2 || v.All[0].Position.Kind() != position.MariaDB || v.All[0].Server.Writable() {
 			t.Errorf("%+v", v)
 		}
-		if r, err := c.MasterPosition(t.Context(), servers[0]); err != nil || r.Position.String() != "0-1-1" {
+		if r, err := c.Position(t.Context(), servers[0]); err != nil || r.Position.String() != "0-1-1" {
 			t.Errorf("got %v, %v", r, err)
 		}
 		if err := c.Close(); err != nil {
@@ -336,4 +336,23 @@ func TestNoPool(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestOneDialectorForSeveralServers has a dialector that writes to itself while it opens, as PostgreSQL's does.
+func TestOneDialectorForSeveralServers(t *testing.T) {
+	d := &selfish{Dialector: mysql.New(mysql.Config{Conn: sql.OpenDB(&wire{}), SkipInitializeWithVersion: true})}
+	own := NewServer("master", sql.OpenDB(&wire{}), d, 0, 0)
+	if _, err := Open(own, []Spec{{ID: "a", Dialector: d}, {ID: "b", Dialector: d}, {ID: "c", Dialector: d}}); err != nil || d.opened != 3 {
+		t.Errorf("opened %d times, %v", d.opened, err) // and the race detector is silent
+	}
+}
+
+type selfish struct {
+	gorm.Dialector
+	opened int
+}
+
+func (d *selfish) Initialize(db *gorm.DB) error {
+	d.opened++
+	return d.Dialector.Initialize(db)
 }

@@ -391,7 +391,7 @@ func (w *world) check(v *View) {
 		if any && state.FreshAsOf.After(since) {
 			say("%s: fresh as of %v, but it does not have what was committed at %v", s.ID, state.FreshAsOf, since)
 		}
-		lag, known := v.Lag(state, now)
+		lag, known := state.Lag(now)
 		if any && known && state.stood.IsZero() && lag < now.Sub(since) {
 			say("%s: lag %v, really %v", s.ID, lag, now.Sub(since))
 		}
@@ -436,9 +436,9 @@ func (w *world) use(ctx context.Context) {
 		case 3:
 			w.cluster.Want(d)
 		case 4:
-			_, _ = w.cluster.MasterPosition(ctx, w.masters[0].Server)
+			_, _ = w.cluster.Position(ctx, w.masters[0].Server)
 		case 5:
-			_, _ = w.cluster.SlavePosition(ctx, w.slaves[0].Server)
+			_, _ = w.cluster.Position(ctx, w.slaves[0].Server)
 		}
 	}
 }
@@ -486,7 +486,7 @@ func modelConfig(seed uint64) Monitoring {
 
 // TestModel holds monitors against worlds in which everything goes wrong that may.
 func TestModel(t *testing.T) {
-	runs := 150
+	runs := 100
 	if testing.Short() {
 		runs = 30
 	}
@@ -552,7 +552,7 @@ func TestModelIsUseful(t *testing.T) {
 				}
 				for i, s := range v.All {
 					delay := w.slaves[i].delay + 80*time.Millisecond // two ticks of the world, and a question
-					lag, known := v.Lag(s, now)
+					lag, known := s.Lag(now)
 					if most := delay + delay/8 + 2*cfg.Interval; !known || lag > most || s.Reason != "" {
 						t.Errorf("seed %d: lag %v (known: %v) at a delay of %v; %s", seed, lag, known, delay, s.Reason)
 					}

@@ -21,8 +21,9 @@ type Monitoring struct {
 	// MaxLag is how far a slave in the view may be behind. More than 0.
 	MaxLag time.Duration
 
-	// Notice, if not nil, is told when a slave leaves the view and when it enters it again, and why. Slaves count as in it
-	// at first: of those that are, after the first round, nothing is told. It must not call Close.
+	// Notice, if not nil, is told when a slave leaves the view and when it enters it again, and why; and when a master does not
+	// answer any longer, and when it does again. All count as in at first: of those that are, after the first round,
+	// nothing is told. It must not call Close.
 	Notice func(s *Server, in bool, reason string)
 
 	// Writable, if not nil, is told the first time that a slave says that it takes writes. It must not call Close.
@@ -76,18 +77,9 @@ func (c *Cluster) Want(staleness time.Duration) {
 	}
 }
 
-// MasterPosition asks a master for its position. The question begins after the call, and several who call at about the
-// same time share it. The error is that the master did not answer, or that ctx ended.
-func (c *Cluster) MasterPosition(ctx context.Context, master *Server) (position.Reading, error) {
-	return c.ask(ctx, master)
-}
-
-// SlavePosition is MasterPosition of a slave.
-func (c *Cluster) SlavePosition(ctx context.Context, slave *Server) (position.Reading, error) {
-	return c.ask(ctx, slave)
-}
-
-func (c *Cluster) ask(ctx context.Context, s *Server) (position.Reading, error) {
+// Position asks a server for its position. The question begins after the call, and several who call at about the
+// same time share it. The error is that the server did not answer, or that ctx ended.
+func (c *Cluster) Position(ctx context.Context, s *Server) (position.Reading, error) {
 	if c.monitor == nil {
 		return position.Reading{Reason: "not watched"}, nil
 	}

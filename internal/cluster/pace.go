@@ -55,15 +55,19 @@ func (m *monitor) due(now time.Time) time.Time {
 		pause = min(pause, w.staleness/4)
 	}
 	if m.handed != nil {
-		pause = min(pause, m.eager(m.handed.began))
+		pause = min(pause, m.hopeful(m.since))
 	}
 	for _, w := range m.servers {
 		if !w.trouble.IsZero() {
 			pause = min(pause, m.eager(w.trouble))
 		}
 	}
-	if m.hurried.Load() {
+	switch {
+	case !m.hurried.Load():
+	case m.hurry.IsZero():
 		pause = 0
+	default:
+		pause = min(pause, m.hopeful(m.hurry))
 	}
 	return m.began.Add(max(m.cfg.MinInterval, time.Duration(float64(pause)*m.shorten)))
 }
@@ -71,6 +75,14 @@ func (m *monitor) due(now time.Time) time.Time {
 // eager returns the pause after the latest round while something goes on that began then.
 func (m *monitor) eager(since time.Time) time.Duration {
 	return min(m.cfg.Interval, m.began.Sub(since)/eagerness)
+}
+
+// hopeful is eager for what may end at any moment as long as slaves advance.
+func (m *monitor) hopeful(since time.Time) time.Duration {
+	if m.advance.After(since) {
+		since = m.advance
+	}
+	return m.eager(since)
 }
 
 // look notes since when a server does not answer, or a slave is not in the view that could be.

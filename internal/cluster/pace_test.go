@@ -166,6 +166,16 @@ func TestPace(t *testing.T) {
 			use: func(g *stage, ctx context.Context) { sleep(ctx, 4*time.Second); g.Used() }},
 		{name: "hurry", run: time.Second, use: func(g *stage, ctx context.Context) { g.Hurry(); sleep(ctx, 500*ms); g.Hurry() },
 			want: []time.Duration{10 * ms, 500 * ms}},
+		{name: "hurry all the time, in vain", run: 200 * ms, use: keepCalling(func(g *stage) { g.Hurry() }),
+			want: []time.Duration{10 * ms, 20 * ms, 30 * ms, 40 * ms, 50 * ms, 60 * ms, 70 * ms, 80 * ms, 90 * ms, 100 * ms, 111250 * time.Microsecond,
+				123906250, 138144531, 154162597, 172182921, 192455786}},
+		{name: "hurry all the time, and slaves advance", run: 300 * ms, set: func(g *stage) { time.Sleep(250 * ms) },
+			use: func(g *stage, ctx context.Context) {
+				for n := uint64(2); sleep(ctx, 5*ms); n++ {
+					g.slaves[1].is(at(n))
+					g.Hurry()
+				}
+			}, want: []time.Duration{255 * ms, 265 * ms, 275 * ms, 285 * ms, 295 * ms}},
 		{name: "somebody wants 200 ms", run: 180 * ms, set: func(g *stage) { g.Want(200 * ms) }, want: []time.Duration{50 * ms, 100 * ms, 150 * ms}},
 		{name: "the least that is wanted counts", run: 120 * ms, set: func(g *stage) { g.Want(time.Second); g.Want(200 * ms); g.Want(time.Hour) },
 			want: []time.Duration{50 * ms, 100 * ms}},
@@ -223,7 +233,7 @@ func (g *stage) began() time.Time {
 func (g *stage) used() { g.Used() }
 
 // write asks for a position, as a request does that wrote.
-func (g *stage) write() { _, _ = g.MasterPosition(context.Background(), g.Masters[0]) }
+func (g *stage) write() { _, _ = g.Position(context.Background(), g.Masters[0]) }
 
 // TestPaceHasALimit has many ask for everything at once. In any second there are 100 rounds at most, jitter or not.
 func TestPaceHasALimit(t *testing.T) {

@@ -77,13 +77,13 @@ func (p *picture) hearMaster(m *watched, q *question) {
 
 // learn takes in what all masters together answered to questions that began at the time at, or later.
 //
-// Of several masters those are left out that do not answer, or are none any longer. What they committed before they
+// Of several masters those are left out that do not answer, or are none any longer; once there are positions, an error is no answer. What they committed before they
 // became unreachable may then be missing on a slave that counts as fresh: whoever must not miss it has a token.
 func (p *picture) learn(at time.Time, answers ...*question) {
 	var all position.Position
 	n := 0
 	for _, q := range answers {
-		if q.err != nil || q.reading.WrongRole {
+		if q.err != nil || q.reading.WrongRole || q.reading.Failed && p.positions {
 			continue
 		}
 		if n++; n == 1 {
@@ -122,11 +122,12 @@ func (p *picture) forget() {
 	}
 }
 
-// hearSlave takes in what a slave answered. Its position may be smaller than before: what counts is where it is now.
-func (p *picture) hearSlave(s *watched, q *question) {
+// hearSlave takes in what a slave answered, and tells whether it has advanced. Its position may be smaller than before: what counts is
+// where it is now.
+func (p *picture) hearSlave(s *watched, q *question) (advanced bool) {
 	before := s.reading.Position
 	if s.hear(q); q.err != nil {
-		return
+		return false
 	}
 	fresh := p.ring.freshAsOf(s.reading.Position)
 	if s.freshAsOf.After(fresh) && s.reading.Position.Covers(before) {
@@ -136,6 +137,16 @@ func (p *picture) hearSlave(s *watched, q *question) {
 	if !p.silent {
 		s.stood = time.Time{}
 	}
+	return s.reading.Position.Known() && !before.Covers(s.reading.Position)
+}
+
+// masterState returns what a master's state is.
+func (w *watched) masterState() State {
+	state := State{Server: w.server, Up: w.failed < missed, Position: w.reading.Position, Reason: w.reading.Reason}
+	if !state.Up {
+		state.Reason = fmt.Sprintf("does not answer: %v", w.err)
+	}
+	return state
 }
 
 // state returns what a slave's state is at the time now, and whether it belongs into the view.
@@ -158,30 +169,38 @@ func (p *picture) state(s *watched, now time.Time) (State, bool) {
 	state.Position, state.Reason = s.reading.Position, s.reading.Reason
 	if !p.positions {
 		for _, m := range p.masters {
-			if state.Reason == "" && m.answered {
+			switch {
+			case state.Reason != "":
+			case m.answered:
 				state.Reason = "the master has no position: " + m.reading.Reason
+			case m.failed < missed: // it may well have one
+				state.Reason = "the master has not answered yet"
+				return state, false
 			}
 		}
 		return state, true
 	}
-	lag, known := state.lag(now)
+	lag, known := state.Lag(now)
 	switch {
 	case !state.Position.Known():
 		return state, false
 	case !known:
 		state.Reason = "it is not known how far it is behind"
 		return state, false
-	case lag > p.maxLag:
-		state.Reason = fmt.Sprintf("behind by %v", lag.Round(time.Millisecond))
+	case lag > p.maxLag: // by how much is in Lag, and changes all the time
+		state.Reason = fmt.Sprintf("behind by more than %v", p.maxLag)
 		return state, false
 	}
 	return state, true
 }
 
-// covered tells whether each slave that is up has been seen to cover q.
-func (p *picture) covered(q position.Position) bool {
+// hopeless is how far behind a slave is for which it is not worth to ask more often.
+const hopeless = 2 * time.Second
+
+// covered tells whether each slave that is up, and not far behind anyway, has been seen to cover q.
+func (p *picture) covered(q position.Position, now time.Time) bool {
 	for _, s := range p.slaves {
-		if s.isUp() && !s.reading.Position.Covers(q) {
+		if s.isUp() && !s.reading.Position.Covers(q) && (s.freshAsOf.IsZero() || now.Sub(s.freshAsOf) < hopeless) {
 			return false
 		}
 	}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -114,7 +115,7 @@ func (p *probe) put(q *question) {
 	defer cancel()
 	q.began = time.Now()
 	defer time.AfterFunc(questionTimeout+grace, func() { p.giveUp(q) }).Stop()
-	reading, err := p.asker.ask(ctx)
+	reading, err := p.answer(ctx)
 	p.mu.Lock()
 	late := q.over
 	q.over = true
@@ -123,6 +124,16 @@ func (p *probe) put(q *question) {
 		q.reading, q.err = reading, err
 		p.end(q)
 	}
+}
+
+// answer asks. Somebody else's Source may panic: that must not end the process.
+func (p *probe) answer(ctx context.Context) (_ position.Reading, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("asking panicked: %v", v)
+		}
+	}()
+	return p.asker.ask(ctx)
 }
 
 // giveUp ends a question that hangs, and the one behind it.

@@ -33,7 +33,7 @@ func TestQuestionsAreShared(t *testing.T) {
 			for range n {
 				callers.Go(func() {
 					began := time.Now()
-					reading, err := g.MasterPosition(t.Context(), g.Masters[0])
+					reading, err := g.Position(t.Context(), g.Masters[0])
 					if err != nil {
 						t.Error(err)
 					}
@@ -72,11 +72,11 @@ func TestNobodyWaitsForLongerThanItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		began := time.Now()
-		if _, err := g.MasterPosition(ctx, g.Masters[0]); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 100*time.Millisecond {
+		if _, err := g.Position(ctx, g.Masters[0]); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 100*time.Millisecond {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 		// The question goes on, for the others.
-		if reading, err := g.MasterPosition(t.Context(), g.Masters[0]); err != nil || !reading.Position.Known() {
+		if reading, err := g.Position(t.Context(), g.Masters[0]); err != nil || !reading.Position.Known() {
 			t.Errorf("got %v, %v", reading, err)
 		}
 		g.end(t)
@@ -89,7 +89,7 @@ func TestQuestionsAreBounded(t *testing.T) {
 		g.begin(t)
 		g.slaves[0].freezes()
 		began := time.Now()
-		if _, err := g.SlavePosition(t.Context(), g.slavesOf()[0]); err == nil || time.Since(began) != questionTimeout {
+		if _, err := g.Position(t.Context(), g.slavesOf()[0]); err == nil || time.Since(began) != questionTimeout {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 		g.end(t)
@@ -109,7 +109,7 @@ func TestADriverThatHeedsNoContext(t *testing.T) {
 		var callers sync.WaitGroup
 		for range 3 { // the first hangs, the others wait behind it
 			callers.Go(func() {
-				if _, err := g.SlavePosition(t.Context(), slave); err != errHangs {
+				if _, err := g.Position(t.Context(), slave); err != errHangs {
 					t.Error(err)
 				}
 			})
@@ -120,7 +120,7 @@ func TestADriverThatHeedsNoContext(t *testing.T) {
 		if took := time.Since(began); took != questionTimeout+grace {
 			t.Errorf("took %v", took)
 		}
-		if _, err := g.SlavePosition(t.Context(), slave); err != errHangs {
+		if _, err := g.Position(t.Context(), slave); err != errHangs {
 			t.Errorf("another: %v", err)
 		}
 		synctest.Wait()
@@ -147,13 +147,13 @@ func TestADriverComesBack(t *testing.T) {
 		g.begin(t)
 		stuck := make(chan struct{})
 		g.master.says(func(context.Context) (position.Reading, error) { <-stuck; return position.Reading{}, errDead })
-		if _, err := g.MasterPosition(t.Context(), g.Masters[0]); err != errHangs {
+		if _, err := g.Position(t.Context(), g.Masters[0]); err != errHangs {
 			t.Error(err)
 		}
 		g.master.is(at(1))
 		close(stuck)
 		synctest.Wait()
-		if _, err := g.MasterPosition(t.Context(), g.Masters[0]); err != nil {
+		if _, err := g.Position(t.Context(), g.Masters[0]); err != nil {
 			t.Error(err)
 		}
 		g.end(t)
@@ -173,7 +173,7 @@ func TestCloseEndsQuestions(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 		var callers sync.WaitGroup
 		callers.Go(func() {
-			if _, err := g.MasterPosition(t.Context(), g.Masters[1]); err == nil {
+			if _, err := g.Position(t.Context(), g.Masters[1]); err == nil {
 				t.Error("there was an answer")
 			}
 		})
@@ -199,7 +199,7 @@ func TestCloseEndsQuestions(t *testing.T) {
 		if s := g.slavesOf()[0]; len(v.All)+len(v.Slaves)+len(v.Pools) > 0 || s.Fits() || !s.Left() {
 			t.Errorf("after Close: %+v", v)
 		}
-		if _, err := g.MasterPosition(t.Context(), g.Masters[0]); err != errClosed {
+		if _, err := g.Position(t.Context(), g.Masters[0]); err != errClosed {
 			t.Errorf("after Close: %v", err)
 		}
 		g.Used()
@@ -210,13 +210,13 @@ func TestCloseEndsQuestions(t *testing.T) {
 	})
 }
 
-func BenchmarkMasterPosition(b *testing.B) {
+func BenchmarkPosition(b *testing.B) {
 	c := New([]*Server{{ID: "master"}}, []*Server{{ID: "slave", Slave: true}})
 	c.monitor = newMonitor(c, stageConfig, func(*Server) asker { return instant{} })
 	c.monitor.start()
 	defer c.Close()
 	for b.Loop() {
-		_, _ = c.MasterPosition(b.Context(), c.Masters[0])
+		_, _ = c.Position(b.Context(), c.Masters[0])
 	}
 }
 

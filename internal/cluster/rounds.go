@@ -40,7 +40,10 @@ type monitor struct {
 	shorten float64     // the pause after it, by jitter
 	round   []*question // which it put to masters
 	waiting int         // for how many of them it waits, before it asks the slaves
-	handed  *question   // the latest of a master that a caller had the answer of, until all slaves cover it
+	handed  *question   // the latest of a master that a caller had the answer of, until the slaves cover it
+	since   time.Time   // when the first such question began
+	hurry   time.Time   // since when every round has been hurried; zero if the latest was not
+	advance time.Time   // when a slave that is not far behind was last seen to have advanced
 	heard   time.Time   // since when each slave has answered or failed to
 }
 
@@ -125,7 +128,11 @@ func (m *monitor) step() time.Duration {
 
 // begin begins a round.
 func (m *monitor) begin(now time.Time) {
-	m.began, m.shorten = now, 1-jitter*m.random()
+	if m.began, m.shorten = now, 1-jitter*m.random(); !m.hurried.Load() {
+		m.hurry = time.Time{}
+	} else if m.hurry.IsZero() {
+		m.hurry = now
+	}
 	m.used.Store(false)
 	m.hurried.Store(false)
 	m.round = nil
@@ -162,8 +169,11 @@ func (m *monitor) hearMaster(w *watched, q *question) {
 			m.askSlaves()
 		}
 	}
-	if q.called && q.reading.Position.Known() && !m.picture.covered(q.reading.Position) {
-		m.handed = q // which is worth a round at once: see due
+	if q.called && q.reading.Position.Known() && !m.picture.covered(q.reading.Position, q.began) {
+		if m.handed == nil {
+			m.since = q.began // which is worth a round at once: see due
+		}
+		m.handed = q
 	}
 	m.wake()
 }
@@ -171,41 +181,55 @@ func (m *monitor) hearMaster(w *watched, q *question) {
 func (m *monitor) hearSlave(w *watched, q *question) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.picture.hearSlave(w, q)
-	if m.handed != nil && m.picture.covered(m.handed.reading.Position) {
+	now := time.Now()
+	if m.picture.hearSlave(w, q) && now.Sub(w.freshAsOf) < hopeless {
+		m.advance = now
+	}
+	if m.handed != nil && m.picture.covered(m.handed.reading.Position, now) {
 		m.handed = nil
 	}
-	// Where there is neither a position nor a wrong role, nothing may be known of the server: then it only seems to take
-	// writes. What a Source asks for is another matter altogether.
-	if q.err == nil && m.cfg.Source == nil && (q.reading.Position.Known() || q.reading.WrongRole) {
-		w.server.writable.Store(!q.reading.ReadOnly)
+	if q.err == nil {
+		w.server.writable.Store(q.reading.Writable)
 	}
 	m.wake()
 }
 
 // publish gives the cluster a view as of now, if that differs from the one it has, and returns what there is to tell of it.
 func (m *monitor) publish(now time.Time) (news []func()) {
-	old := m.cluster.View().All
+	old := m.cluster.View()
 	states := make([]State, len(m.picture.slaves))
 	changed := false
 	for i, s := range m.picture.slaves {
 		var fits bool
 		states[i], fits = m.picture.state(s, now)
-		changed = changed || fits != s.fits || !states[i].same(old[i])
+		changed = changed || fits != s.fits || !states[i].same(old.All[i])
 		s.fits = fits
 	}
+	masters := make([]State, len(m.picture.masters))
+	for i, w := range m.picture.masters {
+		masters[i] = w.masterState()
+		changed = changed || i >= len(old.Masters) || !masters[i].same(old.Masters[i])
+	}
 	if changed {
-		m.cluster.publish(newView(states, func(i int) bool { return m.picture.slaves[i].fits }))
+		v := newView(states, func(i int) bool { return m.picture.slaves[i].fits })
+		v.Masters = masters
+		m.cluster.publish(v)
 	}
 	m.look(now)
 	if !m.firstIsOver(now) {
 		return nil
 	}
-	for i, s := range m.picture.slaves {
-		if fits := s.fits; fits != s.told && m.cfg.Notice != nil {
-			news = append(news, func() { m.cfg.Notice(s.server, fits, states[i].Reason) })
+	tell := func(w *watched, in bool, reason string) {
+		if in != w.told && m.cfg.Notice != nil {
+			news = append(news, func() { m.cfg.Notice(w.server, in, reason) })
 		}
-		s.told = s.fits
+		w.told = in
+	}
+	for i, w := range m.picture.masters {
+		tell(w, masters[i].Up, masters[i].Reason)
+	}
+	for i, s := range m.picture.slaves {
+		tell(s, s.fits, states[i].Reason)
 		if !s.writes && s.server.Writable() && m.cfg.Writable != nil {
 			s.writes = true
 			news = append(news, func() { m.cfg.Writable(s.server) })

@@ -14,6 +14,7 @@ type View struct {
 	Slaves  []*Server       // up and within MaxLag: what reads may use
 	Pools   []gorm.ConnPool // theirs
 	All     []State         // every slave of the group in order of configuration; empty after Close
+	Masters []State         // as the monitor sees them; none without one
 	Changed <-chan struct{} // closed when there is a newer view
 
 	changed chan struct{} // the same
@@ -32,9 +33,7 @@ type State struct {
 
 // Lag returns how far a slave is behind at most. While the master cannot be asked it stands still: it is how far the slave
 // is behind what the master had when it last could be.
-func (v *View) Lag(s State, now time.Time) (lag time.Duration, known bool) { return s.lag(now) }
-
-func (s State) lag(now time.Time) (lag time.Duration, known bool) {
+func (s State) Lag(now time.Time) (lag time.Duration, known bool) {
 	if s.FreshAsOf.IsZero() {
 		return 0, false
 	}

@@ -55,6 +55,12 @@ type Reading struct {
 	// connection (transaction_read_only of PostgreSQL, which is on where it replays). False where it is not known.
 	ReadOnly bool
 
+	// Writable: it certainly takes them: it said that it is not ReadOnly.
+	Writable bool
+
+	// Failed: it answered with an error, which is the Reason. Whether there is a position is not known.
+	Failed bool
+
 	// WrongRole: the server is certainly not what it was asked as: a master that replays, a slave that does not, or
 	// does no longer. Only PostgreSQL tells; then there is no position.
 	WrongRole bool
@@ -131,7 +137,7 @@ func (r *Reader) read(ctx context.Context, ask func(server, context.Context, *sq
 	if ping := r.conn.PingContext(ctx); ping != nil {
 		return Reading{}, fmt.Errorf("position: asking the server: %w", err)
 	}
-	return Reading{Reason: err.Error()}, nil
+	return Reading{Reason: err.Error(), Failed: true}, nil
 }
 
 func (r *Reader) ask(ctx context.Context, ask func(server, context.Context, *sql.Conn) (Reading, error)) (Reading, error) {

@@ -116,7 +116,7 @@ func (s *gtidServer) read(ctx context.Context, conn *sql.Conn, query string, mas
 	if err := conn.QueryRowContext(ctx, query).Scan(&text, &mode, &log, &readOnly); err != nil {
 		return Reading{}, err
 	}
-	reading := Reading{ReadOnly: isOn(readOnly)}
+	reading := Reading{ReadOnly: isOn(readOnly), Writable: readOnly.Valid && !isOn(readOnly)}
 	switch {
 	case mode.String != "ON":
 		reading.Reason = fmt.Sprintf("gtid_mode is %s", mode.String)

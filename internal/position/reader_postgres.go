@@ -22,14 +22,17 @@ const (
 	// timeline, and is right from the moment of a promotion on; pg_control_checkpoint's becomes right with the first
 	// checkpoint, minutes later.
 	//
-	// All that is flushed reaches the slaves at once. What is inserted beyond that may stay where it is for seconds,
+	// What is flushed reaches the slaves at once. What is inserted beyond that may stay where it is for seconds,
 	// which would make slaves look behind: it is taken only if commits do not wait for the flush.
+	//
+	// The snapshot is older than the LSN: it is that of the query.
 	postgreSQLMaster = "SELECT pg_is_in_recovery(), " +
 		"CASE WHEN NOT pg_is_in_recovery() THEN " +
 		"CASE WHEN current_setting('synchronous_commit') = 'off' THEN pg_current_wal_insert_lsn() " +
 		"ELSE pg_current_wal_flush_lsn() END END::text, " +
 		"CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_flush_lsn()), 8) END, " +
-		"current_setting('transaction_read_only')"
+		"current_setting('transaction_read_only'), " +
+		"CASE WHEN NOT pg_is_in_recovery() THEN txid_current_snapshot() END::text"
 
 	// The timeline after the LSN: if it changes in between, the LSN is on the way to the new one, too. In hexadecimal,
 	// as in the name of a file of the log. See [postgreSQLServer] for what each of the three is worth.
@@ -37,7 +40,7 @@ const (
 		"to_hex(greatest((SELECT timeline_id FROM pg_control_checkpoint()), " +
 		"(SELECT min_recovery_end_timeline FROM pg_control_recovery()), " +
 		"(SELECT max(received_tli) FROM pg_stat_wal_receiver))), " +
-		"current_setting('transaction_read_only')"
+		"current_setting('transaction_read_only'), NULL::text"
 )
 
 // identifyPostgreSQL takes versions from 10 on, which call the log WAL. Others that speak PostgreSQL's language lack some
@@ -85,6 +88,10 @@ type postgreSQLServer struct {
 	system         uint64
 	segment, block uint64 // bytes of a file and of a page of the log
 	timeline       uint32 // the largest that was seen
+
+	// Of a master, what it said last: see settled.
+	snapshot string
+	position Position
 }
 
 func (s *postgreSQLServer) String() string { return s.name }
@@ -100,21 +107,39 @@ func (s *postgreSQLServer) slave(ctx context.Context, conn *sql.Conn) (Reading, 
 // read asks a server that should be in recovery, or not; otherwise it says wrong.
 func (s *postgreSQLServer) read(ctx context.Context, conn *sql.Conn, query string, standby bool, wrong string) (Reading, error) {
 	var recovering bool
-	var lsn, timeline, readOnly sql.NullString
-	if err := conn.QueryRowContext(ctx, query).Scan(&recovering, &lsn, &timeline, &readOnly); err != nil {
+	var lsn, timeline, readOnly, snapshot sql.NullString
+	if err := conn.QueryRowContext(ctx, query).Scan(&recovering, &lsn, &timeline, &readOnly, &snapshot); err != nil {
 		return Reading{}, err
 	}
 	if recovering != standby {
-		return Reading{Reason: wrong, ReadOnly: isOn(readOnly), WrongRole: true}, nil
+		return Reading{Reason: wrong, ReadOnly: isOn(readOnly), Writable: !isOn(readOnly), WrongRole: true}, nil
 	}
-	p, err := s.position(lsn, timeline)
+	p, err := s.parse(lsn, timeline)
+	if err == nil && !standby {
+		p = s.settled(snapshot.String, p)
+	}
 	reading := readingAt(p, err, "nothing has been replayed yet")
-	reading.ReadOnly = isOn(readOnly)
+	reading.ReadOnly, reading.Writable = isOn(readOnly), !isOn(readOnly)
 	return reading, nil
 }
 
-// position returns the position that two columns tell, unknown if they are NULL.
-func (s *postgreSQLServer) position(text, timeline sql.NullString) (Position, error) {
+// settled returns the position of a master whose log is flushed up to p, after a snapshot was taken there.
+//
+// While a transaction writes and nobody commits, the log is flushed up to the end of a page, in the middle of a record,
+// and no standby gets there until the server happens to flush more: up to 15 s, tried on 15. But if the snapshot is the one of
+// an earlier question, nothing has been committed since, and the position of that time has it all.
+func (s *postgreSQLServer) settled(snapshot string, p Position) Position {
+	now, ok := p.value.(lsn)
+	before, known := s.position.value.(lsn)
+	if ok && known && snapshot == s.snapshot && now.timeline == before.timeline && s.block > 0 && now.lsn%s.block == 0 {
+		return s.position
+	}
+	s.snapshot, s.position = snapshot, p
+	return p
+}
+
+// parse returns the position that two columns tell, unknown if they are NULL.
+func (s *postgreSQLServer) parse(text, timeline sql.NullString) (Position, error) {
 	if !text.Valid || !timeline.Valid {
 		return Position{}, nil
 	}

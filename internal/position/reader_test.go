@@ -131,38 +131,38 @@ func TestReader(t *testing.T) {
 			want: "has no GTIDs", server: "MariaDB 5.5.68-MariaDB"},
 
 		{name: "PostgreSQL, master", cfg: Config{Dialect: "postgres"}, which: whichPostgreSQL, version: whichPG15,
-			query: postgreSQLMaster, answer: answer{false, "16/B374D848", "00000002", "off"},
+			query: postgreSQLMaster, answer: answer{false, "16/B374D848", "00000002", "off", nil},
 			want: "7711070308038412141:2:16/B374D848", server: "PostgreSQL 15.4 (Debian 15.4-1)"},
 		{name: "PostgreSQL, master behind the header of a page", cfg: Config{Dialect: "postgres"}, which: whichPostgreSQL, version: whichPG15,
-			query: postgreSQLMaster, answer: answer{"f", "0/4000028", "0000000A", "on"},
+			query: postgreSQLMaster, answer: answer{"f", "0/4000028", "0000000A", "on", nil},
 			want: "7711070308038412141:10:0/4000000", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
 		{name: "PostgreSQL, slave", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: whichPG15,
-			query: postgreSQLSlave, answer: answer{true, "16/B374D848", "1f", "on"},
+			query: postgreSQLSlave, answer: answer{true, "16/B374D848", "1f", "on", nil},
 			want: "7711070308038412141:31:16/B374D848", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
 		{name: "PostgreSQL, a master that is a standby", cfg: Config{Dialect: "postgres"}, which: whichPostgreSQL, version: whichPG15,
-			query: postgreSQLMaster, answer: answer{true, nil, nil, "on"},
+			query: postgreSQLMaster, answer: answer{true, nil, nil, "on", nil},
 			want: "in recovery: a standby, not a master", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true, wrongRole: true},
 		{name: "PostgreSQL, a slave that was promoted", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: whichPG15,
-			query: postgreSQLSlave, answer: answer{false, "16/B374D848", "2", "off"}, // it remembers what it replayed last
+			query: postgreSQLSlave, answer: answer{false, "16/B374D848", "2", "off", nil}, // it remembers what it replayed last
 			want: "not in recovery: promoted, or never a standby", server: "PostgreSQL 15.4 (Debian 15.4-1)", wrongRole: true},
 		{name: "PostgreSQL, nothing replayed", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: whichPG15,
-			query: postgreSQLSlave, answer: answer{true, nil, "1", "on"},
+			query: postgreSQLSlave, answer: answer{true, nil, "1", "on", nil},
 			want: "nothing has been replayed yet", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
 		{name: "PostgreSQL, no timeline", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: whichPG15,
-			query: postgreSQLSlave, answer: answer{true, "16/B374D848", nil, "on"},
+			query: postgreSQLSlave, answer: answer{true, "16/B374D848", nil, "on", nil},
 			want: "nothing has been replayed yet", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
 		{name: "PostgreSQL, LSN 0", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: whichPG15,
-			query: postgreSQLSlave, answer: answer{true, "0/0", "1", "on"},
+			query: postgreSQLSlave, answer: answer{true, "0/0", "1", "on", nil},
 			want: "nothing has been replayed yet", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
 		{name: "PostgreSQL, a timeline that is none", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: whichPG15,
-			query: postgreSQLSlave, answer: answer{true, "16/B374D848", "x", "on"},
+			query: postgreSQLSlave, answer: answer{true, "16/B374D848", "x", "on", nil},
 			want: "the timeline", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
 		{name: "PostgreSQL, garbage", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: whichPG15,
-			query: postgreSQLSlave, answer: answer{true, "16-B374D848", "1", "on"},
+			query: postgreSQLSlave, answer: answer{true, "16-B374D848", "1", "on", nil},
 			want: "expected '/'", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
 		{name: "PostgreSQL, a system identifier beyond 2038", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL,
 			version: answer{"19.0", "190000", "-7", int64(16 << 20), "8192", false},
-			query:   postgreSQLSlave, answer: answer{true, "0/00000001", "1", "on"},
+			query:   postgreSQLSlave, answer: answer{true, "0/00000001", "1", "on", nil},
 			want: "18446744073709551609:1:0/1", server: "PostgreSQL 19.0", readOnly: true},
 		{name: "PostgreSQL 9.6", cfg: Config{Dialect: "postgres"}, which: whichPostgreSQL, version: answer{"9.6.24", "90624", "7", int64(16 << 20), "8192", false},
 			want: "10 and later can", server: "PostgreSQL 9.6.24"},
@@ -254,13 +254,39 @@ func TestReaderKeepsTimeline(t *testing.T) {
 		{"0/7", "1", "7:2:0/7"},
 		{"0/4", "3", "7:3:0/4"},
 	} {
-		m.ExpectQuery(postgreSQLSlave).WillReturnRows(row(true, step.lsn, step.timeline, "on"))
+		m.ExpectQuery(postgreSQLSlave).WillReturnRows(row(true, step.lsn, step.timeline, "on", nil))
 		got, err := r.Slave(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got.Position.String() != step.want {
 			t.Errorf("got %v, want %v", got.Position, step.want)
+		}
+	}
+}
+
+// A master's log is flushed into the middle of a record while a transaction writes: what was flushed before covers all that
+// is committed, as long as the snapshot says that nothing has been since.
+func TestReaderSettles(t *testing.T) {
+	conn, m := mock(t)
+	r := NewReader(conn, Config{Dialect: "postgres"})
+	m.ExpectQuery(whichPostgreSQL).WillReturnRows(row("15.4", "150004", "7", int64(16<<20), "8192", false))
+	for _, step := range []struct{ name, lsn, timeline, snapshot, want string }{
+		{"the first", "0/E1FF00", "1", "10:10:", "7:1:0/E1FF00"},
+		{"a page's end, nothing committed", "0/E20000", "1", "10:10:", "7:1:0/E1FF00"},
+		{"the next page's end", "0/E22000", "1", "10:10:", "7:1:0/E1FF00"},
+		{"flushed beyond it", "0/E22100", "1", "10:10:", "7:1:0/E22100"},
+		{"a page's end again", "0/E24000", "1", "10:10:", "7:1:0/E22100"},
+		{"something was committed", "0/E24000", "1", "10:12:10", "7:1:0/E24000"},
+		{"another timeline", "0/E26000", "2", "10:12:10", "7:2:0/E26000"},
+	} {
+		m.ExpectQuery(postgreSQLMaster).WillReturnRows(row(false, step.lsn, step.timeline, "off", step.snapshot))
+		got, err := r.Master(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Position.String() != step.want {
+			t.Errorf("%s: got %v, want %v", step.name, got.Position, step.want)
 		}
 	}
 }
@@ -301,14 +327,14 @@ func TestReaderErrors(t *testing.T) {
 				t.Errorf("the reading is %+v", got)
 			}
 			if tt.refused {
-				if err != nil || !strings.Contains(got.Reason, denied.Error()) {
+				if err != nil || !got.Failed || !strings.Contains(got.Reason, denied.Error()) {
 					t.Fatalf("the reason is %q, the error %v", got.Reason, err)
 				}
 				// It may be in a better mood next time.
 				if tt.which != nil {
 					expect(whichPostgreSQL, nil, "15.4", "150004", "7", int64(16<<20), "8192", false)
 				}
-				expect(postgreSQLSlave, nil, true, "0/5", "1", "on")
+				expect(postgreSQLSlave, nil, true, "0/5", "1", "on", nil)
 				if got, err := r.Slave(t.Context()); err != nil || !got.Position.Known() {
 					t.Errorf("the second time: %+v, %v", got, err)
 				}

@@ -1,0 +1,96 @@
+package replicated
+
+import (
+	"slices"
+	"time"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/position"
+	"github.com/gorm-replicated/replicated/internal/sqlkind"
+)
+
+// demand is what a session must not read behind in one group. It is never changed.
+type demand struct {
+	position position.Position // a slave has to cover it, if it is known
+	until    time.Time         // the master has to be read until then
+}
+
+// metBy tells whether a slave at p may be read.
+func (d *demand) metBy(p position.Position, now time.Time) bool {
+	return d == nil || !now.Before(d.until) && (!d.position.Known() || p.Covers(d.position))
+}
+
+// and returns what demands as much as d and newer do. Two positions may have no common one, such as those before and after a
+// failover: then what is left of the older one is in the history of the newer one, which counts, and for a while only the
+// master does for both. (If newer is only what came later, it may be the other way round: hence the while.)
+func (d *demand) and(newer *demand, now time.Time, window time.Duration) *demand {
+	if d == nil {
+		return newer
+	}
+	both := demand{newer.position, later(d.until, newer.until)}
+	switch merged := position.Merge(d.position, newer.position); {
+	case merged.Known():
+		both.position = merged
+	case !newer.position.Known():
+		both.position = d.position
+	case d.position.Known():
+		both.until = later(both.until, now.Add(window))
+	}
+	return &both
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// raise adds to what the session must not read behind.
+func (m *memory) raise(newer *demand, now time.Time, window time.Duration) {
+	for {
+		old := m.demand.Load()
+		if m.demand.CompareAndSwap(old, old.and(newer, now, window)) {
+			return
+		}
+	}
+}
+
+// masterRead is the bit of memory.read for the master, and for all slaves that have none.
+const masterRead = 63
+
+// noteRead remembers which server was read.
+func (m *memory) noteRead(s *cluster.Server, v *cluster.View) {
+	if m == nil {
+		return
+	}
+	bit := masterRead
+	if s.Slave {
+		bit = min(bit, slices.IndexFunc(v.All, func(state cluster.State) bool { return state.Server == s }))
+	}
+	if bit >= 0 { // else Close has emptied the view
+		m.read.Or(1 << bit)
+	}
+}
+
+// forever is the time of a demand that no slave meets.
+var forever = time.Unix(1<<40, 0)
+
+// demandsOn returns what a session must not read behind on a slave of g with a statement about these tables, nil for a transaction.
+func (s *session) demandsOn(g *group, tables *sqlkind.Tables) *demand {
+	d := s.memoryOf(g).demands()
+	if s == nil || len(s.plugin.groups) == 1 {
+		return d
+	}
+	s.plugin.touched(g, tables, func(other *group) bool {
+		switch theirs := s.memoryOf(other).demands(); {
+		case other == g || theirs == nil:
+		case slices.Contains(g.related, other):
+			d = d.and(theirs, time.Now(), s.plugin.config.Token.Window)
+		default: // a position of another master tells nothing about a slave of this one
+			d = &demand{until: forever}
+		}
+		return false
+	})
+	return d
+}
