@@ -163,6 +163,12 @@ type Position struct{ position position.Position }
 // begin at 1; 0 is no position.
 func Sequence(name string, n uint64) Position { return Position{position.Sequence(name, n)} }
 
+// Covers reports whether a server at p has everything that belongs to q. The zero value covers nothing, and nothing covers it, itself included.
+func (p Position) Covers(q Position) bool { return p.position.Covers(q.position) }
+
+// String returns what a log may show, such as "log:17", or "unknown" for the zero value.
+func (p Position) String() string { return p.position.String() }
+
 // source is a PositionSource as internal/position knows it.
 type source struct{ PositionSource }
 
