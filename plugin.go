@@ -379,7 +379,7 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 		return
 	}
 	q := question{nature: writes, clause: asked}
-	memory := p.ask(stmt.Context, g, &q)
+	_, memory := p.ask(stmt.Context, g, &q)
 	if p.refuses(&q) {
 		_ = db.AddError(ErrWriteOnSlave)
 		return

@@ -366,7 +366,7 @@ func (c *pool) decide(ctx context.Context, n nature, tables *sqlkind.Tables) (*c
 	}
 	p := c.plugin
 	q := question{nature: n, clause: c.pin.clause(n)}
-	memory := p.ask(ctx, c.group, &q)
+	session, memory := p.ask(ctx, c.group, &q)
 	if n.mayWrite() {
 		if p.refuses(&q) {
 			return nil, ErrWriteOnSlave
@@ -382,7 +382,7 @@ func (c *pool) decide(ctx context.Context, n nature, tables *sqlkind.Tables) (*c
 	var server *cluster.Server
 	if intent == Slave {
 		var missing Reason
-		if server, missing = c.slave(ctx, memory, tables, view, &q); server == nil {
+		if server, missing = c.slave(ctx, session, tables, view, &q); server == nil {
 			intent, reason = Master, missing
 		}
 	}
@@ -399,16 +399,11 @@ func (c *pool) decide(ctx context.Context, n nature, tables *sqlkind.Tables) (*c
 }
 
 // slave picks the slave for a statement. Without one that will do it returns nil and what there is no slave for.
-func (c *pool) slave(ctx context.Context, m *memory, tables *sqlkind.Tables, view *cluster.View, q *question) (*cluster.Server, Reason) {
+func (c *pool) slave(ctx context.Context, session *session, tables *sqlkind.Tables, view *cluster.View, q *question) (*cluster.Server, Reason) {
 	servers := c.group.cluster
 	servers.Used()
-	kept := m.kept()
-	var session *session
-	var token *demand
-	if m != nil {
-		session = lookup(ctx).of(c.plugin)
-		token = session.demandsOn(c.group, tables)
-	}
+	m := session.memoryOf(c.group)
+	kept, token := m.kept(), session.demandsOn(c.group, tables)
 	if !q.limited && token == nil {
 		if kept != nil {
 			return kept, 0
@@ -511,9 +506,9 @@ func (p *Plugin) adopt(statements *gorm.PreparedStmtDB) {
 	p.ownServer.Adopt(statements)
 }
 
-// ask fills in what the context and the configuration say about a statement of g, and returns what the session remembers
-// of that. q is filled in place: copying so many small fields costs more than the rules do.
-func (p *Plugin) ask(ctx context.Context, g *group, q *question) *memory {
+// ask fills in what the context and the configuration say about a statement of g, and returns the session and what that remembers
+// of g. q is filled in place: copying so many small fields costs more than the rules do.
+func (p *Plugin) ask(ctx context.Context, g *group, q *question) (*session, *memory) {
 	q.auto, q.fallback = p.auto.Load(), p.fallback
 	scope := lookup(ctx)
 	session := scope.of(p)
@@ -525,12 +520,12 @@ func (p *Plugin) ask(ctx context.Context, g *group, q *question) *memory {
 		if q.explicit == undecided && q.handler == undecided && q.fallback == Master {
 			p.withoutIntent.Add(1)
 		}
-		return nil
+		return nil, nil
 	}
 	memory := session.memoryOf(g)
 	q.inRequest, q.pattern, q.method = session.request, session.pattern, session.method
 	q.wrote = memory.wrote.Load()
-	return memory
+	return session, memory
 }
 
 // judge judges SQL. Where the dialect is not known, what GORM built is

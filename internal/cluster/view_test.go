@@ -456,5 +456,3 @@ func TestWritable(t *testing.T) {
 		})
 	}
 }
-
-type noSource struct{ position.Source }
