@@ -28,8 +28,8 @@ type contender struct {
 	ctx  context.Context // of a GET
 }
 
-// contenders returns plain GORM, the least that a routing plugin does, dbresolver and this plugin, with the context
-// of a GET as net/http hands it out.
+// contenders returns plain GORM, the least that a routing plugin does, dbresolver and this plugin, without and with a SlaveTimeout, with the context
+// of a GET as net/http hands it out; with a SlaveTimeout also without a session, which many reads would share a span of.
 func contenders(b *testing.B, cfg gorm.Config) []contender {
 	b.Helper()
 	open := func() *gorm.DB { return openFake(b, idlePool(b, "master"), cfg) }
@@ -48,17 +48,23 @@ func contenders(b *testing.B, cfg gorm.Config) []contender {
 	if err := theirs.Use(dbresolver.Register(dbresolver.Config{Replicas: slaves()})); err != nil {
 		b.Fatal(err)
 	}
-	p := replicated.New(replicated.Config{Slaves: slaves(), Logger: slog.New(slog.DiscardHandler)})
-	if err := ours.Use(p); err != nil {
-		b.Fatal(err)
+	use := func(db *gorm.DB, timeout time.Duration) *replicated.Plugin {
+		p := replicated.New(replicated.Config{Slaves: slaves(), Logger: slog.New(slog.DiscardHandler), Failover: replicated.FailoverConfig{SlaveTimeout: timeout}})
+		if err := db.Use(p); err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { p.Close() })
+		return p
 	}
-	b.Cleanup(func() { p.Close() })
 	ctx := requestContext(b)
+	timed := open()
 	return []contender{
 		{"plain", plain, ctx},
 		{"least", least, ctx},
 		{"dbresolver", theirs, ctx},
-		{"replicated", ours, inRequest(p, ctx)},
+		{"replicated", ours, inRequest(use(ours, -1), ctx)},
+		{"timeout", timed, inRequest(use(timed, 0), ctx)},
+		{"timeout-alone", timed, replicated.WithSlave(ctx)},
 	}
 }
 

@@ -23,7 +23,7 @@ func (p *Plugin) boundRead(db *gorm.DB) {
 	tx, prepared := slaveTxOf(stmt.ConnPool)
 	if p.config.Token.Monotonic && tx == nil {
 		g, _ := p.boundTo(stmt.ConnPool)
-		lookup(stmt.Context).of(p).memoryOf(g).noteRead(g.cluster.Masters[0], g.cluster.View())
+		lookup(stmt.Context).of(p).memoryOf(g).noteRead(g.cluster.Masters[0])
 	}
 	p.reportBound(db, tx)
 	switch {

@@ -28,7 +28,7 @@ import (
 type Config struct {
 	// Slaves are the servers to read from, opened by Initialize: each one server, not an address that leads to several. A pool that a
 	// dialector brings ready-made (mysql.Config.Conn) becomes the plugin's once db.Use succeeds: Close closes it.
-	// Wrap one in [Server] to name it. Default: none.
+	// Wrap one in [Server] to name or weigh it. Default: none.
 	Slaves []gorm.Dialector
 
 	// Masters are the servers to write to, opened by Initialize. Several have to be equal: each takes writes, and what is
@@ -89,6 +89,9 @@ type Config struct {
 
 	// Probe says how the servers are watched.
 	Probe ProbeConfig
+
+	// Failover says what happens when servers fail.
+	Failover FailoverConfig
 
 	// Logger takes what an operator should know. Default: slog.Default().
 	Logger *slog.Logger
@@ -155,6 +158,20 @@ type ProbeConfig struct {
 	Source PositionSource
 }
 
+// FailoverConfig says what happens when servers fail. A read whose slave cannot be reached, breaks the connection or says that it does not
+// serve runs on the next slave, then on the master, in the same call: docs/operations.md.
+type FailoverConfig struct {
+	// SlaveTimeout is after how long a read that a slave has not answered makes the plugin ask whether that slave is alive, over a connection
+	// of its own, for a second at most. If it is, the read goes on, for as long as it takes; it runs once. If not, it is cancelled there and
+	// runs elsewhere. What counts is the time until the first row. Default: 1 s. Negative: reads wait for as long as their context allows.
+	SlaveTimeout time.Duration
+
+	// MaxOnMaster is how many reads of each group may run on the master at once, until their rows are closed, because no slave is there for
+	// them; more fail at once with [ErrMasterBusy]. Reads that belong on the master anyway do not count: those of a session that wrote,
+	// or whose token no slave covers yet. Default: 0, unlimited.
+	MaxOnMaster int
+}
+
 // Position is a point in a master's history, as a [PositionSource] reads it; see [Sequence]. The zero value is none.
 type Position struct{ position position.Position }
 
@@ -218,12 +235,15 @@ type PoolConfig struct {
 	MaxIdleTime time.Duration
 }
 
-// Server is a server with a name, for use in Slaves and Masters of [Config] and [Group].
+// Server is a server with a name and a weight, for use in Slaves and Masters of [Config] and [Group].
 type Server struct {
 	gorm.Dialector
 	// ID names the server in routes, logs and Status. It must not hold a credential.
 	// Default: host:port where the DSN shows it, otherwise slave-1, slave-2 and so on, or master-1.
 	ID string
+	// Weight is a slave's part of the reads, compared with the Weight of the others: with dbresolver.RandomPolicy{}, which is the default Policy, and
+	// with [LeastLatency]. Other policies do not see it. Default: 1.
+	Weight int
 }
 
 // normalised returns a copy of c with the defaults filled in.
@@ -237,6 +257,7 @@ func (c Config) normalised() Config {
 	c.Token = c.Token.normalised()
 	c.Probe.Interval = cmp.Or(c.Probe.Interval, time.Second)
 	c.Probe.MinInterval = cmp.Or(c.Probe.MinInterval, 10*time.Millisecond)
+	c.Failover.SlaveTimeout = cmp.Or(c.Failover.SlaveTimeout, time.Second)
 	c.Routes = maps.Clone(c.Routes)
 	c.WriteFunctions = slices.Clone(c.WriteFunctions)
 	if c.AutoReadOnSlave == nil {
@@ -304,6 +325,9 @@ func (g Group) validate(field string, found *mistakes) {
 		if isNil(d) {
 			found.add("%s: nil dialector", fields[i])
 		}
+		if s.Weight < 0 {
+			found.add("%s: Weight: negative: %d", fields[i], s.Weight)
+		}
 		if s.ID == "" {
 			continue
 		}
@@ -348,6 +372,9 @@ func (c Config) validate() (*matcher, mistakes) {
 		found.add("Probe.MinInterval: negative: %v", c.Probe.MinInterval)
 	} else if c.Probe.Interval > 0 && c.Probe.MinInterval > c.Probe.Interval {
 		found.add("Probe.MinInterval: %v is more than Probe.Interval, %v", c.Probe.MinInterval, c.Probe.Interval)
+	}
+	if c.Failover.MaxOnMaster < 0 {
+		found.add("Failover.MaxOnMaster: negative: %d", c.Failover.MaxOnMaster)
 	}
 	if isNil(c.Probe.Source) && c.Probe.Source != nil {
 		found.add("Probe.Source: nil %T", c.Probe.Source)
@@ -443,7 +470,7 @@ func (g Group) specs(field, dialect string, own gorm.ConnPool, found *mistakes) 
 	for i, server := range servers {
 		s, d := named(server)
 		taken[s.ID] = true
-		specs[i] = cluster.Spec{Field: fields[i], ID: s.ID, Dialector: d, Master: i < len(g.Masters), Limits: limits}
+		specs[i] = cluster.Spec{Field: fields[i], ID: s.ID, Dialector: d, Master: i < len(g.Masters), Weight: s.Weight, Limits: limits}
 	}
 	for i := range specs {
 		d := specs[i].Dialector

@@ -60,17 +60,15 @@ func (m *memory) raise(newer *demand, now time.Time, window time.Duration) {
 const masterRead = 63
 
 // noteRead remembers which server was read.
-func (m *memory) noteRead(s *cluster.Server, v *cluster.View) {
+func (m *memory) noteRead(s *cluster.Server) {
 	if m == nil {
 		return
 	}
 	bit := masterRead
 	if s.Slave {
-		bit = min(bit, slices.IndexFunc(v.All, func(state cluster.State) bool { return state.Server == s }))
+		bit = min(bit, s.Slot())
 	}
-	if bit >= 0 { // else Close has emptied the view
-		m.read.Or(1 << bit)
-	}
+	m.read.Or(1 << bit)
 }
 
 // forever is the time of a demand that no slave meets.

@@ -11,7 +11,7 @@ import (
 func (p *Plugin) Decide(db *gorm.DB, ctx context.Context, query string) string {
 	before := db.Statement.ConnPool
 	p.routeRead(db)
-	_, server, _ := db.Statement.ConnPool.(*pool).route(ctx, query, nil)
+	r, _ := db.Statement.ConnPool.(*pool).route(ctx, query, nil)
 	db.Statement.ConnPool = before
-	return server.ID
+	return r.server.ID
 }

@@ -224,7 +224,7 @@ func (s *session) settle(ctx context.Context) (wrote, read bool) {
 	for _, g := range p.groups {
 		m := s.memoryOf(g)
 		gWrote, gRead := m.wrote.Load(), m.read.Load()
-		if !gWrote && gRead == 0 || !g.tokens {
+		if !gWrote && gRead == 0 || !g.tokens.Load() {
 			continue
 		}
 		wrote, read = wrote || gWrote, true
@@ -258,10 +258,13 @@ func (g *group) used(m *memory, wrote bool, read uint64) (servers []*cluster.Ser
 		}
 		return servers
 	}
-	for all := g.cluster.View().All; read != 0; read &= read - 1 {
-		if i := bits.TrailingZeros64(read); i < len(all) {
-			servers = append(servers, all[i].Server)
+	all := g.cluster.View().All
+	for ; read != 0; read &= read - 1 {
+		i := slices.IndexFunc(all, func(s cluster.State) bool { return s.Server.Slot() == bits.TrailingZeros64(read) })
+		if i < 0 { // it has left
+			return []*cluster.Server{g.master(m)}
 		}
+		servers = append(servers, all[i].Server)
 	}
 	return servers
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
@@ -33,20 +34,33 @@ type group struct {
 	err       error // why nothing runs here: it was registered too late
 	cluster   *cluster.Cluster
 	maxLag    time.Duration
+	limits    PoolConfig
 	related   []*group         // those on the same master, g too
-	tokens    bool             // who wrote to it gets a token
+	tokens    atomic.Bool      // who wrote to it gets a token
 	unwatched string           // why its servers are not asked for anything; "" if they are
 	pools     [pins][2][2]pool // by pin, prepared, built: a statement takes one without an allocation
 
+	now         func() time.Duration
+	maxOnMaster int                      // Failover.MaxOnMaster
+	onMaster    atomic.Int64             // reads that count, while there is a limit
+	spans       [64]atomic.Pointer[span] // of reads without a session, by their contexts
+
 	policies *sync.Mutex       // serialises all policies: dbresolver's round robin races, and may be used twice
 	policy   dbresolver.Policy // nil: any server
+	measures bool              // the policy is LeastLatency
 	warned   sync.Once         // that a transaction elsewhere writes its tables
 }
 
 // open gives g its servers.
 func (g *group) open(p *Plugin, servers *cluster.Cluster, policy dbresolver.Policy) {
 	g.cluster, g.policies = servers, &p.policies
-	if _, random := policy.(dbresolver.RandomPolicy); !random {
+	g.maxOnMaster = p.config.Failover.MaxOnMaster
+	g.now = p.now
+	switch policy.(type) {
+	case dbresolver.RandomPolicy:
+	case leastLatency:
+		g.measures = true
+	default:
 		g.policy = policy
 	}
 	for pin := range pin(pins) {
@@ -94,8 +108,21 @@ func (g *group) choose(servers []*cluster.Server, pools []gorm.ConnPool) *cluste
 			}
 		}
 	}
-	return servers[rand.IntN(len(servers))]
+	if g.measures && servers[0].Slave {
+		return cluster.PickLeast(servers, g.now(), rand.Uint64)
+	}
+	return cluster.PickWeighted(servers, rand.Uint64)
 }
+
+// leastLatency is LeastLatency: the plugin chooses by what it measures.
+type leastLatency struct{ dbresolver.RandomPolicy }
+
+// LeastLatency returns a policy that prefers the slave whose reads are answered sooner: of two random ones that by latency and reads in flight ("power of
+// two choices": Mitzenmacher, 2001). The latency is that until the first row, as an average that decays within seconds. A slave that is
+// turned down for long gets a read now and then, one in a second at most, so that it is noticed when it has become faster. [Server].Weight counts.
+//
+// It is for Config.Policy and Group.Policy, and may be used for several groups. Outside of this plugin it is dbresolver.RandomPolicy.
+func LeastLatency() dbresolver.Policy { return leastLatency{} }
 
 // several tells whether there is more than one master.
 func (g *group) several() bool { return len(g.cluster.Masters) > 1 }
@@ -382,6 +409,85 @@ func usedGroup(stmt *gorm.Statement) string {
 	return ""
 }
 
+// SetSlaves makes these the slaves of the group of [Config], as Config.Slaves does: new ones are opened, and read once they answer; those that are not
+// among them any longer are not read from now on, and their pools close when the last query on them ends. One that is the same as before,
+// by its DSN or because it is the same dialector, and by its ID if it has one, stays as it is: its Weight, too. It reports every mistake at once; then nothing has
+// changed. It is an error before db.Use and after Close.
+func (p *Plugin) SetSlaves(slaves ...gorm.Dialector) error {
+	return p.SetGroupSlaves(globalName, slaves...)
+}
+
+// SetGroupSlaves is [Plugin.SetSlaves] for the group of this name: the first one that was given to Register.
+func (p *Plugin) SetGroupSlaves(group string, slaves ...gorm.Dialector) error {
+	p.initializing.Lock()
+	defer p.initializing.Unlock()
+	if !p.initialized.Load() {
+		return errors.New("replicated: SetSlaves before db.Use")
+	}
+	g := p.groupNamed(group)
+	if g == nil {
+		return fmt.Errorf("replicated: SetSlaves: no group %q", group)
+	}
+	if err := p.setSlaves(g, slaves); err != nil {
+		return fmt.Errorf("replicated: SetSlaves: %w", err)
+	}
+	return nil
+}
+
+func (p *Plugin) setSlaves(g *group, slaves []gorm.Dialector) error {
+	var found mistakes
+	next := Group{Slaves: slaves, Pool: g.limits}.normalised()
+	next.validate(g.field(), &found)
+	if len(found) > 0 {
+		return errors.Join(found...)
+	}
+	dialect := p.dialectName
+	specs := next.specs(g.field(), dialect, p.ownServer.Pool, &found)
+	if len(found) > 0 {
+		return errors.Join(found...)
+	}
+	before := g.cluster.Slaves()
+	servers := make([]*cluster.Server, len(specs))
+	taken := map[string]bool{}
+	var fresh []cluster.Spec
+	for i, spec := range specs {
+		s, _ := named(slaves[i])
+		same := slices.IndexFunc(before, func(old *cluster.Server) bool {
+			return old.OpenedBy(spec.Dialector) && (s.ID == "" || s.ID == old.ID) && !slices.Contains(servers, old)
+		})
+		if same >= 0 {
+			servers[i] = before[same]
+			taken[servers[i].ID] = true
+		}
+	}
+	for i, spec := range specs {
+		if servers[i] != nil {
+			continue
+		}
+		base := spec.ID
+		for n := 2; taken[spec.ID]; n++ {
+			spec.ID = fmt.Sprintf("%s-%d", base, n)
+		}
+		taken[spec.ID] = true
+		fresh = append(fresh, spec)
+	}
+	opened, err := cluster.Open(p.ownServer, fresh)
+	if err != nil {
+		return err
+	}
+	for i := range servers {
+		if servers[i] == nil {
+			servers[i], opened = opened[0], opened[1:]
+		}
+	}
+	if !g.cluster.SetSlaves(servers) {
+		cluster.Discard(servers)
+		return errors.New("the plugin is closed")
+	}
+	p.grant()
+	return nil
+}
+
 // openGroups opens the servers of all groups, after every mistake in their configuration was added to found. It
 // returns the groups, the global one first, and the index of the others.
 func (p *Plugin) openGroups(db *gorm.DB, own gorm.ConnPool, found mistakes) ([]*group, index, error) {
@@ -411,11 +517,15 @@ func (p *Plugin) openGroups(db *gorm.DB, own gorm.ConnPool, found mistakes) ([]*
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := pingMasters(servers, specs); err != nil {
+		return nil, nil, err
+	}
 	for i, r := range all {
 		masters, slaves := []*cluster.Server{p.ownServer}, servers[len(r.group.Masters):]
 		if n := len(r.group.Masters); n > 0 {
 			masters = servers[:n:n]
 		}
+		groups[i].limits = r.group.Pool
 		groups[i].maxLag = cmp.Or(r.group.MaxLag, p.config.MaxLag)
 		p.probes = p.probes || i > 0 && r.group.MaxLag > 0
 		n := len(r.group.Slaves)
@@ -423,6 +533,24 @@ func (p *Plugin) openGroups(db *gorm.DB, own gorm.ConnPool, found mistakes) ([]*
 		servers = slaves[n:]
 	}
 	return groups, x, nil
+}
+
+// pingMasters has every master answer that was opened, as gorm.Open does, or closes all servers.
+func pingMasters(servers []*cluster.Server, specs []cluster.Spec) error {
+	var masters []*cluster.Server
+	var theirs []cluster.Spec
+	for i, s := range servers {
+		if !s.Slave {
+			masters, theirs = append(masters, s), append(theirs, specs[i])
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cluster.OpenTimeout)
+	defer cancel()
+	err := cluster.Ping(ctx, masters, theirs)
+	if err != nil {
+		cluster.Discard(servers)
+	}
+	return err
 }
 
 // name names g after what was registered with it, and returns x with these names.
@@ -501,8 +629,7 @@ func (p *Plugin) mark(ctx context.Context, n nature, tables *sqlkind.Tables, g *
 	}
 }
 
-// relate finds out which groups share a master, and which need tokens: one with slaves, and one whose master has slaves in
-// another group.
+// relate finds out which groups share a master.
 func (p *Plugin) relate() {
 	share := func(a, b *group) bool {
 		return slices.ContainsFunc(a.cluster.Masters, func(s *cluster.Server) bool {
@@ -513,11 +640,20 @@ func (p *Plugin) relate() {
 		for _, other := range p.groups {
 			if share(g, other) {
 				g.related = append(g.related, other)
-				g.tokens = g.tokens || other.hasSlaves()
 			}
 		}
-		p.tokened = p.tokened || g.tokens
 	}
+}
+
+// grant finds out which groups need tokens: one with slaves, and one whose master has slaves in another group.
+func (p *Plugin) grant() {
+	any := false
+	for _, g := range p.groups {
+		needs := slices.ContainsFunc(g.related, (*group).hasSlaves)
+		g.tokens.Store(needs)
+		any = any || needs
+	}
+	p.tokened.Store(any)
 }
 
 // misplaced says, once for each group, that a transaction on another database writes to its tables.

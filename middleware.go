@@ -29,7 +29,7 @@ func (p *Plugin) Middleware(next http.Handler) http.Handler {
 		}
 		ctx, session, first := p.begin(r)
 		r = r.WithContext(ctx)
-		if !first || !p.tokened {
+		if !first || !p.tokened.Load() {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -17,7 +17,8 @@ import (
 // Observer is told about every routed statement.
 type Observer interface {
 	// Routed is called with the statement's context once its route is decided, before it runs, in the
-	// goroutine that runs it: the statement waits. It is called concurrently.
+	// goroutine that runs it: the statement waits. If a slave fails it, it is called again, for the server on which it runs next. It is
+	// called concurrently.
 	Routed(ctx context.Context, r Route)
 }
 
@@ -27,6 +28,8 @@ type Route struct {
 	Server string // the server's ID; "" for a pool that is not the plugin's
 	Intent Intent // whether that server is the master or a slave
 	Reason Reason
+	// Shadow is true for what would have run on Server, but ran on the master: see [Plugin.SetShadow].
+	Shadow bool
 }
 
 // Reason says which rule decided a route.
@@ -57,6 +60,8 @@ const (
 	ReasonToken                         // no slave has what the session's token demands
 	ReasonStaleness                     // no slave is as fresh as WithMaxStaleness demands
 	ReasonLag                           // no slave answers and is within MaxLag
+	ReasonFailover                      // the slave that it was on failed it
+	ReasonRecovering                    // the only slave has just come back, and gets its load gradually
 )
 
 var reasons = [...]string{
@@ -83,6 +88,8 @@ var reasons = [...]string{
 	ReasonToken:           "no slave covers the token",
 	ReasonStaleness:       "no slave is fresh enough",
 	ReasonLag:             "no slave within MaxLag",
+	ReasonFailover:        "failover",
+	ReasonRecovering:      "recovering",
 }
 
 // String returns a short text, such as "method" or "session wrote", for logs
@@ -97,6 +104,7 @@ func (r Reason) String() string {
 // Status is a snapshot of a plugin, in plain values.
 type Status struct {
 	AutoReadOnSlave bool
+	Shadow          bool // see [Plugin.SetShadow]
 	// WithoutIntent counts the statements whose context said nothing about routing, such as
 	// those of a handler that forgot db.WithContext(r.Context()). It counts while Config.DefaultIntent is Master.
 	WithoutIntent uint64
@@ -109,6 +117,8 @@ type GroupStatus struct {
 	Name    string // as in Route
 	MaxLag  time.Duration
 	Servers []ServerStatus // masters first
+	// OnMaster is how many reads run on the master now for want of a slave, counted while Failover.MaxOnMaster is set.
+	OnMaster int
 }
 
 // TokenStatus counts what has happened to tokens since [New].
@@ -139,6 +149,10 @@ type ServerStatus struct {
 	LagKnown bool
 	// Position is the latest that is known, as the server writes it.
 	Position string
+	// Latency is how long reads on a slave take lately until their first row, with [LeastLatency].
+	Latency time.Duration
+	// Shadowed counts the statements that would have run on a slave but for SetShadow.
+	Shadowed uint64
 	// Writable is true for a slave that says that it takes writes: one that goes astray would succeed there.
 	Writable bool
 }
@@ -146,13 +160,13 @@ type ServerStatus struct {
 // Status returns a snapshot. It asks no server.
 func (p *Plugin) Status() Status {
 	t := &p.tokens
-	s := Status{AutoReadOnSlave: p.auto.Load(), WithoutIntent: p.withoutIntent.Load(), Tokens: TokenStatus{
+	s := Status{AutoReadOnSlave: p.auto.Load(), Shadow: p.shadow.Load(), WithoutIntent: p.withoutIntent.Load(), Tokens: TokenStatus{
 		t.issued.Load(), t.accepted.Load(), t.expired.Load(), t.future.Load(), t.forged.Load(), t.otherGroup.Load(), t.timeOnly.Load(), t.late.Load()}}
 	if !p.initialized.Load() {
 		return s
 	}
 	for _, g := range p.groups {
-		status := GroupStatus{Name: g.name, MaxLag: g.maxLag}
+		status := GroupStatus{Name: g.name, MaxLag: g.maxLag, OnMaster: int(g.onMaster.Load())}
 		view, now := g.cluster.View(), time.Now()
 		for i, master := range g.cluster.Masters {
 			server := statusOf(master)
@@ -163,7 +177,8 @@ func (p *Plugin) Status() Status {
 		}
 		for _, slave := range view.All {
 			server := statusOf(slave.Server)
-			server.Serving, server.Reason = slices.Contains(view.Slaves, slave.Server), cmp.Or(g.unwatched, slave.Reason)
+			server.Latency, server.Shadowed = slave.Server.Load.Latency(p.now()), slave.Server.Shadowed.Load()
+			server.Serving, server.Reason = slices.Contains(view.Slaves, slave.Server), cmp.Or(slave.Reason, g.unwatched)
 			server.Lag, server.LagKnown = slave.Lag(now)
 			server.Position = text(slave.Position)
 			status.Servers = append(status.Servers, server)

@@ -56,6 +56,7 @@ type Plugin struct {
 	// What every statement looks at stands first and together: in a real program it comes from memory, not
 	// from the nearest cache. But for the atomics all is immutable after Initialize.
 	auto        atomic.Bool // AutoReadOnSlave
+	shadow      atomic.Bool
 	initialized atomic.Bool
 	rejects     bool // RejectWrites
 	locksShow   bool // in the SQL: SQLite's dialector leaves clause.Locking out
@@ -63,6 +64,8 @@ type Plugin struct {
 	dialect     sqlkind.Dialect
 	kinds       atomic.Pointer[sqlkind.Cache]
 	names       atomic.Pointer[index] // nil while there is one group
+	timeout     time.Duration         // Failover.SlaveTimeout
+	base        time.Time
 	observer    Observer
 	groups      []*group // the global one first
 
@@ -70,9 +73,9 @@ type Plugin struct {
 	routes      *matcher
 	sealer      *token.Sealer // nil without Secrets
 	tokens      tokens
-	tokened     bool // some group's clients get tokens
-	probes      bool // the configuration asks for it, see ProbeConfig
-	callbacks   any  // of the *gorm.DB
+	tokened     atomic.Bool // some group's clients get tokens
+	probes      bool        // the configuration asks for it, see ProbeConfig
+	callbacks   any         // of the *gorm.DB
 	dialectName string
 	config      Config
 	parse       func(model any) (table string, err error)
@@ -98,7 +101,7 @@ var (
 func New(cfg Config) *Plugin {
 	probes := len(cfg.Secrets) > 0 || cfg.MaxLag > 0 || cfg.Probe.Interval > 0 || cfg.Probe.Source != nil
 	cfg = cfg.normalised()
-	p := &Plugin{probes: probes, config: cfg, rejects: cfg.RejectWrites, fallback: cfg.DefaultIntent, observer: cfg.Observer}
+	p := &Plugin{probes: probes, config: cfg, rejects: cfg.RejectWrites, fallback: cfg.DefaultIntent, observer: cfg.Observer, timeout: cfg.Failover.SlaveTimeout, base: time.Now()}
 	p.auto.Store(*cfg.AutoReadOnSlave)
 	return p
 }
@@ -118,6 +121,14 @@ func (p *Plugin) Name() string { return pluginName }
 // SetAutoReadOnSlave turns AutoReadOnSlave on or off. Statements that start
 // after it returns see the change, also those of requests that already run.
 func (p *Plugin) SetAutoReadOnSlave(on bool) { p.auto.Store(on) }
+
+// SetShadow turns shadow mode on or off: everything runs on the master, whatever is marked, while [Observer] and [Status] report what would have
+// run on which slave. The slaves stay open and watched. It is for a careful roll-out, and for a night on which slaves must not be read.
+// Transactions that have begun stay where they are. Off at first.
+func (p *Plugin) SetShadow(on bool) { p.shadow.Store(on) }
+
+// now is a time that costs half of what time.Now does.
+func (p *Plugin) now() time.Duration { return time.Since(p.base) }
 
 // Initialize is called by db.Use. It opens the slaves, waits for the first answers of those that it watches, in 2 seconds for all of that, and registers the
 // callbacks. It reports every mistake in the configuration at once; after an error nothing is left
@@ -167,6 +178,7 @@ func (p *Plugin) initialize(db *gorm.DB, deadline time.Time) error {
 		return err
 	}
 	p.relate()
+	p.grant()
 	p.monitor(deadline)
 	root := groups[0].pool(noPin, false, false)
 	if statements == nil {
@@ -194,11 +206,9 @@ func (p *Plugin) monitor(deadline time.Time) {
 	}
 	var watched []*group
 	for _, g := range p.groups {
-		if g.unwatched = p.unwatched(g); g.unwatched != "" || !g.hasSlaves() {
-			continue
-		}
+		g.unwatched = p.unwatched(g)
 		g.cluster.Watch(cluster.Monitoring{
-			Dialect: p.dialectName, Source: known,
+			Blind: g.unwatched != "", Dialect: p.dialectName, Source: known,
 			Interval: p.config.Probe.Interval, MinInterval: p.config.Probe.MinInterval, MaxLag: g.maxLag,
 			Notice: func(s *cluster.Server, in bool, reason string) {
 				log := p.config.Logger.With("group", g.name, "server", s.ID)
@@ -417,7 +427,7 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 	if p.observer != nil {
 		q.hasSlaves = g.hasSlaves()
 		_, reason := resolve(&q)
-		p.observer.Routed(stmt.Context, Route{g.name, cmp.Or(on, g.cluster.Masters[0]).ID, Master, reason})
+		p.observer.Routed(stmt.Context, Route{Group: g.name, Server: cmp.Or(on, g.cluster.Masters[0]).ID, Intent: Master, Reason: reason})
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"fmt"
 	"reflect"
 	"slices"
 	"time"
@@ -143,138 +142,100 @@ func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.
 	if c.built {
 		c = c.group.poolOn(c.on, c.pin, c.prepared, false) // GORM executes no query that it built
 	}
-	c, server, err := c.route(ctx, query, args)
+	r, err := c.route(ctx, query, args)
 	if err != nil {
 		return nil, err
 	}
-	at := c.at(server)
-	for attempt := 1; ; attempt++ {
-		result, err := at.ExecContext(ctx, query, args...)
-		if err == nil {
+	for {
+		at, within, err := r.begin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		result, err := at.ExecContext(within, r.query, args...)
+		if err = r.ended(err); err == nil {
+			r.done()
 			return result, nil
 		}
-		if server, at, query, err = c.instead(ctx, server, query, err, attempt); err != nil {
+		if err = r.instead(ctx, err); err != nil {
 			return nil, err
 		}
 	}
 }
 
 func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	c, server, err := c.route(ctx, query, args)
+	r, err := c.route(ctx, query, args)
 	if err != nil {
 		return nil, err
 	}
-	at := c.at(server)
-	for attempt := 1; ; attempt++ {
-		rows, err := at.QueryContext(ctx, query, args...)
-		if err == nil {
+	for {
+		at, within, err := r.begin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		rows, err := at.QueryContext(within, r.query, args...)
+		failed := r.ended(err)
+		if failed == nil {
+			finish(&r, rows)
 			return rows, nil
 		}
-		if server, at, query, err = c.instead(ctx, server, query, err, attempt); err != nil {
+		if err == nil { // it was cancelled at the last moment
+			_ = rows.Close()
+		}
+		if err = r.instead(ctx, failed); err != nil {
 			return nil, err
 		}
 	}
 }
 
 func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	c, server, err := c.route(ctx, query, args)
+	r, err := c.route(ctx, query, args)
 	if err != nil {
 		return errorRow(err)
 	}
-	at := c.at(server)
-	for attempt := 1; ; attempt++ {
-		row := at.QueryRowContext(ctx, query, args...)
-		if c.prepared && *row == (sql.Row{}) {
+	for {
+		at, within, err := r.begin(ctx)
+		if err != nil {
+			return errorRow(err)
+		}
+		row := at.QueryRowContext(within, r.query, args...)
+		if *row == (sql.Row{}) {
 			// GORM's answer to a statement that could not be prepared: its Err is nil and its Scan panics.
 			// Unprepared, the server says what is wrong.
-			row = server.Pool.QueryRowContext(ctx, query, args...)
+			row = r.server.Pool.QueryRowContext(within, r.query, args...)
 		}
-		err := row.Err()
-		if err == nil {
+		err = row.Err()
+		failed := r.ended(err)
+		if failed == nil {
+			finish(&r, row)
 			return row
 		}
-		if server, at, query, err = c.instead(ctx, server, query, err, attempt); err == ErrWriteOnSlave {
-			return errorRow(err)
+		if err == nil { // it was cancelled at the last moment
+			_ = row.Scan()
+		}
+		if err := r.instead(ctx, failed); err == failed {
+			return row
 		} else if err != nil {
-			return row
+			return errorRow(err)
 		}
 	}
-}
-
-// staleAttempts is how often a statement whose plan has gone stale runs at most.
-const staleAttempts = 3
-
-// instead says where a statement may run again after a server failed it with err, and with which text, or
-// returns the error to end with.
-func (c *pool) instead(ctx context.Context, server *cluster.Server, query string, err error, attempt int) (*cluster.Server, gorm.ConnPool, string, error) {
-	p := c.plugin
-	if attempt < staleAttempts {
-		switch {
-		case cluster.IsStalePlan(err):
-			server.Forget(query)
-			return server, server.Pool, p.another(query), nil
-		case c.prepared && err.Error() == "sql: statement is closed": // database/sql has no value for it
-			return server, server.Pool, query, nil // another call has forgotten it meanwhile
-		}
-	}
-	if !server.Slave {
-		return nil, nil, "", err
-	}
-	memory := lookup(ctx).of(p).memoryOf(c.group)
-	if server.Left() { // Close closed its pool
-		master := c.master(memory)
-		return master, c.at(master), query, nil
-	}
-	if !cluster.IsReadOnly(p.dialectName, err) {
-		return nil, nil, "", err
-	}
-	// The SQL looks like a read, and calls a function that writes.
-	if p.kinds.Load().Learn(query) {
-		p.config.Logger.Warn("replicated: a slave refused a statement as a write; from now on it goes to the master",
-			"server", server.ID, "sql", query)
-	}
-	if p.rejects {
-		return nil, nil, "", ErrWriteOnSlave
-	}
-	_, tables := p.judge(query, c.built)
-	p.mark(ctx, unknown, tables, c.group)
-	master := c.master(memory)
-	if p.observer != nil {
-		p.observer.Routed(ctx, Route{c.group.name, master.ID, Master, ReasonRefused})
-	}
-	return master, c.at(master), query, nil
-}
-
-// another returns a text that means what query does and that no server and no driver has prepared: each connection
-// has its own stale plan, and pgx finds it by the text.
-func (p *Plugin) another(query string) string {
-	return fmt.Sprintf("%s\n/* %d */", query, p.replans.Add(1))
 }
 
 // BeginTx begins a transaction: on a slave if it is read-only and the intent
 // is Slave, or if a clause asks for it; otherwise on the master.
 func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
-	var server *cluster.Server
-	if c.pin == writePin { // that is GORM's own transaction around a write
-		server = c.first()
-	} else {
-		var err error
-		if server, err = c.decide(ctx, c.natureOfBegin(opts), nil); err != nil {
+	r := run{pool: c, server: c.first(), plain: true}
+	if c.pin != writePin { // that is GORM's own transaction around a write
+		r.nature = c.natureOfBegin(opts)
+		if err := r.decide(ctx); err != nil {
 			return (*sql.Tx)(nil), err
 		}
 	}
-	if server.Slave {
-		opts = c.plugin.readOnly(opts)
-	}
-	conn, err := server.BeginTx(ctx, opts)
-	if err != nil && server.Left() {
-		server = c.master(lookup(ctx).of(c.plugin).memoryOf(c.group))
-		conn, err = server.BeginTx(ctx, opts)
-	}
+	conn, err := r.beginTx(ctx, opts)
 	if err != nil {
 		// As GORM has it without the plugin, so that a Rollback adds no second error.
 		return (*sql.Tx)(nil), err
 	}
+	server := r.server
 	if !server.Slave && !c.prepared {
 		return conn, nil
 	}
@@ -322,14 +283,14 @@ func (p *Plugin) readOnly(opts *sql.TxOptions) *sql.TxOptions {
 	return &readOnly
 }
 
-// route decides for a statement with this SQL. It also returns the pool of the group that the SQL is about.
-func (c *pool) route(ctx context.Context, query string, args []any) (*pool, *cluster.Server, error) {
+// route decides for a statement with this SQL.
+func (c *pool) route(ctx context.Context, query string, args []any) (run, error) {
 	if c.pin == writePin || c.pin == barePin {
-		return c, c.first(), nil // decided, marked and reported before GORM began its transaction
+		return run{pool: c, server: c.first(), query: query}, nil // decided, marked and reported before GORM began its transaction
 	}
 	c, n, tables := c.judge(query, args)
-	server, err := c.decide(ctx, n, tables)
-	return c, server, err
+	r := run{pool: c, query: query, nature: n, tables: tables}
+	return r, r.decide(ctx)
 }
 
 // judge returns the nature of a statement, the tables in it that have been registered, and the pool of the group that it is about.
@@ -360,21 +321,22 @@ func (c *pool) judge(query string, args []any) (*pool, nature, *sqlkind.Tables) 
 
 // decide asks the rules, and does what follows from the answer but running
 // the statement.
-func (c *pool) decide(ctx context.Context, n nature, tables *sqlkind.Tables) (*cluster.Server, error) {
+func (r *run) decide(ctx context.Context) error {
+	c := r.pool
 	if c.group.err != nil {
-		return nil, c.group.err
+		return c.group.err
 	}
 	p := c.plugin
-	q := question{nature: n, clause: c.pin.clause(n)}
+	q := question{nature: r.nature, clause: c.pin.clause(r.nature), failed: r.failed}
 	session, memory := p.ask(ctx, c.group, &q)
-	if n.mayWrite() {
+	if r.nature.mayWrite() {
 		if p.refuses(&q) {
-			return nil, ErrWriteOnSlave
+			return ErrWriteOnSlave
 		}
-		p.mark(ctx, n, tables, c.group)
+		p.mark(ctx, r.nature, r.tables, c.group)
 	}
 	if !q.wrote && len(p.groups) > 1 {
-		q.wrote = p.wrote(ctx, c.group, tables)
+		q.wrote = p.wrote(ctx, c.group, r.tables)
 	}
 	view := c.group.cluster.View()
 	q.hasSlaves = len(view.All) > 0
@@ -382,20 +344,33 @@ func (c *pool) decide(ctx context.Context, n nature, tables *sqlkind.Tables) (*c
 	var server *cluster.Server
 	if intent == Slave {
 		var missing Reason
-		if server, missing = c.slave(ctx, session, tables, view, &q); server == nil {
+		if server, missing = c.slave(ctx, session, r.tables, view, &q); server == nil {
 			intent, reason = Master, missing
+			r.fallback = missing != ReasonToken && missing != ReasonStaleness
 		}
+	}
+	if r.failed != nil && reason != ReasonNoSlaves {
+		r.fallback, reason = intent == Master, ReasonFailover
 	}
 	if intent == Master {
 		server = c.master(memory)
 	}
+	route := Route{Group: c.group.name, Server: server.ID, Intent: intent, Reason: reason}
+	if p.shadow.Load() {
+		if r.fallback = false; intent == Slave {
+			route.Shadow = true
+			server.Shadowed.Add(1)
+			server = c.master(memory)
+		}
+	}
+	r.server = server
 	if memory != nil && p.config.Token.Monotonic {
-		memory.noteRead(server, view)
+		memory.noteRead(server)
 	}
 	if p.observer != nil {
-		p.observer.Routed(ctx, Route{c.group.name, server.ID, intent, reason})
+		p.observer.Routed(ctx, route)
 	}
-	return server, nil
+	return nil
 }
 
 // slave picks the slave for a statement. Without one that will do it returns nil and what there is no slave for.
@@ -404,11 +379,11 @@ func (c *pool) slave(ctx context.Context, session *session, tables *sqlkind.Tabl
 	servers.Used()
 	m := session.memoryOf(c.group)
 	kept, token := m.kept(), session.demandsOn(c.group, tables)
-	if !q.limited && token == nil {
+	if !q.limited && token == nil && len(q.failed) == 0 {
 		if kept != nil {
 			return kept, 0
 		}
-		if len(view.Slaves) > 0 {
+		if len(view.Slaves) > 0 && !view.Recovering {
 			return m.keep(c.group.choose(view.Slaves, view.Pools)), 0
 		}
 	}
@@ -416,11 +391,18 @@ func (c *pool) slave(ctx context.Context, session *session, tables *sqlkind.Tabl
 		servers.Want(q.staleness)
 	}
 	for {
-		d := demands{token, q.limited, q.staleness, time.Now()}
+		d := demands{token, q.limited, q.staleness, time.Now(), q.failed}
 		if i := slices.IndexFunc(view.All, func(s cluster.State) bool { return s.Server == kept }); i >= 0 && d.metBy(view, &view.All[i]) {
 			return kept, 0
 		}
 		fit, pools, missing := candidates(view, &d, asked(q))
+		if len(fit) > 0 && view.Recovering {
+			if present, theirs := c.group.present(fit, pools, d.now); len(present) > 0 {
+				fit, pools = present, theirs
+			} else if !asked(q) && !c.group.busy() {
+				return nil, ReasonRecovering
+			}
+		}
 		if len(fit) > 0 {
 			return m.change(c.group.choose(fit, pools)), 0
 		}
@@ -428,19 +410,11 @@ func (c *pool) slave(ctx context.Context, session *session, tables *sqlkind.Tabl
 		if missing == ReasonToken && !d.now.Before(token.until) || missing == ReasonStaleness && q.staleness > 0 {
 			servers.Hurry()
 		}
-		if missing != ReasonToken || !session.await(ctx, c.group, token, view) {
+		if missing != ReasonToken || c.plugin.shadow.Load() || !session.await(ctx, c.group, token, view) {
 			return nil, missing
 		}
 		view = servers.View()
 	}
-}
-
-// at returns what runs a statement on server.
-func (c *pool) at(server *cluster.Server) gorm.ConnPool {
-	if c.prepared {
-		return server.Prepared()
-	}
-	return server.Pool
 }
 
 // errorRow returns a row whose Err and Scan return err. Only database/sql can

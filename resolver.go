@@ -55,6 +55,8 @@ type question struct {
 
 	limited   bool          // WithMaxStaleness
 	staleness time.Duration // if limited
+
+	failed []*cluster.Server // have failed the statement
 }
 
 // resolve applies the rules of routing: the first that applies decides.
@@ -133,11 +135,12 @@ type demands struct {
 	limited   bool          // WithMaxStaleness
 	staleness time.Duration // if limited
 	now       time.Time
+	failed    []*cluster.Server // have failed the statement
 }
 
 // metBy tells whether the slave with this state meets all demands, MaxLag included.
 func (d *demands) metBy(v *cluster.View, s *cluster.State) bool {
-	return within(v, s) && d.freshEnough(s) && d.token.metBy(s.Position, d.now)
+	return within(v, s) && !slices.Contains(d.failed, s.Server) && d.freshEnough(s) && d.token.metBy(s.Position, d.now)
 }
 
 func (d *demands) freshEnough(s *cluster.State) bool {
@@ -152,7 +155,7 @@ func within(v *cluster.View, s *cluster.State) bool { return slices.Contains(v.S
 func candidates(v *cluster.View, d *demands, asked bool) (servers []*cluster.Server, pools []gorm.ConnPool, missing Reason) {
 	find := func(met func(*cluster.State) bool) bool {
 		for i := range v.All {
-			if s := &v.All[i]; s.Up && met(s) {
+			if s := &v.All[i]; s.Up && !slices.Contains(d.failed, s.Server) && met(s) {
 				servers, pools = append(servers, s.Server), append(pools, s.Server.Pool)
 			}
 		}

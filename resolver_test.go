@@ -192,7 +192,7 @@ func TestCandidates(t *testing.T) {
 		{name: "asked: never who is down", slaves: "dead", asks: true, missing: ReasonLag},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			d := demands{test.demand, test.within > 0, test.within, now}
+			d := demands{test.demand, test.within > 0, test.within, now, nil}
 			servers, pools, missing := candidates(view(test.slaves), &d, test.asks)
 			var got []string
 			for _, s := range servers {

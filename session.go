@@ -106,6 +106,7 @@ type memory struct {
 	read   atomic.Uint64          // which servers, with Token.Monotonic: see noteRead
 	slave  atomic.Pointer[cluster.Server]
 	master atomic.Pointer[cluster.Server] // if there are several
+	span   atomic.Pointer[span]           // of its reads
 }
 
 func (m *memory) wroteTo() bool { return m != nil && m.wrote.Load() }

@@ -35,6 +35,7 @@ type Spec struct {
 	ID        string
 	Dialector gorm.Dialector
 	Master    bool
+	Weight    int // of a slave; see Server
 	// Limits are applied to a pool that the dialector opens. A pool that was
 	// handed over ready-made (mysql.Config.Conn) keeps its own.
 	Limits Limits
@@ -44,18 +45,68 @@ type Spec struct {
 type Cluster struct {
 	Masters     []*Server // one or several equal ones; never changed
 	MasterPools []gorm.ConnPool
-	slaves      []*Server
 	view        atomic.Pointer[View]
 	monitor     *monitor // nil without Watch
 	close       func() error
+
+	changing sync.Mutex // the slaves
+	slaves   []*Server
+	slots    int // that have been given
+	closed   bool
 }
 
 // New returns the cluster of these servers. It owns the slaves from then on, and never closes a master.
 func New(masters, slaves []*Server) *Cluster {
-	c := &Cluster{Masters: masters, MasterPools: pools(masters), slaves: slaves}
+	c := &Cluster{Masters: masters, MasterPools: pools(masters)}
+	c.adopt(slaves)
 	c.publish(unwatched(slaves))
 	c.close = sync.OnceValue(c.closeNow)
 	return c
+}
+
+// adopt makes these the slaves of the cluster.
+func (c *Cluster) adopt(slaves []*Server) {
+	for _, s := range slaves {
+		if !slices.Contains(c.slaves, s) {
+			s.slot = c.slots
+			c.slots++
+		}
+	}
+	c.slaves = slaves
+}
+
+// Slaves returns the slaves as they were set last, in view or not; none after Close.
+func (c *Cluster) Slaves() []*Server {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	if c.closed {
+		return nil
+	}
+	return slices.Clone(c.slaves)
+}
+
+// SetSlaves makes these the slaves, some of which may be so already. The others leave the view at once, and their pools close when the last
+// of the queries that run on them ends. It tells whether it did: not after Close. The cluster has to be watched.
+func (c *Cluster) SetSlaves(slaves []*Server) bool {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	if c.closed {
+		return false
+	}
+	var left []*Server
+	for _, s := range c.slaves {
+		if !slices.Contains(slaves, s) {
+			left = append(left, s)
+		}
+	}
+	c.adopt(slices.Clone(slaves))
+	c.monitor.setSlaves(c.slaves)
+	for _, s := range left {
+		s.fits.Store(false)
+		s.left.Store(true)
+		c.monitor.tasks.Go(func() { _ = s.close() }) // closes what is idle; what is in use closes when it is given back
+	}
+	return true
 }
 
 func pools(servers []*Server) []gorm.ConnPool {
@@ -87,6 +138,9 @@ func (c *Cluster) Abandon() {
 }
 
 func (c *Cluster) closeNow() error {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	c.closed = true
 	if c.monitor != nil {
 		c.monitor.stop()
 	}
@@ -151,7 +205,7 @@ wait:
 			if o.ours {
 				undo = append(undo, o.pool)
 			}
-			servers[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, dialector: specs[o.i].Dialector, Slave: !specs[o.i].Master, opened: o.ours, reopening: locks[o.i], maxStmts: own.maxStmts, stmtTTL: own.stmtTTL}
+			servers[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, dialector: specs[o.i].Dialector, Slave: !specs[o.i].Master, opened: o.ours, maxIdle: specs[o.i].Limits.MaxIdle, Weight: specs[o.i].Weight, reopening: locks[o.i], maxStmts: own.maxStmts, stmtTTL: own.stmtTTL}
 		case <-timeout.C:
 			break wait
 		}
@@ -175,6 +229,43 @@ wait:
 		return nil, err
 	}
 	return servers, nil
+}
+
+// Ping asks servers that Open has opened for a sign of life, and returns what those say that give none, with their fields.
+func Ping(ctx context.Context, servers []*Server, specs []Spec) error {
+	errs := make([]error, len(servers))
+	var asking sync.WaitGroup
+	for i, s := range servers {
+		db, err := s.DB()
+		if err != nil {
+			continue // there is no way to ask
+		}
+		asking.Go(func() {
+			if err := db.PingContext(ctx); err != nil {
+				errs[i] = fmt.Errorf("%s (%s): %w", specs[i].Field, specs[i].ID, redact(err, s.dialector))
+			}
+		})
+	}
+	asking.Wait()
+	return errors.Join(errs...)
+}
+
+// Discard closes the pools of servers that were opened and are not used.
+func Discard(servers []*Server) {
+	for _, s := range servers {
+		if s.opened && !s.left.Load() {
+			_ = s.close()
+		}
+	}
+}
+
+// OpenedBy tells whether d opens, or has opened, what s is.
+func (s *Server) OpenedBy(d gorm.Dialector) bool {
+	if sameDialector(s.dialector, d) {
+		return true
+	}
+	origin := originOf(d)
+	return s.dialector != nil && reflect.TypeOf(s.dialector) == reflect.TypeOf(d) && !readyMade(d) && !readyMade(s.dialector) && origin != "" && origin == originOf(s.dialector)
 }
 
 // isMaster tells whether pool is that of own or of a master among servers.
@@ -249,17 +340,26 @@ func quiet(d gorm.Dialector) (_ gorm.Dialector, handedOver bool, _ error) {
 
 // Server is one database server of a group.
 type Server struct {
-	ID    string
-	Pool  gorm.ConnPool
-	Slave bool // not a master
+	ID     string
+	Pool   gorm.ConnPool
+	Slave  bool // not a master
+	Weight int  // of a slave, for PickWeighted and PickLeast; 0 counts as 1
+	Load   Load
+
+	Shadowed atomic.Uint64 // statements that would have run here
 
 	dialector gorm.Dialector // that opened the pool
 	reopening *sync.Mutex    // of the dialector, which several servers may share: PostgreSQL's writes to its own configuration while it opens
 
 	opened   bool // by Open: the pool was not there before
+	slot     int  // among the slaves of the cluster, those that have left included
 	fits     atomic.Bool
 	left     atomic.Bool
 	writable atomic.Bool
+	doubted  atomic.Bool   // a read failed: it has to be asked over a new connection
+	downs    atomic.Uint64 // how often it has failed
+	returned atomic.Int64  // when it came back last, in nanoseconds of Unix time
+	maxIdle  int           // of its pool, if opened
 
 	maxStmts int
 	stmtTTL  time.Duration
@@ -271,6 +371,9 @@ type Server struct {
 func NewServer(id string, pool gorm.ConnPool, dialector gorm.Dialector, maxStmts int, stmtTTL time.Duration) *Server {
 	return &Server{ID: id, Pool: pool, dialector: dialector, reopening: new(sync.Mutex), maxStmts: maxStmts, stmtTTL: stmtTTL}
 }
+
+// Slot is the number of a slave among those of its cluster, which it keeps when others come and go.
+func (s *Server) Slot() int { return s.slot }
 
 // Fits tells whether the server is a slave that the current view has for reads.
 func (s *Server) Fits() bool { return s.fits.Load() }
@@ -292,6 +395,26 @@ func (s *Server) Left() bool { return s.left.Load() }
 
 // Writable tells whether a slave is known to take writes.
 func (s *Server) Writable() bool { return s.writable.Load() }
+
+// Downs returns how often the server has failed: a connection from before the last time is none any longer.
+func (s *Server) Downs() uint64 { return s.downs.Load() }
+
+// Share returns what part of its share of reads a slave should get: less than 1 for a while after it came back.
+func (s *Server) Share(now time.Time) float64 {
+	back := time.Duration(now.UnixNano() - s.returned.Load())
+	if back < 0 { // the clock was set back
+		return 1
+	}
+	return share(back)
+}
+
+// dropIdle closes the idle connections to a server that has failed. Some lead nowhere, and no answer would ever tell.
+func (s *Server) dropIdle() {
+	if db, ok := s.Pool.(*sql.DB); ok && s.opened {
+		db.SetMaxIdleConns(-1)
+		db.SetMaxIdleConns(s.maxIdle)
+	}
+}
 
 // Prepared returns the server's cache of prepared statements. It is made at
 // first use: GORM starts a goroutine with each that never ends.
@@ -332,10 +455,10 @@ func (s *Server) DB() (*sql.DB, error) {
 	return nil, gorm.ErrInvalidDB
 }
 
-// BeginTx begins a transaction on the server. It returns
+// BeginTx begins a transaction. It returns
 // gorm.ErrInvalidTransaction if the pool has no transactions.
-func (s *Server) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
-	switch beginner := s.Pool.(type) {
+func BeginTx(ctx context.Context, pool gorm.ConnPool, opts *sql.TxOptions) (gorm.ConnPool, error) {
+	switch beginner := pool.(type) {
 	case gorm.TxBeginner:
 		return beginner.BeginTx(ctx, opts)
 	case gorm.ConnPoolBeginner:

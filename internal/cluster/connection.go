@@ -20,10 +20,11 @@ const (
 
 // connection asks a server over a connection that it keeps: one of a pool of its own, where the dialector can open the
 // server a second time, otherwise out of the server's pool. If that is small, the connection is given back each time; and
-// when it is full then, the server looks as if it did not answer.
+// when it is full then, nothing can be told.
 type connection struct {
 	server *Server
 	cfg    position.Config
+	brief  bool // it is asked rarely: no connection of the server's pool is kept
 
 	own    *sql.DB // the pool of its own, once there is one
 	conn   *sql.Conn
@@ -52,11 +53,18 @@ func (c *connection) read(ctx context.Context) (position.Reading, error) {
 		}
 		return position.Reading{}, err
 	}
-	if c.conn != nil && time.Since(c.since) > connectionLifetime {
+	switch doubted := c.server.doubted.Swap(false); {
+	case c.conn == nil:
+	case doubted: // whether a new connection is served is the question
+		c.drop()
+	case time.Since(c.since) > connectionLifetime:
 		c.release()
 	}
 	if c.conn == nil {
 		conn, err := db.Conn(ctx)
+		if s := db.Stats(); err != nil && ctx.Err() != nil && db != c.own && s.MaxOpenConnections > 0 && s.InUse >= s.MaxOpenConnections {
+			return position.Reading{}, errBusy
+		}
 		if err != nil {
 			return position.Reading{}, err
 		}
@@ -70,10 +78,8 @@ func (c *connection) read(ctx context.Context) (position.Reading, error) {
 	reading, err := ask(ctx)
 	switch most := db.Stats().MaxOpenConnections; {
 	case err != nil:
-		// Nobody must get this one again, of whatever pool it is.
-		_ = c.conn.Raw(func(any) error { return driver.ErrBadConn })
-		c.release()
-	case db != c.own && 0 < most && most < pinnable:
+		c.drop()
+	case db != c.own && (0 < most && most < pinnable || c.brief):
 		c.release()
 	}
 	return reading, err
@@ -96,6 +102,12 @@ func (c *connection) pool() (*sql.DB, error) {
 		return nil, errNoPool
 	}
 	return db, nil
+}
+
+// drop closes the connection: nobody must get it again, of whatever pool it is.
+func (c *connection) drop() {
+	_ = c.conn.Raw(func(any) error { return driver.ErrBadConn })
+	c.release()
 }
 
 func (c *connection) release() {

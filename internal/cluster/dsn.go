@@ -101,6 +101,14 @@ func dsn(d gorm.Dialector) string {
 	return ""
 }
 
+// originOf returns what d opens its pool by, "" if that cannot be seen.
+func originOf(d gorm.Dialector) string {
+	if d, ok := d.(*mysql.Dialector); ok && d.Config != nil && d.DSN == "" && d.DSNConfig != nil {
+		return d.DSNConfig.FormatDSN()
+	}
+	return dsn(d)
+}
+
 // readyMade tells whether d brings its pool ready-made, in the field that dialectors have for that by convention.
 func readyMade(d gorm.Dialector) bool {
 	f := fieldOf(d, "Conn")

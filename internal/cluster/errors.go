@@ -1,9 +1,16 @@
 package cluster
 
 import (
+	"context"
+	"crypto/tls"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"io"
+	"net"
 	"reflect"
 	"strings"
+	"syscall"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -66,4 +73,64 @@ func IsStalePlan(err error) bool {
 	}
 	state, routine := postgresError(err)
 	return state == "0A000" && routine == "RevalidateCachedQuery" // feature_not_supported, of which this is one case
+}
+
+// Failure is what an error of a read says about its server.
+type Failure uint8
+
+const (
+	NoFailure Failure = iota // it is about the statement
+	Passing                  // this server could not run it now, another one may
+	Gone                     // the server cannot be reached, breaks connections, or says that it does not serve
+)
+
+// FailureOf tells what the error of a read on a slave says about the slave. It is for callers whose context has not ended: then an error of
+// a context is somebody else's, such as of who prepared the same statement, or a connection's own time limit, and proves nothing.
+func FailureOf(err error) Failure {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return Passing
+	}
+	var e *mysql.MySQLError
+	if errors.As(err, &e) {
+		switch e.Number {
+		case 1040, 1203, 1226, // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
+			1045, 1129, 1130, // ER_ACCESS_DENIED_ERROR, ER_HOST_IS_BLOCKED, ER_HOST_NOT_PRIVILEGED
+			1053, 3032, // ER_SERVER_SHUTDOWN, ER_SERVER_OFFLINE_MODE
+			1927: // MariaDB's ER_CONNECTION_KILLED
+			return Gone
+		}
+		return NoFailure
+	}
+	if state, _ := postgresError(err); state != "" {
+		switch state[:min(2, len(state))] {
+		case "08", "28": // connection_exception, invalid_authorization_specification
+			return Gone
+		}
+		switch state {
+		case "40001", "40P01": // a conflict with replay: serialization_failure, deadlock_detected
+			return Passing
+		case "53300", "57P01", "57P02", "57P03", "57P05", "3D000": // too_many_connections, admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout, invalid_catalog_name
+			return Gone
+		}
+		return NoFailure
+	}
+	for _, broken := range []error{
+		driver.ErrBadConn, mysql.ErrInvalidConn, mysql.ErrMalformPkt, mysql.ErrPktSync, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, io.ErrClosedPipe,
+	} {
+		if errors.Is(err, broken) {
+			return Gone
+		}
+	}
+	var network net.Error
+	var call syscall.Errno
+	var certificate *tls.CertificateVerificationError
+	if errors.As(err, &network) || errors.As(err, &call) || errors.As(err, &certificate) {
+		return Gone
+	}
+	for ; err != nil; err = errors.Unwrap(err) {
+		if reflect.TypeOf(err).String() == "*pgconn.ConnectError" { // it wraps any reason for which there is no connection
+			return Gone
+		}
+	}
+	return NoFailure
 }

@@ -14,6 +14,9 @@ type Monitoring struct {
 	Source       position.Source // as in position.Config
 	AllowMySQL56 bool            // as in position.Config
 
+	// Blind: no server is asked for its position. Slaves that fail are asked for a sign of life.
+	Blind bool
+
 	// Interval is the time between rounds while statements go to slaves, MinInterval the least there ever is. Both are
 	// more than 0.
 	Interval, MinInterval time.Duration
@@ -33,8 +36,14 @@ type Monitoring struct {
 // Watch begins to watch the servers. It is called at most once, before any of the methods below.
 func (c *Cluster) Watch(cfg Monitoring) {
 	config := position.Config{Dialect: cfg.Dialect, Source: cfg.Source, AllowMySQL56: cfg.AllowMySQL56}
-	c.monitor = newMonitor(c, cfg, func(s *Server) asker { return &connection{server: s, cfg: config} })
-	c.monitor.start()
+	if cfg.Blind {
+		config = position.Config{Dialect: "one of which nothing is asked"}
+	}
+	c.monitor = newMonitor(c, cfg, func(s *Server) asker { return &connection{server: s, cfg: config, brief: cfg.Blind} })
+	c.monitor.publish(time.Now())
+	if len(c.slaves) > 0 && !cfg.Blind {
+		c.monitor.start()
+	}
 }
 
 // Watchable tells whether every server can be asked over connections that are not the application's: whether no pool was
@@ -46,7 +55,7 @@ func (c *Cluster) Watchable() bool {
 // AwaitFirst returns when each slave has answered or failed to, and those that answer are in the view, or a little later
 // if some are not. Or when ctx ends.
 func (c *Cluster) AwaitFirst(ctx context.Context) {
-	if c.monitor == nil {
+	if m := c.monitor; m == nil || m.cfg.Blind || len(c.slaves) == 0 {
 		return
 	}
 	select {
@@ -77,13 +86,74 @@ func (c *Cluster) Want(staleness time.Duration) {
 	}
 }
 
+// Failed says that a slave failed a read: that it could not be reached, broke the connection or said that it does not serve. It leaves the
+// view at once.
+func (c *Cluster) Failed(s *Server, err error) {
+	m := c.monitor
+	if m == nil {
+		return
+	}
+	if s.dialector != nil {
+		err = redact(err, s.dialector)
+	}
+	m.mu.Lock()
+	var news []func()
+	now := time.Now()
+	if w := m.watchedSlave(s); w != nil && !w.down && m.ctx.Err() == nil {
+		w.err = err
+		s.doubted.Store(true)
+		w.leave(now, false)
+		news = m.publish(now)
+	}
+	m.mu.Unlock()
+	m.start()
+	m.wake()
+	for _, tell := range news {
+		tell()
+	}
+}
+
+// Answers asks whether a slave is alive, over a connection that is not that of a read; who asks at the same time shares the answer. If it is
+// not, it leaves the view. It is for a read that takes long: downs is Server.Downs from when that began.
+func (c *Cluster) Answers(s *Server, downs uint64) bool {
+	m := c.monitor
+	if m == nil || s.Left() {
+		return true
+	}
+	m.mu.Lock()
+	w := m.watchedSlave(s)
+	down := w != nil && (w.down || s.Downs() != downs) // the read's connection is from before
+	m.mu.Unlock()
+	if w == nil || down {
+		return !down
+	}
+	q := w.probe.current()
+	<-q.done
+	if q.err == nil || q.err == errBusy || q.err == errClosed {
+		return true
+	}
+	c.Failed(s, q.err)
+	return false
+}
+
+// watchedSlave returns what is known of s, or nil if it has left.
+func (m *monitor) watchedSlave(s *Server) *watched {
+	if i := slices.IndexFunc(m.picture.slaves, func(w *watched) bool { return w.server == s }); i >= 0 {
+		return m.picture.slaves[i]
+	}
+	return nil
+}
+
 // Position asks a server for its position. The question begins after the call, and several who call at about the
 // same time share it. The error is that the server did not answer, or that ctx ended.
 func (c *Cluster) Position(ctx context.Context, s *Server) (position.Reading, error) {
-	if c.monitor == nil {
+	if c.monitor == nil || c.monitor.cfg.Blind {
 		return position.Reading{Reason: "not watched"}, nil
 	}
-	for _, w := range c.monitor.servers {
+	c.monitor.mu.Lock()
+	servers := c.monitor.servers
+	c.monitor.mu.Unlock()
+	for _, w := range servers {
 		if w.server != s {
 			continue
 		}

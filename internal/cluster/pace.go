@@ -44,7 +44,10 @@ func (m *monitor) want(staleness time.Duration, now time.Time) {
 
 // due returns when the next round begins: MinInterval after the latest one at the soonest, whatever anybody asks for.
 func (m *monitor) due(now time.Time) time.Time {
-	if m.began.IsZero() {
+	switch {
+	case m.cfg.Blind || len(m.picture.slaves) == 0:
+		return now.Add(m.cfg.MaxLag)
+	case m.began.IsZero():
 		return now
 	}
 	pause := m.cfg.MaxLag / 4
@@ -89,7 +92,7 @@ func (m *monitor) hopeful(since time.Time) time.Duration {
 func (m *monitor) look(now time.Time) {
 	for _, w := range m.servers {
 		switch {
-		case w.answered && w.failed == 0 && (w.fits || !w.server.Slave || w.reading.WrongRole):
+		case w.answered && w.failed == 0 && (w.fits || !w.server.Slave || w.reading.WrongRole), w.down: // who is down is asked apart from rounds
 			w.trouble = time.Time{}
 		case w.trouble.IsZero():
 			w.trouble = now

@@ -27,6 +27,8 @@ type watched struct {
 	// Of a slave:
 	freshAsOf time.Time // zero: not known
 	stood     time.Time // if the master could not be asked since the latest reading, when it last could
+	recovery            // since it failed
+	seen      uint64    // how often it has, as its Server was told
 	fits      bool      // is in the view
 	told      bool      // what Notice was told of that
 	writes    bool      // Writable was told
@@ -36,6 +38,7 @@ type watched struct {
 // which each server answered.
 type picture struct {
 	maxLag          time.Duration
+	blind           bool // nobody is asked for positions
 	masters, slaves []*watched
 
 	ring ring
@@ -48,6 +51,9 @@ type picture struct {
 }
 
 func (w *watched) hear(q *question) {
+	if q.err == errBusy {
+		return
+	}
 	if q.err != nil {
 		w.failed, w.err = w.failed+1, q.err
 		if q.err == errHangs {
@@ -58,8 +64,8 @@ func (w *watched) hear(q *question) {
 	w.answered, w.failed, w.reading = true, 0, q.reading
 }
 
-// isUp tells whether the server answers, and is what it should be.
-func (w *watched) isUp() bool { return w.answered && w.failed < missed && !w.reading.WrongRole }
+// isUp tells whether a slave answers, and is what it should be.
+func (w *watched) isUp() bool { return w.answered && !w.down && !w.reading.WrongRole }
 
 // hearMaster takes in what a master answered.
 func (p *picture) hearMaster(m *watched, q *question) {
@@ -124,9 +130,18 @@ func (p *picture) forget() {
 
 // hearSlave takes in what a slave answered, and tells whether it has advanced. Its position may be smaller than before: what counts is
 // where it is now.
-func (p *picture) hearSlave(s *watched, q *question) (advanced bool) {
+func (p *picture) hearSlave(s *watched, q *question, now time.Time, jittered float64) (advanced bool) {
 	before := s.reading.Position
-	if s.hear(q); q.err != nil {
+	s.hear(q)
+	switch {
+	case q.err == errBusy: // it says nothing about the server
+		s.askAt = now.Add(recheck)
+	case s.down:
+		s.recovery.hear(q.err == nil, now, jittered)
+	case s.failed >= missed:
+		s.leave(now, true)
+	}
+	if q.err != nil {
 		return false
 	}
 	fresh := p.ring.freshAsOf(s.reading.Position)
@@ -158,6 +173,8 @@ func (p *picture) state(s *watched, now time.Time) (State, bool) {
 	switch {
 	case s.answered && s.reading.WrongRole:
 		state.Reason = "not a slave: " + s.reading.Reason
+	case s.down && s.failed == 0:
+		state.Reason = fmt.Sprintf("failed, and has to answer for a while before it is read: %v", s.err)
 	case !state.Up && s.failed > 0:
 		state.Reason = fmt.Sprintf("does not answer: %v", s.err)
 	case !state.Up:
@@ -169,6 +186,9 @@ func (p *picture) state(s *watched, now time.Time) (State, bool) {
 	state.Position, state.Reason = s.reading.Position, s.reading.Reason
 	if !p.positions {
 		for _, m := range p.masters {
+			if p.blind {
+				break
+			}
 			switch {
 			case state.Reason != "":
 			case m.answered:

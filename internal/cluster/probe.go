@@ -21,6 +21,7 @@ const (
 var (
 	errHangs  = errors.New("a question hangs, whose driver does not heed the context")
 	errClosed = errors.New("the servers are not watched any longer")
+	errBusy   = errors.New("no connection was free to ask over")
 )
 
 // asker asks one server for its position, one question at a time.
@@ -73,6 +74,21 @@ func (p *probe) join(called bool) (_ *question, begins bool) {
 	}
 	p.next.called = p.next.called || called
 	return p.next, true
+}
+
+// current returns the question that is under way, or one that begins now.
+func (p *probe) current() *question {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return failed(errClosed)
+	case p.hangs:
+		return failed(errHangs)
+	case p.running == nil:
+		p.begin(false)
+	}
+	return p.running
 }
 
 // ask asks for the monitor, unless an answer is still owed.

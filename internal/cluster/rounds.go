@@ -24,12 +24,15 @@ type monitor struct {
 	servers []*watched
 	random  func() float64 // for jitter
 
+	newAsker func(*Server) asker
+
 	ctx    context.Context // ends with stop
 	cancel context.CancelFunc
-	tasks  sync.WaitGroup // the probes'
+	tasks  sync.WaitGroup // the probes', and the closing of what has left
 	ended  chan struct{}  // closed when the goroutine has ended
 	woken  chan struct{}
 	first  chan struct{} // closed when AwaitFirst may return
+	begun  sync.Once     // the goroutine
 
 	used, hurried atomic.Bool // since the latest round began
 	wanted        atomic.Pointer[want]
@@ -48,30 +51,82 @@ type monitor struct {
 }
 
 func newMonitor(c *Cluster, cfg Monitoring, newAsker func(*Server) asker) *monitor {
-	m := &monitor{cluster: c, cfg: cfg, random: rand.Float64, ended: make(chan struct{}), woken: make(chan struct{}, 1), first: make(chan struct{})}
+	m := &monitor{cluster: c, cfg: cfg, newAsker: newAsker, random: rand.Float64, ended: make(chan struct{}), woken: make(chan struct{}, 1), first: make(chan struct{})}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	watch := func(servers []*Server, heard func(*watched, *question)) (all []*watched) {
-		for _, s := range servers {
-			w := &watched{server: s, told: true}
-			w.probe = &probe{asker: newAsker(s), heard: func(q *question) { heard(w, q) }, ctx: m.ctx, tasks: &m.tasks}
-			all = append(all, w)
-		}
-		return all
+	m.picture = picture{maxLag: cfg.MaxLag, blind: cfg.Blind, ring: ring{maxLag: cfg.MaxLag}}
+	for _, s := range c.Masters {
+		m.picture.masters = append(m.picture.masters, m.watch(s))
 	}
-	m.picture = picture{maxLag: cfg.MaxLag, ring: ring{maxLag: cfg.MaxLag}, masters: watch(c.Masters, m.hearMaster), slaves: watch(c.slaves, m.hearSlave)}
+	for _, s := range c.slaves {
+		m.picture.slaves = append(m.picture.slaves, m.watch(s))
+	}
 	m.servers = slices.Concat(m.picture.masters, m.picture.slaves)
 	return m
 }
 
+func (m *monitor) watch(s *Server) *watched {
+	w := &watched{server: s, told: true, answered: m.cfg.Blind}
+	heard := m.hearMaster
+	if s.Slave {
+		heard = m.hearSlave
+	}
+	w.probe = &probe{asker: m.newAsker(s), heard: func(q *question) { heard(w, q) }, ctx: m.ctx, tasks: &m.tasks}
+	return w
+}
+
+// setSlaves watches these slaves from now on, and no others.
+func (m *monitor) setSlaves(slaves []*Server) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.picture.slaves
+	m.picture.slaves = nil
+	for _, s := range slaves {
+		if i := slices.IndexFunc(before, func(w *watched) bool { return w.server == s }); i >= 0 {
+			m.picture.slaves = append(m.picture.slaves, before[i])
+			continue
+		}
+		w := m.watch(s)
+		w.told = false
+		m.picture.slaves = append(m.picture.slaves, w)
+	}
+	for _, w := range before {
+		if !slices.Contains(m.picture.slaves, w) {
+			w.probe.close()
+		}
+	}
+	m.servers = slices.Concat(m.picture.masters, m.picture.slaves)
+	m.hurried.Store(true)
+	if m.ctx.Err() != nil {
+		return
+	}
+	for _, tell := range m.publish(time.Now()) {
+		m.tasks.Go(tell)
+	}
+	if len(slaves) > 0 && !m.cfg.Blind {
+		m.start()
+	}
+	m.wake()
+}
+
+// start begins to watch. There is nothing to do without slaves, nor, if it is blind, until one fails.
 func (m *monitor) start() {
-	m.publish(time.Now())
-	go m.run()
+	m.begun.Do(func() {
+		select {
+		case <-m.ctx.Done():
+			close(m.ended)
+		default:
+			go m.run()
+		}
+	})
 }
 
 // stop ends the goroutine, and the questions under way by their context. It waits for them, but not for ever: what a driver
 // that does not heed the context has not closed by then it closes when it returns.
 func (m *monitor) stop() {
 	m.cancel()
+	m.mu.Lock() // whoever begins something under it has
+	m.mu.Unlock()
+	m.begun.Do(func() { close(m.ended) })
 	<-m.ended
 	for _, w := range m.servers {
 		w.probe.close()
@@ -117,6 +172,12 @@ func (m *monitor) step() time.Duration {
 	if m.waiting == 0 && !now.Before(m.due(now)) {
 		m.begin(now)
 	}
+	for _, s := range m.picture.slaves {
+		if s.down && !now.Before(s.askAt) {
+			s.askAt = now.Add(questionTimeout + grace) // or when it has been heard
+			s.probe.ask()
+		}
+	}
 	news := m.publish(now)
 	pause := m.next(now).Sub(now)
 	m.mu.Unlock()
@@ -153,7 +214,9 @@ func (m *monitor) askSlaves() {
 		m.picture.learn(m.began, m.round...)
 	}
 	for _, s := range m.picture.slaves {
-		s.probe.ask()
+		if !s.down {
+			s.probe.ask()
+		}
 	}
 }
 
@@ -182,7 +245,7 @@ func (m *monitor) hearSlave(w *watched, q *question) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	if m.picture.hearSlave(w, q) && now.Sub(w.freshAsOf) < hopeless {
+	if m.picture.hearSlave(w, q, now, m.random()) && now.Sub(w.freshAsOf) < hopeless {
 		m.advance = now
 	}
 	if m.handed != nil && m.picture.covered(m.handed.reading.Position, now) {
@@ -198,21 +261,27 @@ func (m *monitor) hearSlave(w *watched, q *question) {
 func (m *monitor) publish(now time.Time) (news []func()) {
 	old := m.cluster.View()
 	states := make([]State, len(m.picture.slaves))
-	changed := false
+	changed, recovering := len(states) != len(old.All), false
 	for i, s := range m.picture.slaves {
 		var fits bool
 		states[i], fits = m.picture.state(s, now)
-		changed = changed || fits != s.fits || !states[i].same(old.All[i])
+		changed = changed || old.All[i].Server != s.server || fits != s.fits || !states[i].same(old.All[i])
 		s.fits = fits
+		if s.down && s.server.downs.Load() == s.seen { // it has just failed
+			s.seen = s.server.downs.Add(1)
+			m.tasks.Go(s.server.dropIdle)
+		}
+		s.server.returned.Store(s.returned.UnixNano())
+		recovering = recovering || fits && now.Sub(s.returned) < rampUp
 	}
 	masters := make([]State, len(m.picture.masters))
 	for i, w := range m.picture.masters {
 		masters[i] = w.masterState()
 		changed = changed || i >= len(old.Masters) || !masters[i].same(old.Masters[i])
 	}
-	if changed {
+	if changed || recovering != old.Recovering {
 		v := newView(states, func(i int) bool { return m.picture.slaves[i].fits })
-		v.Masters = masters
+		v.Masters, v.Recovering = masters, recovering
 		m.cluster.publish(v)
 	}
 	m.look(now)
@@ -274,6 +343,12 @@ func (m *monitor) next(now time.Time) time.Time {
 		sooner(m.due(now))
 	}
 	for _, s := range m.picture.slaves {
+		if s.down {
+			sooner(s.askAt)
+		}
+		if end := s.returned.Add(rampUp); s.fits && now.Before(end) {
+			sooner(end)
+		}
 		if s.fits && m.picture.positions && s.stood.IsZero() {
 			sooner(s.freshAsOf.Add(m.cfg.MaxLag + 1)) // then it leaves the view
 		}

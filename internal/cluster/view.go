@@ -17,6 +17,9 @@ type View struct {
 	Masters []State         // as the monitor sees them; none without one
 	Changed <-chan struct{} // closed when there is a newer view
 
+	// Recovering: one of Slaves has failed not long ago, and should not get its whole share of reads: see Server.Share.
+	Recovering bool
+
 	changed chan struct{} // the same
 }
 

@@ -140,6 +140,9 @@ func TestView(t *testing.T) {
 			g.rounds(1)
 			g.expect(t, "three", "in 0s at log:1; down 0s (does not answer: connection refused)")
 			g.slaves[1].is(at(1))
+			time.Sleep(recheck)
+			g.expect(t, "it answers", "in 0s at log:1; down 0s (failed, and has to answer for a while before it is read: connection refused)")
+			time.Sleep((leastAnswers - 1) * recheck)
 			g.rounds(1)
 			g.expect(t, "and comes back", "in 0s at log:1; in 0s at log:1")
 		}},
@@ -378,6 +381,7 @@ func TestNotices(t *testing.T) {
 		g.slaves[0].isDead()
 		g.rounds(5)
 		g.slaves[0].is(at(1))
+		time.Sleep(2 * leastAnswers * recheck)
 		g.slaves[1].isWrong()
 		g.rounds(2)
 		g.end(t)

@@ -1,0 +1,379 @@
+package replicated
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/sqlkind"
+)
+
+// ErrMasterBusy is the error of a read for which there was no slave while Failover.MaxOnMaster others ran on the master for the same reason.
+// Nothing was executed.
+var ErrMasterBusy = errors.New("replicated: no slave serves, and the master is busy with reads that fell back to it")
+
+// errUnanswered is what a slave gave that neither answered a read nor the question whether it is alive.
+var errUnanswered = errors.New("replicated: the slave does not answer")
+
+// run is a statement on its way: where it runs, and what has failed it.
+type run struct {
+	pool     *pool
+	server   *cluster.Server
+	query    string
+	nature   nature
+	tables   *sqlkind.Tables
+	plain    bool // not by a statement that was prepared before
+	fallback bool // on the master for want of a slave
+
+	failed   []*cluster.Server
+	attempts int
+
+	// Of the attempt under way:
+	watch    *watch // nil: it may take its time
+	span     *span
+	began    time.Duration
+	conn     *sql.Conn // of a read that counts as fallen back
+	limiting bool      // it does
+}
+
+// begin begins an attempt, and returns what to run it on, and with which context.
+func (r *run) begin(ctx context.Context) (gorm.ConnPool, context.Context, error) {
+	g, p := r.pool.group, r.pool.plugin
+	r.span = nil
+	if !r.server.Slave {
+		if r.fallback && g.maxOnMaster > 0 {
+			return r.limit(ctx)
+		}
+		return r.at(), ctx, nil
+	}
+	if g.measures {
+		r.began = p.now()
+		r.server.Load.Begin()
+	}
+	if p.timeout > 0 {
+		r.span = g.spanOf(p, ctx, r.server)
+		r.watch = watches.Get().(*watch)
+		r.watch.begin(g.cluster, r.server, r.span, p.timeout)
+		ctx = r.span.ctx
+	}
+	return r.at(), ctx, nil
+}
+
+// at returns what runs the statement on its server.
+func (r *run) at() gorm.ConnPool {
+	if r.pool.prepared && !r.plain {
+		return r.server.Prepared()
+	}
+	return r.server.Pool
+}
+
+// beginTx begins a transaction.
+func (r *run) beginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
+	for {
+		pool, within, err := r.begin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		there := opts
+		if r.server.Slave {
+			there = r.pool.plugin.readOnly(opts)
+		}
+		conn, err := cluster.BeginTx(within, pool, there)
+		failed := r.ended(err)
+		if failed == nil {
+			if tx, ok := conn.(*sql.Tx); ok {
+				finish(r, tx)
+			} else {
+				r.release()
+			}
+			return conn, nil
+		}
+		if tx, ok := conn.(*sql.Tx); ok && err == nil { // it was cancelled at the last moment
+			_ = tx.Rollback()
+		}
+		if err = r.instead(ctx, failed); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// ended ends an attempt with its error, and returns that, or errUnanswered if it was cancelled. Then there may be a result that is not to be used.
+func (r *run) ended(err error) error {
+	if r.watch != nil {
+		if r.watch.end() || err != nil && r.span.cancelled() {
+			err = errUnanswered
+		}
+		if r.watch = nil; err != nil && !r.span.shared {
+			r.span.cancel()
+		}
+	}
+	if g := r.pool.group; g.measures && r.server.Slave {
+		now := r.pool.plugin.now()
+		r.server.Load.End(now, now-r.began, err == nil)
+	}
+	if err != nil {
+		r.release()
+	}
+	return err
+}
+
+// finish lets go of what an attempt needed, once its result is not read any longer.
+func finish[T any](r *run, result *T) {
+	switch {
+	case r.span != nil && !r.span.shared && r.span.parent.Done() != nil:
+		// The parent context would remember it for as long as it lasts itself.
+		runtime.AddCleanup(result, func(cancel context.CancelFunc) { cancel() }, r.span.cancel)
+	case r.conn != nil:
+		go release(r.pool.group, r.conn)
+	case r.limiting:
+		release(r.pool.group, nil)
+	}
+}
+
+// done is finish for a result that is complete.
+func (r *run) done() {
+	if r.span != nil && !r.span.shared {
+		r.span.cancel()
+	}
+	r.release()
+}
+
+// limit lets a read run on the master if not too many are there already for want of a slave. It runs on a connection that can only be closed
+// when its rows are: so it is known until when it counts.
+func (r *run) limit(ctx context.Context) (gorm.ConnPool, context.Context, error) {
+	g := r.pool.group
+	if g.onMaster.Add(1) > int64(g.maxOnMaster) {
+		g.onMaster.Add(-1)
+		return nil, nil, ErrMasterBusy
+	}
+	r.limiting = true
+	if db, ok := r.server.Pool.(*sql.DB); ok {
+		var err error
+		if r.conn, err = db.Conn(ctx); err != nil {
+			r.release()
+			return nil, nil, err
+		}
+		return r.conn, ctx, nil
+	}
+	return r.server.Pool, ctx, nil
+}
+
+// release ends what limit began, without rows.
+func (r *run) release() {
+	if r.limiting {
+		release(r.pool.group, r.conn)
+		r.limiting, r.conn = false, nil
+	}
+}
+
+// release has a read not count as fallen back any longer, when its rows are closed.
+func release(g *group, conn *sql.Conn) {
+	if conn != nil {
+		_ = conn.Close() // waits for the rows
+	}
+	g.onMaster.Add(-1)
+}
+
+// staleAttempts is how often a statement whose plan has gone stale runs at most.
+const staleAttempts = 3
+
+// instead decides where the statement runs again after its server failed it with err, or returns the error to end with.
+func (r *run) instead(ctx context.Context, err error) error {
+	c, p := r.pool, r.pool.plugin
+	if r.attempts++; r.attempts < staleAttempts {
+		switch {
+		case cluster.IsStalePlan(err):
+			r.server.Forget(r.query)
+			r.query, r.plain = p.another(r.query), true
+			return nil
+		case c.prepared && err.Error() == "sql: statement is closed": // database/sql has no value for it
+			r.plain = true // another call has forgotten it meanwhile
+			return nil
+		}
+	}
+	if !r.server.Slave {
+		return err
+	}
+	if ended := ctx.Err(); ended != nil {
+		if err == errUnanswered {
+			return ended
+		}
+		return err
+	}
+	if r.server.Left() { // its pool is closed
+		return r.elsewhere(ctx)
+	}
+	if cluster.IsReadOnly(p.dialectName, err) {
+		return r.refused(ctx)
+	}
+	switch cluster.FailureOf(err) {
+	case cluster.Gone:
+		c.group.cluster.Failed(r.server, err)
+		return r.elsewhere(ctx)
+	case cluster.Passing:
+		return r.elsewhere(ctx)
+	}
+	if err == errUnanswered {
+		return r.elsewhere(ctx)
+	}
+	return err
+}
+
+// elsewhere has the statement run on another slave, or else on the master.
+func (r *run) elsewhere(ctx context.Context) error {
+	r.failed = append(r.failed, r.server)
+	return r.decide(ctx)
+}
+
+// refused has the statement run on the master, because a slave says that it writes: it looks like a read, and calls a function that does.
+func (r *run) refused(ctx context.Context) error {
+	c, p := r.pool, r.pool.plugin
+	if p.kinds.Load().Learn(r.query) {
+		p.config.Logger.Warn("replicated: a slave refused a statement as a write; from now on it goes to the master",
+			"server", r.server.ID, "sql", r.query)
+	}
+	if p.rejects {
+		return ErrWriteOnSlave
+	}
+	_, tables := p.judge(r.query, c.built)
+	p.mark(ctx, unknown, tables, c.group)
+	r.server = c.master(c.group.memory(p, ctx))
+	if p.observer != nil {
+		p.observer.Routed(ctx, Route{Group: c.group.name, Server: r.server.ID, Intent: Master, Reason: ReasonRefused})
+	}
+	return nil
+}
+
+// another returns a text that means what query does and that no server and no driver has prepared: each connection
+// has its own stale plan, and pgx finds it by the text.
+func (p *Plugin) another(query string) string {
+	return fmt.Sprintf("%s\n/* %d */", query, p.replans.Add(1))
+}
+
+// span is a context for reads on one slave, which can be cancelled apart from the caller's. It is not cancelled when a read returns, since its rows
+// would be lost: it ends with its parent, which remembers it until then. So one serves many reads where that is possible.
+type span struct {
+	parent context.Context
+	server *cluster.Server
+	ctx    context.Context
+	cancel context.CancelFunc
+	shared bool
+}
+
+// spanOf returns the span of reads on server with a context: that of its session, or without one that of whoever uses the context; or one of its own for
+// a single read, if the place is taken by one that has not ended.
+func (g *group) spanOf(p *Plugin, ctx context.Context, server *cluster.Server) *span {
+	var place *atomic.Pointer[span]
+	v := reflect.ValueOf(ctx)
+	comparable := v.Kind() == reflect.Pointer
+	if m := g.memory(p, ctx); m != nil {
+		place = &m.span
+	} else if comparable {
+		place = &g.spans[(v.Pointer()>>6+uintptr(server.Slot()))%uintptr(len(g.spans))]
+	} else if comparable = ctx == context.Background(); comparable {
+		place = &g.spans[server.Slot()%len(g.spans)]
+	}
+	var old *span
+	if comparable {
+		if old = place.Load(); old != nil && old.server == server && old.parent == ctx && old.ctx.Err() == nil {
+			return old
+		}
+	}
+	s := &span{parent: ctx, server: server}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	if s.shared = comparable && (old == nil || old.ctx.Err() != nil); s.shared {
+		place.Store(s) // if another is just stored there, that ends with its parent as well
+	}
+	return s
+}
+
+// cancelled tells whether the reads were cancelled, and not by the caller.
+func (s *span) cancelled() bool { return s.ctx.Err() != nil && s.parent.Err() == nil }
+
+// watch looks after an attempt: when it takes long it asks whether the slave is alive, and cancels its span if not. They are used again, for the sake of the
+// timer.
+type watch struct {
+	mu      sync.Mutex
+	timer   *time.Timer
+	timeout time.Duration
+	cluster *cluster.Cluster
+	server  *cluster.Server
+	span    *span
+	downs   uint64
+	over    bool
+	dead    bool
+}
+
+var watches = sync.Pool{New: func() any {
+	w := new(watch)
+	w.timer = time.AfterFunc(time.Hour, w.suspect)
+	w.timer.Stop()
+	return w
+}}
+
+func (w *watch) begin(c *cluster.Cluster, server *cluster.Server, span *span, timeout time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cluster, w.server, w.span, w.timeout, w.downs = c, server, span, timeout, server.Downs()
+	w.timer.Reset(timeout)
+}
+
+// end tells whether the attempt was cancelled.
+func (w *watch) end() (dead bool) {
+	if w.timer.Stop() {
+		w.mu.Lock()
+		w.span = nil
+		w.mu.Unlock()
+		watches.Put(w)
+		return false
+	}
+	w.mu.Lock() // it asks, or has asked; it is not used again
+	defer w.mu.Unlock()
+	w.over = true
+	return w.dead
+}
+
+// suspect is called when the attempt has taken long, and again for as long as it does.
+func (w *watch) suspect() {
+	alive := w.cluster.Answers(w.server, w.downs)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.over:
+	case alive:
+		w.timer.Reset(w.timeout)
+	default:
+		w.dead = true
+		w.span.cancel()
+	}
+}
+
+// present returns those of some slaves that take part this time: one that has just come back does not always. It returns none if none does.
+func (g *group) present(servers []*cluster.Server, pools []gorm.ConnPool, now time.Time) ([]*cluster.Server, []gorm.ConnPool) {
+	var present []*cluster.Server
+	var theirs []gorm.ConnPool
+	for i, s := range servers {
+		if share := s.Share(now); share >= 1 || rand.Float64() < share {
+			present, theirs = append(present, s), append(theirs, pools[i])
+		}
+	}
+	return present, theirs
+}
+
+// busy tells whether no more reads may fall back to the master.
+func (g *group) busy() bool {
+	return g.maxOnMaster > 0 && g.onMaster.Load() >= int64(g.maxOnMaster)
+}
+
+// memory returns what the session of ctx remembers of g, or nil.
+func (g *group) memory(p *Plugin, ctx context.Context) *memory { return lookup(ctx).of(p).memoryOf(g) }
