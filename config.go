@@ -242,9 +242,12 @@ type Server struct {
 	// Default: host:port where the DSN shows it, otherwise slave-1, slave-2 and so on, or master-1.
 	ID string
 	// Weight is a slave's part of the reads, compared with the Weight of the others: with dbresolver.RandomPolicy{}, which is the default Policy, and
-	// with [LeastLatency]. Other policies do not see it. Default: 1.
+	// with [LeastLatency]. Other policies do not see it. 1,000,000 at most. Default: 1.
 	Weight int
 }
+
+// maxWeight is far from where sums would overflow.
+const maxWeight = 1_000_000
 
 // normalised returns a copy of c with the defaults filled in.
 func (c Config) normalised() Config {
@@ -325,8 +328,8 @@ func (g Group) validate(field string, found *mistakes) {
 		if isNil(d) {
 			found.add("%s: nil dialector", fields[i])
 		}
-		if s.Weight < 0 {
-			found.add("%s: Weight: negative: %d", fields[i], s.Weight)
+		if s.Weight < 0 || s.Weight > maxWeight {
+			found.add("%s: Weight: %d is not between 0 and %d", fields[i], s.Weight, maxWeight)
 		}
 		if s.ID == "" {
 			continue

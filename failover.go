@@ -62,7 +62,7 @@ func (r *run) begin(ctx context.Context) (gorm.ConnPool, context.Context, error)
 	}
 	if p.timeout > 0 {
 		r.span = g.spanOf(p, ctx, r.server)
-		r.watch = watches.Get().(*watch)
+		r.watch = p.watches.Get().(*watch)
 		r.watch.begin(g.cluster, r.server, r.span, p.timeout)
 		ctx = r.span.ctx
 	}
@@ -110,7 +110,7 @@ func (r *run) beginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, 
 // ended ends an attempt with its error, and returns that, or errUnanswered if it was cancelled. Then there may be a result that is not to be used.
 func (r *run) ended(err error) error {
 	if r.watch != nil {
-		if r.watch.end() || err != nil && r.span.cancelled() {
+		if r.watch.end(&r.pool.plugin.watches) || err != nil && r.span.cancelled() {
 			err = errUnanswered
 		}
 		if r.watch = nil; err != nil && !r.span.shared {
@@ -314,12 +314,13 @@ type watch struct {
 	dead    bool
 }
 
-var watches = sync.Pool{New: func() any {
+// newWatch is for a pool of the plugin's own: timers belong to the synctest bubble in which they were made.
+func newWatch() any {
 	w := new(watch)
 	w.timer = time.AfterFunc(time.Hour, w.suspect)
 	w.timer.Stop()
 	return w
-}}
+}
 
 func (w *watch) begin(c *cluster.Cluster, server *cluster.Server, span *span, timeout time.Duration) {
 	w.mu.Lock()
@@ -329,12 +330,12 @@ func (w *watch) begin(c *cluster.Cluster, server *cluster.Server, span *span, ti
 }
 
 // end tells whether the attempt was cancelled.
-func (w *watch) end() (dead bool) {
+func (w *watch) end(pool *sync.Pool) (dead bool) {
 	if w.timer.Stop() {
 		w.mu.Lock()
 		w.span = nil
 		w.mu.Unlock()
-		watches.Put(w)
+		pool.Put(w)
 		return false
 	}
 	w.mu.Lock() // it asks, or has asked; it is not used again

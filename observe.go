@@ -177,7 +177,7 @@ func (p *Plugin) Status() Status {
 		}
 		for _, slave := range view.All {
 			server := statusOf(slave.Server)
-			server.Latency, server.Shadowed = slave.Server.Load.Latency(p.now()), slave.Server.Shadowed.Load()
+			server.Latency, server.Shadowed = slave.Server.Load.Latency(), slave.Server.Shadowed.Load()
 			server.Serving, server.Reason = slices.Contains(view.Slaves, slave.Server), cmp.Or(slave.Reason, g.unwatched)
 			server.Lag, server.LagKnown = slave.Lag(now)
 			server.Position = text(slave.Position)

@@ -66,6 +66,7 @@ type Plugin struct {
 	names       atomic.Pointer[index] // nil while there is one group
 	timeout     time.Duration         // Failover.SlaveTimeout
 	base        time.Time
+	watches     sync.Pool // of *watch
 	observer    Observer
 	groups      []*group // the global one first
 
@@ -102,6 +103,7 @@ func New(cfg Config) *Plugin {
 	probes := len(cfg.Secrets) > 0 || cfg.MaxLag > 0 || cfg.Probe.Interval > 0 || cfg.Probe.Source != nil
 	cfg = cfg.normalised()
 	p := &Plugin{probes: probes, config: cfg, rejects: cfg.RejectWrites, fallback: cfg.DefaultIntent, observer: cfg.Observer, timeout: cfg.Failover.SlaveTimeout, base: time.Now()}
+	p.watches.New = newWatch
 	p.auto.Store(*cfg.AutoReadOnSlave)
 	return p
 }
@@ -214,7 +216,7 @@ func (p *Plugin) monitor(deadline time.Time) {
 				log := p.config.Logger.With("group", g.name, "server", s.ID)
 				switch {
 				case in && s.Slave:
-					log.Info("replicated: a slave is read again")
+					log.Info("replicated: a slave is read")
 				case in:
 					log.Info("replicated: the master answers again")
 				case s.Slave:

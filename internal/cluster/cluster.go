@@ -264,8 +264,12 @@ func (s *Server) OpenedBy(d gorm.Dialector) bool {
 	if sameDialector(s.dialector, d) {
 		return true
 	}
+	if conn := fieldOf(d, "Conn"); readyMade(d) {
+		pool, ok := conn.Interface().(gorm.ConnPool)
+		return ok && samePool(pool, s.Pool)
+	}
 	origin := originOf(d)
-	return s.dialector != nil && reflect.TypeOf(s.dialector) == reflect.TypeOf(d) && !readyMade(d) && !readyMade(s.dialector) && origin != "" && origin == originOf(s.dialector)
+	return s.dialector != nil && reflect.TypeOf(s.dialector) == reflect.TypeOf(d) && !readyMade(s.dialector) && origin != "" && origin == originOf(s.dialector)
 }
 
 // isMaster tells whether pool is that of own or of a master among servers.

@@ -71,7 +71,7 @@ func (c *wireConn) QueryContext(_ context.Context, query string, _ []driver.Name
 	if strings.HasPrefix(query, "SHOW") {
 		return &wireRows{columns: 2, left: [][]driver.Value{{"version", "10.11.6-MariaDB"}}}, nil
 	}
-	return &wireRows{columns: 4, left: [][]driver.Value{{fmt.Sprintf("0-1-%d", c.n), "ON", "1", "1"}}}, nil
+	return &wireRows{columns: 9, left: [][]driver.Value{{fmt.Sprintf("0-1-%d", c.n), "ON", "1", "1", nil, nil, nil, nil, nil}}}, nil
 }
 
 type wireRows struct {

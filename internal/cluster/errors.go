@@ -101,6 +101,11 @@ func FailureOf(err error) Failure {
 		}
 		return NoFailure
 	}
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if reflect.TypeOf(e).String() == "*pgconn.ConnectError" { // it wraps any reason for which there is no connection
+			return Gone
+		}
+	}
 	if state, _ := postgresError(err); state != "" {
 		switch state[:min(2, len(state))] {
 		case "08", "28": // connection_exception, invalid_authorization_specification
@@ -126,11 +131,6 @@ func FailureOf(err error) Failure {
 	var certificate *tls.CertificateVerificationError
 	if errors.As(err, &network) || errors.As(err, &call) || errors.As(err, &certificate) {
 		return Gone
-	}
-	for ; err != nil; err = errors.Unwrap(err) {
-		if reflect.TypeOf(err).String() == "*pgconn.ConnectError" { // it wraps any reason for which there is no connection
-			return Gone
-		}
 	}
 	return NoFailure
 }

@@ -47,9 +47,8 @@ func (l *Load) End(now, took time.Duration, ok bool) {
 // InFlight returns how many reads have begun and not ended.
 func (l *Load) InFlight() int64 { return l.inFlight.Load() }
 
-// Latency returns how long reads have taken lately, 0 if that is not known. It stays as it is while there are no reads,
-// however late it is now.
-func (l *Load) Latency(now time.Duration) time.Duration { return unpack(l.average.Load()).latency() }
+// Latency returns how long reads have taken lately, 0 if that is not known. It stays as it is while there are no reads.
+func (l *Load) Latency() time.Duration { return unpack(l.average.Load()).latency() }
 
 // PickWeighted returns one of servers at random, each in proportion to its Weight; nil if there are none.
 func PickWeighted(servers []*Server, random func() uint64) *Server {
@@ -67,8 +66,8 @@ func PickWeighted(servers []*Server, random func() uint64) *Server {
 
 // PickLeast returns the cheaper of two servers, which it draws in proportion to their Weight; nil if there are none. Two are
 // enough to keep off the busy one, without all callers going for the same best one at the same time: Mitzenmacher, "The Power
-// of Two Choices in Randomized Load Balancing", 2001. A server costs latency × (reads in flight + 1) / weight, as in Finagle's
-// Peak EWMA. Now and then the dearer one gets the read, lest its recovery go unnoticed. Begin must follow at once.
+// of Two Choices in Randomized Load Balancing", 2001. A server costs latency × (1 + reads in flight / weight), nearly as in Finagle's
+// Peak EWMA: divided by the weight as a whole, the heavier one would get all reads of a quiet time. Now and then the dearer one gets the read, lest its recovery go unnoticed. Begin must follow at once.
 func PickLeast(servers []*Server, now time.Duration, random func() uint64) *Server {
 	if len(servers) < 2 {
 		return only(servers)
@@ -101,7 +100,9 @@ func (l *Load) learn(now, took time.Duration, ok bool) {
 	case took <= known:
 		return
 	}
-	silence := now - time.Duration(l.updated.Swap(int64(now))) // Ends at the same time share it out among them
+	// Ends at the same time share the silence out among them. Right after a long one they may overtake each other, and a few of
+	// the first samples get lost.
+	silence := now - time.Duration(l.updated.Swap(int64(now)))
 	for !l.average.CompareAndSwap(old, unpack(old).with(silence, took).pack()) {
 		old = l.average.Load()
 	}
@@ -124,7 +125,7 @@ func (s *Server) cost() float64 {
 	latency, inFlight := unpack(s.Load.average.Load()).nanoseconds, s.Load.inFlight.Load()
 	switch {
 	case latency > 0:
-		return float64(latency) * float64(inFlight+1) / float64(s.weight())
+		return float64(latency) * (1 + float64(inFlight)/float64(s.weight()))
 	case inFlight < unknownAtOnce && s.Load.tried.Load() == 0:
 		return 0
 	}

@@ -113,6 +113,9 @@ func (c *Cluster) Failed(s *Server, err error) {
 	}
 }
 
+// answerCounts is for how long an answer counts as one to Answers: with many slow reads the slave shall not be asked for each.
+const answerCounts = 50 * time.Millisecond
+
 // Answers asks whether a slave is alive, over a connection that is not that of a read; who asks at the same time shares the answer. If it is
 // not, it leaves the view. It is for a read that takes long: downs is Server.Downs from when that began.
 func (c *Cluster) Answers(s *Server, downs uint64) bool {
@@ -123,8 +126,9 @@ func (c *Cluster) Answers(s *Server, downs uint64) bool {
 	m.mu.Lock()
 	w := m.watchedSlave(s)
 	down := w != nil && (w.down || s.Downs() != downs) // the read's connection is from before
+	lately := w != nil && time.Since(w.heard) < answerCounts
 	m.mu.Unlock()
-	if w == nil || down {
+	if w == nil || down || lately {
 		return !down
 	}
 	q := w.probe.current()

@@ -25,12 +25,15 @@ type watched struct {
 	position position.Position
 
 	// Of a slave:
+	heard     time.Time // when it answered last
 	freshAsOf time.Time // zero: not known
 	stood     time.Time // if the master could not be asked since the latest reading, when it last could
+	against   string    // why it must not be read although it answers: see disowned
 	recovery            // since it failed
 	seen      uint64    // how often it has, as its Server was told
 	fits      bool      // is in the view
 	told      bool      // what Notice was told of that
+	added     bool      // by setSlaves, and Notice was told nothing yet
 	writes    bool      // Writable was told
 }
 
@@ -65,7 +68,9 @@ func (w *watched) hear(q *question) {
 }
 
 // isUp tells whether a slave answers, and is what it should be.
-func (w *watched) isUp() bool { return w.answered && !w.down && !w.reading.WrongRole }
+func (w *watched) isUp() bool {
+	return w.answered && !w.down && !w.reading.WrongRole && w.against == ""
+}
 
 // hearMaster takes in what a master answered.
 func (p *picture) hearMaster(m *watched, q *question) {
@@ -144,6 +149,8 @@ func (p *picture) hearSlave(s *watched, q *question, now time.Time, jittered flo
 	if q.err != nil {
 		return false
 	}
+	s.heard = now
+	s.against = p.disowned(s, s.against)
 	fresh := p.ring.freshAsOf(s.reading.Position)
 	if s.freshAsOf.After(fresh) && s.reading.Position.Covers(before) {
 		fresh = s.freshAsOf // the ring has thrown away that entry, but the slave has not what it covered it with
@@ -173,6 +180,8 @@ func (p *picture) state(s *watched, now time.Time) (State, bool) {
 	switch {
 	case s.answered && s.reading.WrongRole:
 		state.Reason = "not a slave: " + s.reading.Reason
+	case s.answered && s.against != "" && !s.down:
+		state.Reason = s.against
 	case s.down && s.failed == 0:
 		state.Reason = fmt.Sprintf("failed, and has to answer for a while before it is read: %v", s.err)
 	case !state.Up && s.failed > 0:

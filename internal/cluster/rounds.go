@@ -86,7 +86,7 @@ func (m *monitor) setSlaves(slaves []*Server) {
 			continue
 		}
 		w := m.watch(s)
-		w.told = false
+		w.added = true
 		m.picture.slaves = append(m.picture.slaves, w)
 	}
 	for _, w := range before {
@@ -298,6 +298,12 @@ func (m *monitor) publish(now time.Time) (news []func()) {
 		tell(w, masters[i].Up, masters[i].Reason)
 	}
 	for i, s := range m.picture.slaves {
+		if s.added {
+			if !s.fits && !s.down {
+				continue // it has not had the time to answer
+			}
+			s.added, s.told = false, !s.fits
+		}
 		tell(s, s.fits, states[i].Reason)
 		if !s.writes && s.server.Writable() && m.cfg.Writable != nil {
 			s.writes = true

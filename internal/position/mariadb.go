@@ -128,27 +128,9 @@ func (l gtidList) String() string {
 }
 
 func parseGTIDList(text string) (gtidList, error) {
-	c := cursor{text: text}
-	if c.atEnd() {
-		return nil, nil
-	}
-	var list gtidList
-	for {
-		d, err := c.domain()
-		if err != nil {
-			return nil, err
-		}
-		if len(list) == maxDomains {
-			return nil, fmt.Errorf("more than %d domains", maxDomains)
-		}
-		list = append(list, d)
-		if c.atEnd() {
-			break
-		}
-		if err := c.expect(','); err != nil {
-			return nil, err
-		}
-		c.blanks()
+	list, err := parseGTIDs(text, maxDomains)
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(list, func(a, b domain) int { return cmp.Compare(a.id, b.id) })
 	for i := 1; i < len(list); i++ {
@@ -157,6 +139,32 @@ func parseGTIDList(text string) (gtidList, error) {
 		}
 	}
 	return list, nil
+}
+
+// parseGTIDs reads at most so many GTIDs, which may be of one domain.
+func parseGTIDs(text string, most int) ([]domain, error) {
+	c := cursor{text: text}
+	if c.atEnd() {
+		return nil, nil
+	}
+	var list []domain
+	for {
+		d, err := c.domain()
+		if err != nil {
+			return nil, err
+		}
+		if len(list) == most {
+			return nil, fmt.Errorf("more than %d domains", most)
+		}
+		list = append(list, d)
+		if c.atEnd() {
+			return list, nil
+		}
+		if err := c.expect(','); err != nil {
+			return nil, err
+		}
+		c.blanks()
+	}
 }
 
 func (c *cursor) domain() (d domain, err error) {

@@ -115,6 +115,56 @@ func (s gtidSet) merge(other value) value {
 	return merged
 }
 
+// of returns what the server with that UUID has written. It may be empty.
+func (s gtidSet) of(uuid [16]byte) gtidSet {
+	from := slices.IndexFunc(s, func(g gtids) bool { return g.uuid == uuid })
+	if from < 0 {
+		return nil
+	}
+	to := from
+	for to < len(s) && s[to].uuid == uuid { // a server's tags follow each other
+		to++
+	}
+	return s[from:to:to]
+}
+
+// without returns what is in s and not in q. It may be empty.
+func (s gtidSet) without(q gtidSet) gtidSet {
+	var rest gtidSet
+	for _, g := range s {
+		i := slices.IndexFunc(q, func(o gtids) bool { return o.origin == g.origin })
+		if i >= 0 {
+			g.intervals = subtract(g.intervals, q[i].intervals)
+		}
+		if len(g.intervals) > 0 {
+			rest = append(rest, g)
+		}
+	}
+	return rest
+}
+
+// subtract returns what is in the intervals p and not in q.
+func subtract(p, q []interval) (rest []interval) {
+	for _, i := range p {
+		for len(q) > 0 && q[0].last < i.first {
+			q = q[1:]
+		}
+		for _, o := range q {
+			if o.first > i.last || i.first > i.last {
+				break
+			}
+			if o.first > i.first {
+				rest = append(rest, interval{i.first, o.first - 1})
+			}
+			i.first = o.last + 1
+		}
+		if i.first <= i.last {
+			rest = append(rest, i)
+		}
+	}
+	return rest
+}
+
 // span is one interval with its origin.
 type span struct {
 	origin

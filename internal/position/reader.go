@@ -64,6 +64,17 @@ type Reading struct {
 	// WrongRole: the server is certainly not what it was asked as: a master that replays, a slave that does not, or
 	// does no longer. Only PostgreSQL tells; then there is no position.
 	WrongRole bool
+
+	// Identity is the same for readings of one server, whatever the address it was asked at, and another for servers that
+	// replicate from one another. Empty where it is not known, as it is of PostgreSQL, which tells by WrongRole.
+	Identity string
+
+	// Own is what the server has itself written, as far as its GTIDs tell: of MySQL the part of its position that has its
+	// own UUID, of MariaDB the last transaction of each domain. Unknown if that is nothing, or not known. See [Errant].
+	Own Position
+
+	// Origins is what else a MariaDB server knows of who has written what it has.
+	Origins Origins
 }
 
 // Reader asks one server, over one connection, for its position. [Reader.Master] and [Reader.Slave] are the usual

@@ -4,13 +4,17 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
 // Every account may read global variables: in both manuals, showing them requires no privilege.
 
-// SHOW, because SELECT fails where one of the variables does not exist.
-const whichMySQL = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('aurora_version', 'version', 'version_comment')"
+// SHOW, because SELECT fails where one of the variables does not exist: of the last five, others that speak MySQL's language
+// may lack some. (gtid_binlog_state came with MariaDB 10.0.5, before the first 10.0 that was meant to be used; the others are in all
+// versions that have GTIDs.)
+const whichMySQL = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('aurora_version', 'version', 'version_comment', " +
+	"'server_uuid', 'server_id', 'hostname', 'port', 'gtid_binlog_state')"
 
 func identifyMySQL(ctx context.Context, conn *sql.Conn, allow56 bool) (server, error) {
 	variables, err := showVariables(ctx, conn, whichMySQL)
@@ -19,13 +23,24 @@ func identifyMySQL(ctx context.Context, conn *sql.Conn, allow56 bool) (server, e
 	}
 	version := variables["version"]
 	names := strings.ToLower(version + " " + variables["version_comment"])
+	// with adds the columns about the server itself to the query, or empty ones if these variables are not all there.
+	with := func(query, self string, needs ...string) string {
+		for _, name := range append(needs, "hostname", "port") {
+			if _, there := variables[name]; !there {
+				return query + noSelf
+			}
+		}
+		return query + self
+	}
 	switch {
 	case strings.Contains(names, "mariadb"):
 		name := "MariaDB " + version
 		if !atLeast(version, 10, 0) {
 			return noServer{name, name + " has no GTIDs; they begin with 10.0"}, nil
 		}
-		return &gtidServer{name: name, parse: ParseMariaDB, onMaster: mariaDBMaster, onSlave: mariaDBSlave}, nil
+		return &gtidServer{name: name, parse: ParseMariaDB, self: selfOfMariaDB,
+			onMaster: with(mariaDBMaster, mariaDBMasterSelf, "server_id", "gtid_binlog_state"),
+			onSlave:  with(mariaDBSlave, mariaDBSlaveSelf, "server_id", "gtid_binlog_state")}, nil
 	case strings.Contains(names, "tidb"):
 		// It answers to gtid_mode, but that does nothing.
 		return noServer{"TiDB " + version, "TiDB has no GTIDs; it takes a Source"}, nil
@@ -42,7 +57,8 @@ func identifyMySQL(ctx context.Context, conn *sql.Conn, allow56 bool) (server, e
 	case !atLeast(version, 5, 7) && !allow56:
 		return noServer{name, name + " publishes GTIDs before others see the transaction; 5.7 and later do not"}, nil
 	}
-	return &gtidServer{name: name, parse: ParseMySQL, onMaster: mySQLAny, onSlave: mySQLAny}, nil
+	query := with(mySQLAny, mySQLSelf, "server_uuid")
+	return &gtidServer{name: name, parse: ParseMySQL, self: selfOfMySQL, onMaster: query, onSlave: query}, nil
 }
 
 // showVariables returns the variables that a SHOW finds, by their names in lower case.
@@ -90,15 +106,73 @@ const (
 	mariaDBSlave = "SELECT @@GLOBAL.gtid_slave_pos, 'ON', @@GLOBAL.log_bin, @@GLOBAL.read_only"
 )
 
+// More columns: server_uuid or server_id, hostname, port, and, of MariaDB, gtid_slave_pos and gtid_binlog_state, of which the
+// slave's query has the former already.
+//
+// Servers that replicate from one another differ in server_uuid and in server_id, or the slave refuses to. Host and port
+// are for those that do not, and may have the same: the nodes of a Galera cluster are told to, and images of a machine
+// are copied with both.
+const (
+	mySQLSelf         = ", @@GLOBAL.server_uuid, @@GLOBAL.hostname, @@GLOBAL.port, NULL, NULL"
+	mariaDBMasterSelf = ", @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state"
+	mariaDBSlaveSelf  = ", @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port, NULL, @@GLOBAL.gtid_binlog_state"
+	noSelf            = ", NULL, NULL, NULL, NULL, NULL"
+)
+
 // gtidServer is a server with GTIDs.
 type gtidServer struct {
 	name              string
 	parse             func(string) (Position, error)
-	onMaster, onSlave string // queries
+	onMaster, onSlave string                        // queries
+	self              func(selfText, Position) self // nil if they do not ask for it
 
 	// What was read last. Often nothing has happened since, and a set can be long.
 	text     string
 	position Position
+	selfText selfText
+	selfRead self
+}
+
+// selfText is what a server says of itself; self is what that means.
+type (
+	selfText struct{ position, id, host, port, replayed, logged string }
+	self     struct {
+		identity string
+		own      Position
+		origins  Origins
+	}
+)
+
+func (t *selfText) identity() string {
+	if t.id == "" || t.id == "0" || t.host == "" || t.port == "" {
+		return ""
+	}
+	return t.id + "@" + t.host + ":" + t.port
+}
+
+func selfOfMySQL(t selfText, executed Position) self {
+	s := self{identity: t.identity()}
+	c := cursor{text: t.id}
+	uuid, err := c.uuid()
+	if set, ok := executed.value.(gtidSet); ok && err == nil && c.atEnd() {
+		if own := set.of(uuid); len(own) > 0 {
+			s.own = Position{value: own}
+		}
+	}
+	return s
+}
+
+func selfOfMariaDB(t selfText, _ Position) self {
+	s := self{identity: t.identity()}
+	origins, err := ParseMariaDBOrigins(t.logged, t.replayed)
+	if err != nil {
+		return s // what it has written is not known, then
+	}
+	s.origins = origins
+	if id, err := strconv.ParseUint(t.id, 10, 32); err == nil {
+		s.own = origins.By(uint32(id))
+	}
+	return s
 }
 
 func (s *gtidServer) String() string { return s.name }
@@ -112,8 +186,9 @@ func (s *gtidServer) slave(ctx context.Context, conn *sql.Conn) (Reading, error)
 }
 
 func (s *gtidServer) read(ctx context.Context, conn *sql.Conn, query string, master bool) (Reading, error) {
-	var text, mode, log, readOnly sql.NullString
-	if err := conn.QueryRowContext(ctx, query).Scan(&text, &mode, &log, &readOnly); err != nil {
+	var text, mode, log, readOnly, id, host, port, replayed, logged sql.NullString
+	err := conn.QueryRowContext(ctx, query).Scan(&text, &mode, &log, &readOnly, &id, &host, &port, &replayed, &logged)
+	if err != nil {
 		return Reading{}, err
 	}
 	reading := Reading{ReadOnly: isOn(readOnly), Writable: readOnly.Valid && !isOn(readOnly)}
@@ -135,6 +210,14 @@ func (s *gtidServer) read(ctx context.Context, conn *sql.Conn, query string, mas
 		s.text, s.position = text.String, p
 		reading.Position = p
 	}
+	if mode.String != "ON" || !isOn(log) {
+		return reading, nil // without them it writes nothing with a GTID, and need not have an id of its own
+	}
+	of := selfText{text.String, id.String, host.String, port.String, replayed.String, logged.String}
+	if of != s.selfText {
+		s.selfText, s.selfRead = of, s.self(of, reading.Position)
+	}
+	reading.Identity, reading.Own, reading.Origins = s.selfRead.identity, s.selfRead.own, s.selfRead.origins
 	return reading, nil
 }
 

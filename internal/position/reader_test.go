@@ -183,10 +183,13 @@ func TestReader(t *testing.T) {
 			case tt.which != "":
 				m.ExpectQuery(tt.which).WillReturnRows(row(tt.version...))
 			}
-			if tt.answer != nil {
-				m.ExpectQuery(tt.query).WillReturnRows(row(tt.answer...))
-			} else {
+			switch {
+			case tt.answer == nil:
 				m.ExpectPing()
+			case tt.which == whichMySQL: // it does not have what tells who it is: see TestReaderSelf
+				m.ExpectQuery(tt.query + noSelf).WillReturnRows(row(append(tt.answer, nil, nil, nil, nil, nil)...))
+			default:
+				m.ExpectQuery(tt.query).WillReturnRows(row(tt.answer...))
 			}
 			r := NewReader(conn, tt.cfg)
 			if got := r.Server(); got != "" {
@@ -208,6 +211,9 @@ func TestReader(t *testing.T) {
 			}
 			if got.ReadOnly != tt.readOnly || got.WrongRole != tt.wrongRole {
 				t.Errorf("read-only %t, in the wrong role %t", got.ReadOnly, got.WrongRole)
+			}
+			if got.Identity != "" || got.Own.Known() {
+				t.Errorf("it is %q and has itself written %v", got.Identity, got.Own)
 			}
 			if r.Server() != tt.server {
 				t.Errorf("the server is %q, want %q", r.Server(), tt.server)
@@ -232,7 +238,7 @@ func TestReaderAsksAgain(t *testing.T) {
 		{uuidA + ":1-3", "ON", uuidA + ":1-3"},
 	}
 	for i, step := range steps {
-		m.ExpectQuery(mySQLAny).WillReturnRows(row(step.set, step.mode, "1", "0"))
+		m.ExpectQuery(mySQLAny + noSelf).WillReturnRows(row(step.set, step.mode, "1", "0", nil, nil, nil, nil, nil))
 		got, err := r.Slave(t.Context())
 		if err != nil {
 			t.Fatal(err)
