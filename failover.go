@@ -18,10 +18,6 @@ import (
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
 )
 
-// ErrMasterBusy is the error of a read for which there was no slave while Failover.MaxOnMaster others ran on the master for the same reason.
-// Nothing was executed.
-var ErrMasterBusy = errors.New("replicated: no slave serves, and the master is busy with reads that fell back to it")
-
 // errUnanswered is what a slave gave that neither answered a read nor the question whether it is alive.
 var errUnanswered = errors.New("replicated: the slave does not answer")
 
@@ -39,11 +35,10 @@ type run struct {
 	attempts int
 
 	// Of the attempt under way:
-	watch    *watch // nil: it may take its time
-	span     *span
-	began    time.Duration
-	conn     *sql.Conn // of a read that counts as fallen back
-	limiting bool      // it does
+	watch *watch // nil: it may take its time
+	span  *span
+	began time.Duration
+	lease *lease // of a read that counts as fallen back
 }
 
 // begin begins an attempt, and returns what to run it on, and with which context.
@@ -52,7 +47,13 @@ func (r *run) begin(ctx context.Context) (gorm.ConnPool, context.Context, error)
 	r.span = nil
 	if !r.server.Slave {
 		if r.fallback && g.maxOnMaster > 0 {
-			return r.limit(ctx)
+			lease, err := g.lease(ctx, r.server)
+			if err != nil {
+				return nil, nil, err
+			}
+			if r.lease = lease; lease.conn != nil {
+				return lease.conn, lease, nil
+			}
 		}
 		return r.at(), ctx, nil
 	}
@@ -94,7 +95,7 @@ func (r *run) beginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, 
 			if tx, ok := conn.(*sql.Tx); ok {
 				finish(r, tx)
 			} else {
-				r.release()
+				r.endLease()
 			}
 			return conn, nil
 		}
@@ -122,7 +123,7 @@ func (r *run) ended(err error) error {
 		r.server.Load.End(now, now-r.began, err == nil)
 	}
 	if err != nil {
-		r.release()
+		r.endLease()
 	}
 	return err
 }
@@ -133,10 +134,10 @@ func finish[T any](r *run, result *T) {
 	case r.span != nil && !r.span.shared && r.span.parent.Done() != nil:
 		// The parent context would remember it for as long as it lasts itself.
 		runtime.AddCleanup(result, func(cancel context.CancelFunc) { cancel() }, r.span.cancel)
-	case r.conn != nil:
-		go release(r.pool.group, r.conn)
-	case r.limiting:
-		release(r.pool.group, nil)
+	case r.lease != nil && r.lease.conn != nil:
+		r.lease.watch()
+	case r.lease != nil:
+		r.lease.end()
 	}
 }
 
@@ -145,43 +146,14 @@ func (r *run) done() {
 	if r.span != nil && !r.span.shared {
 		r.span.cancel()
 	}
-	r.release()
+	r.endLease()
 }
 
-// limit lets a read run on the master if not too many are there already for want of a slave. It runs on a connection that can only be closed
-// when its rows are: so it is known until when it counts.
-func (r *run) limit(ctx context.Context) (gorm.ConnPool, context.Context, error) {
-	g := r.pool.group
-	if g.onMaster.Add(1) > int64(g.maxOnMaster) {
-		g.onMaster.Add(-1)
-		return nil, nil, ErrMasterBusy
+func (r *run) endLease() {
+	if r.lease != nil {
+		r.lease.end()
+		r.lease = nil
 	}
-	r.limiting = true
-	if db, ok := r.server.Pool.(*sql.DB); ok {
-		var err error
-		if r.conn, err = db.Conn(ctx); err != nil {
-			r.release()
-			return nil, nil, err
-		}
-		return r.conn, ctx, nil
-	}
-	return r.server.Pool, ctx, nil
-}
-
-// release ends what limit began, without rows.
-func (r *run) release() {
-	if r.limiting {
-		release(r.pool.group, r.conn)
-		r.limiting, r.conn = false, nil
-	}
-}
-
-// release has a read not count as fallen back any longer, when its rows are closed.
-func release(g *group, conn *sql.Conn) {
-	if conn != nil {
-		_ = conn.Close() // waits for the rows
-	}
-	g.onMaster.Add(-1)
 }
 
 // staleAttempts is how often a statement whose plan has gone stale runs at most.
@@ -270,14 +242,14 @@ type span struct {
 	shared bool
 }
 
-// spanOf returns the span of reads on server with a context: that of its session, or without one that of whoever uses the context; or one of its own for
+// spanOf returns the span of reads on server with a context: that of its request, or without one that of whoever uses the context; or one of its own for
 // a single read, if the place is taken by one that has not ended.
 func (g *group) spanOf(p *Plugin, ctx context.Context, server *cluster.Server) *span {
 	var place *atomic.Pointer[span]
 	v := reflect.ValueOf(ctx)
 	comparable := v.Kind() == reflect.Pointer
-	if m := g.memory(p, ctx); m != nil {
-		place = &m.span
+	if s := lookup(ctx).of(p); s != nil && s.request { // its context ends soon
+		place = &s.memoryOf(g).span
 	} else if comparable {
 		place = &g.spans[(v.Pointer()>>6+uintptr(server.Slot()))%uintptr(len(g.spans))]
 	} else if comparable = ctx == context.Background(); comparable {
@@ -369,11 +341,6 @@ func (g *group) present(servers []*cluster.Server, pools []gorm.ConnPool, now ti
 		}
 	}
 	return present, theirs
-}
-
-// busy tells whether no more reads may fall back to the master.
-func (g *group) busy() bool {
-	return g.maxOnMaster > 0 && g.onMaster.Load() >= int64(g.maxOnMaster)
 }
 
 // memory returns what the session of ctx remembers of g, or nil.

@@ -129,6 +129,9 @@ func FailureOf(err error) Failure {
 	var network net.Error
 	var call syscall.Errno
 	var certificate *tls.CertificateVerificationError
+	if err.Error() == "sql: database is closed" { // by who brought the pool; database/sql has no value for it
+		return Gone
+	}
 	if errors.As(err, &network) || errors.As(err, &call) || errors.As(err, &certificate) {
 		return Gone
 	}
