@@ -3,13 +3,14 @@
 MODULES     := . examples integration
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 FUZZTIME    := 30s
+SOAKTIME    := 30m
 
-.PHONY: test lint deps bench fuzz
+.PHONY: test lint deps bench fuzz soak
 
 test: deps lint
 	@set -e; for m in . examples; do echo "== go test -race, $$m"; (cd $$m && go test -race ./...); done
-	@# The consistency tests put a load on servers of their own: alone, so that they measure that and nothing else.
-	@set -e; cd integration; for p in "$$(go list ./... | grep -v /consistency)" ./consistency; do echo "== go test -race, integration"; go test -race $$p; done
+	@# The tests of consistency and faults put a load on servers of their own: alone, so that they measure that and nothing else.
+	@set -e; cd integration; for p in "$$(go list ./... | grep -v -e /consistency -e /faults)" ./consistency ./faults; do echo "== go test -race, integration"; go test -race $$p; done
 
 lint:
 	@echo "== gofmt"; files=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
@@ -23,6 +24,10 @@ deps:
 bench:
 	go test -run '^$$' -bench . -benchtime 200000x .
 	cd integration && go test -run '^$$' -bench . -benchtime 20000x .
+
+# Random faults for SOAKTIME on each engine, and long versions of the other tests of faults.
+soak: deps
+	cd integration && SOAK=$(SOAKTIME) go test -race -v -timeout 0 ./faults
 
 fuzz:
 	@set -e; for d in $$(dirname $$(git grep -l 'func Fuzz' -- '*_test.go') | sort -u); do \

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,8 +91,8 @@ func (r *run) beginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, 
 		conn, err := cluster.BeginTx(within, pool, there)
 		failed := r.ended(err)
 		if failed == nil {
-			if tx, ok := conn.(*sql.Tx); ok {
-				finish(r, tx)
+			if _, ok := conn.(*sql.Tx); ok {
+				r.finish()
 			} else {
 				r.endLease()
 			}
@@ -129,11 +128,10 @@ func (r *run) ended(err error) error {
 }
 
 // finish lets go of what an attempt needed, once its result is not read any longer.
-func finish[T any](r *run, result *T) {
+func (r *run) finish() {
 	switch {
-	case r.span != nil && !r.span.shared && r.span.parent.Done() != nil:
-		// The parent context would remember it for as long as it lasts itself.
-		runtime.AddCleanup(result, func(cancel context.CancelFunc) { cancel() }, r.span.cancel)
+	case r.span != nil && r.span.reading != nil:
+		r.span.reading.handOver()
 	case r.lease != nil && r.lease.conn != nil:
 		r.lease.watch()
 	case r.lease != nil:
@@ -233,13 +231,15 @@ func (p *Plugin) another(query string) string {
 }
 
 // span is a context for reads on one slave, which can be cancelled apart from the caller's. It is not cancelled when a read returns, since its rows
-// would be lost: it ends with its parent, which remembers it until then. So one serves many reads where that is possible.
+// would be lost: it ends with its parent, which remembers it until then. So one serves many reads where that is possible; one that does not ends with its rows.
 type span struct {
 	parent context.Context
 	server *cluster.Server
 	ctx    context.Context
 	cancel context.CancelFunc
 	shared bool
+
+	reading *reading // if it is for a single read, and the parent may last
 }
 
 // spanOf returns the span of reads on server with a context: that of its request, or without one that of whoever uses the context; or one of its own for
@@ -262,8 +262,13 @@ func (g *group) spanOf(p *Plugin, ctx context.Context, server *cluster.Server) *
 		}
 	}
 	s := &span{parent: ctx, server: server}
+	if s.shared = comparable && (old == nil || old.ctx.Err() != nil); !s.shared && ctx.Done() != nil {
+		s.reading = newReading(ctx, func() {})
+		s.ctx, s.cancel = s.reading, s.reading.kill
+		return s
+	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
-	if s.shared = comparable && (old == nil || old.ctx.Err() != nil); s.shared {
+	if s.shared {
 		place.Store(s) // if another is just stored there, that ends with its parent as well
 	}
 	return s

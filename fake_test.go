@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"gorm.io/driver/mysql"
@@ -37,6 +38,15 @@ type fake struct {
 	fail func(sql string) error // answers instead, unless nil
 
 	begin error // of every BEGIN
+
+	// Unless nil, these decide too, and may block until the context ends: about a new connection; about each statement, also while it is
+	// prepared, and BEGIN; about a ping.
+	connect func(context.Context) error
+	run     func(ctx context.Context, sql string) error
+	ping    func(context.Context) error
+	answer  func(sql string) driver.Rows // instead of the one row, unless it returns nil
+
+	closed *atomic.Int64 // counts the connections that were closed, unless nil
 }
 
 type fakeLog struct {
@@ -74,47 +84,87 @@ func (l *fakeLog) servers() []string {
 	return servers
 }
 
-func (f *fake) Connect(context.Context) (driver.Conn, error) { return &fakeConn{f}, nil }
-func (f *fake) Driver() driver.Driver                        { return f }
-func (f *fake) Open(string) (driver.Conn, error)             { return &fakeConn{f}, nil }
+func (f *fake) Connect(ctx context.Context) (driver.Conn, error) {
+	if f.connect != nil {
+		if err := f.connect(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &fakeConn{f}, nil
+}
+
+func (f *fake) Driver() driver.Driver            { return f }
+func (f *fake) Open(string) (driver.Conn, error) { return f.Connect(context.Background()) }
+
+// fails tells how a statement fails, if it does.
+func (f *fake) fails(ctx context.Context, query string) error {
+	if f.run != nil {
+		if err := f.run(ctx, query); err != nil {
+			return err
+		}
+	}
+	if f.fail != nil {
+		return f.fail(query)
+	}
+	return nil
+}
 
 type fakeConn struct{ *fake }
 
-func (c *fakeConn) Close() error                              { return nil }
+func (c *fakeConn) Close() error {
+	if c.closed != nil {
+		c.closed.Add(1)
+	}
+	return nil
+}
+
 func (c *fakeConn) Begin() (driver.Tx, error)                 { panic("BeginTx is used") }
 func (c *fakeConn) Prepare(query string) (driver.Stmt, error) { return &fakeStmt{c, query}, nil }
 func (c *fakeConn) CheckNamedValue(*driver.NamedValue) error  { return nil }
 func (c *fakeConn) ResetSession(context.Context) error        { return nil }
 func (c *fakeConn) Commit() error                             { c.log.add(c.name, "COMMIT"); return nil }
 func (c *fakeConn) Rollback() error                           { c.log.add(c.name, "ROLLBACK"); return nil }
-func (c *fakeConn) BeginTx(_ context.Context, opts driver.TxOptions) (driver.Tx, error) {
+func (c *fakeConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	if c.begin != nil {
 		return nil, c.begin
 	}
+	begin := "BEGIN"
 	if opts.ReadOnly {
-		c.log.add(c.name, "BEGIN READ ONLY")
-	} else {
-		c.log.add(c.name, "BEGIN")
+		begin = "BEGIN READ ONLY"
 	}
+	if c.run != nil {
+		if err := c.run(ctx, begin); err != nil {
+			return nil, err
+		}
+	}
+	c.log.add(c.name, begin)
 	return c, nil
 }
 
-func (c *fakeConn) PrepareContext(_ context.Context, query string) (driver.Stmt, error) {
-	if c.fail != nil {
-		if err := c.fail(query); err != nil {
-			return nil, err
-		}
+func (c *fakeConn) Ping(ctx context.Context) error {
+	if c.ping != nil {
+		return c.ping(ctx)
+	}
+	return nil
+}
+
+func (c *fakeConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	if err := c.fails(ctx, query); err != nil {
+		return nil, err
 	}
 	return &fakeStmt{c, query}, nil
 }
 
-func (c *fakeConn) QueryContext(_ context.Context, query string, _ []driver.NamedValue) (driver.Rows, error) {
-	if c.fail != nil {
-		if err := c.fail(query); err != nil {
-			return nil, err
-		}
+func (c *fakeConn) QueryContext(ctx context.Context, query string, _ []driver.NamedValue) (driver.Rows, error) {
+	if err := c.fails(ctx, query); err != nil {
+		return nil, err
 	}
 	c.log.add(c.name, query)
+	if c.answer != nil {
+		if rows := c.answer(query); rows != nil {
+			return rows, nil
+		}
+	}
 	switch {
 	case strings.HasPrefix(query, "SELECT count("):
 		return &fakeRows{columns: fakeColumns[:1], row: [2]driver.Value{int64(1)}}, nil
@@ -124,11 +174,9 @@ func (c *fakeConn) QueryContext(_ context.Context, query string, _ []driver.Name
 	return &fakeRows{columns: fakeColumns, row: [2]driver.Value{int64(1), c.name}}, nil
 }
 
-func (c *fakeConn) ExecContext(_ context.Context, query string, _ []driver.NamedValue) (driver.Result, error) {
-	if c.fail != nil {
-		if err := c.fail(query); err != nil {
-			return nil, err
-		}
+func (c *fakeConn) ExecContext(ctx context.Context, query string, _ []driver.NamedValue) (driver.Result, error) {
+	if err := c.fails(ctx, query); err != nil {
+		return nil, err
 	}
 	c.log.add(c.name, query)
 	return fakeResult{}, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
@@ -18,20 +19,12 @@ func (g *group) busy() bool {
 	return g.maxOnMaster > 0 && g.onMaster.Load() >= int64(g.maxOnMaster)
 }
 
-// lease lets one read fall back to the master, until its rows are closed. database/sql tells nobody when that is. But a connection can only be closed
-// when they are: so the read gets one of its own, conn. That is noticed a moment late, in another goroutine, and who reads one thing after the other
-// would be in his own way; so the lease is also the context of the read, from which database/sql derives one that it ends with the rows.
+// lease lets one read fall back to the master, until its rows are closed or its transaction ends.
 type lease struct {
-	context.Context
+	*reading
 	group *group
 	conn  *sql.Conn // nil if the master's pool is not database/sql's: then the lease ends with the call
 	ended sync.Once
-
-	mu       sync.Mutex
-	done     chan struct{}
-	detach   func() bool // from the caller's context
-	derived  int         // contexts that have not ended
-	returned bool        // the rows are with the caller
 }
 
 // lease returns one for a read on the master, or ErrMasterBusy.
@@ -40,8 +33,7 @@ func (g *group) lease(ctx context.Context, master *cluster.Server) (*lease, erro
 		g.onMaster.Add(-1)
 		return nil, ErrMasterBusy
 	}
-	l := &lease{Context: ctx, group: g, done: make(chan struct{})}
-	l.detach = context.AfterFunc(ctx, func() { close(l.done) })
+	l := &lease{group: g}
 	if db, ok := master.Pool.(*sql.DB); ok {
 		var err error
 		if l.conn, err = db.Conn(ctx); err != nil {
@@ -49,55 +41,122 @@ func (g *group) lease(ctx context.Context, master *cluster.Server) (*lease, erro
 			return nil, err
 		}
 	}
+	l.reading = newReading(ctx, l.end)
 	return l, nil
 }
 
-// end ends the lease. The connection is given back as soon as nobody reads from it.
+// end ends the lease. It may be called in the middle of the closing of rows, after which the connection can be closed.
 func (l *lease) end() {
-	l.uncount()
-	if l.conn != nil {
-		_ = l.conn.Close()
-	}
-}
-
-func (l *lease) uncount() {
 	l.ended.Do(func() {
-		l.detach()
 		l.group.onMaster.Add(-1)
+		if l.reading != nil {
+			l.forget()
+		}
+		if l.conn != nil {
+			go l.conn.Close()
+		}
 	})
 }
 
 // watch ends the lease when the rows are closed, or the transaction.
 func (l *lease) watch() {
-	l.mu.Lock()
-	l.returned = true
-	l.mu.Unlock()
-	go func() {
-		_ = l.conn.Close() // waits for them
-		l.uncount()
+	if l.handOver() {
+		return
+	}
+	go func() { // database/sql has become another one; but it says that this waits for them
+		_ = l.conn.Close()
+		l.end()
 	}()
 }
 
-// Done is a channel of the lease's own: otherwise package context would take the caller's context for the one to derive from.
-func (l *lease) Done() <-chan struct{} { return l.done }
+// reading is the context of a read that can be cancelled apart from the caller's, and tells when its rows are closed or its transaction ends. Nothing in
+// database/sql says so; but it derives a context for them, which it ends then, and a context hears of those that are derived from it.
+// At that moment the reading forgets the caller's context and is not cancelled: drivers go on to use it for COMMIT.
+type reading struct {
+	context.Context // the caller's
+	over            func()
 
-// AfterFunc is what package context calls to derive a context from this one; it calls what that returns when the derived one ends.
-func (l *lease) AfterFunc(f func()) func() bool {
-	l.mu.Lock()
-	l.derived++
-	l.mu.Unlock()
-	forget := context.AfterFunc(l.Context, f)
-	var once sync.Once
+	forget func() bool // the caller's context
+	done   chan struct{}
+	ended  sync.Once // done is closed
+
+	mu      sync.Mutex
+	killed  bool
+	derived []*derived // that have not ended
+	handed  bool       // the rows are with the caller
+}
+
+// derived is a context that was derived from a reading.
+type derived struct {
+	cancel func()
+	forget func() bool // the caller's context
+}
+
+// newReading returns a reading that calls over at most once.
+func newReading(ctx context.Context, over func()) *reading {
+	r := &reading{Context: ctx, over: over, done: make(chan struct{})}
+	r.forget = context.AfterFunc(ctx, r.end)
+	return r
+}
+
+func (r *reading) end() { r.ended.Do(func() { close(r.done) }) }
+
+// kill cancels the reading.
+func (r *reading) kill() {
+	r.mu.Lock()
+	all := r.derived
+	r.killed, r.derived = true, nil
+	r.mu.Unlock()
+	r.forget()
+	r.end()
+	for _, d := range all {
+		d.forget()
+		go d.cancel()
+	}
+}
+
+// handOver says that the rows are with the caller. It returns false if nothing will tell when they are closed.
+func (r *reading) handOver() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.handed = true
+	return len(r.derived) > 0
+}
+
+// Done is a channel of its own: otherwise package context would derive from the caller's context.
+func (r *reading) Done() <-chan struct{} { return r.done }
+
+func (r *reading) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.killed {
+		return context.Canceled
+	}
+	return r.Context.Err()
+}
+
+// AfterFunc is what package context calls to derive a context; it calls what that returns when the derived one ends.
+func (r *reading) AfterFunc(f func()) func() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.killed {
+		go f()
+		return func() bool { return false }
+	}
+	d := &derived{f, context.AfterFunc(r.Context, f)}
+	r.derived = append(r.derived, d)
 	return func() bool {
-		once.Do(func() {
-			l.mu.Lock()
-			l.derived--
-			over := l.returned && l.derived == 0
-			l.mu.Unlock()
-			if over {
-				l.uncount()
-			}
-		})
-		return forget()
+		r.mu.Lock()
+		i := slices.Index(r.derived, d)
+		if i >= 0 {
+			r.derived = slices.Delete(r.derived, i, i+1)
+		}
+		over := i >= 0 && r.handed && len(r.derived) == 0
+		r.mu.Unlock()
+		if over {
+			r.forget()
+			r.over()
+		}
+		return d.forget()
 	}
 }

@@ -175,7 +175,7 @@ func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sq
 		rows, err := at.QueryContext(within, r.query, args...)
 		failed := r.ended(err)
 		if failed == nil {
-			finish(&r, rows)
+			r.finish()
 			return rows, nil
 		}
 		if err == nil { // it was cancelled at the last moment
@@ -206,7 +206,7 @@ func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *
 		err = row.Err()
 		failed := r.ended(err)
 		if failed == nil {
-			finish(&r, row)
+			r.finish()
 			return row
 		}
 		if err == nil { // it was cancelled at the last moment

@@ -102,7 +102,6 @@ func (c *Cluster) SetSlaves(slaves []*Server) bool {
 	c.adopt(slices.Clone(slaves))
 	c.monitor.setSlaves(c.slaves)
 	for _, s := range left {
-		s.fits.Store(false)
 		s.left.Store(true)
 		c.monitor.tasks.Go(func() { _ = s.close() }) // closes what is idle; what is in use closes when it is given back
 	}
@@ -361,7 +360,7 @@ type Server struct {
 	left     atomic.Bool
 	writable atomic.Bool
 	doubted  atomic.Bool   // a read failed: it has to be asked over a new connection
-	downs    atomic.Uint64 // how often it has failed
+	downs    atomic.Uint64 // how often it was down for certain
 	returned atomic.Int64  // when it came back last, in nanoseconds of Unix time
 	maxIdle  int           // of its pool, if opened
 
@@ -400,7 +399,7 @@ func (s *Server) Left() bool { return s.left.Load() }
 // Writable tells whether a slave is known to take writes.
 func (s *Server) Writable() bool { return s.writable.Load() }
 
-// Downs returns how often the server has failed: a connection from before the last time is none any longer.
+// Downs returns how often the server was down for certain: a connection from before the last time is none any longer.
 func (s *Server) Downs() uint64 { return s.downs.Load() }
 
 // Share returns what part of its share of reads a slave should get: less than 1 for a while after it came back.

@@ -87,6 +87,9 @@ const (
 // FailureOf tells what the error of a read on a slave says about the slave. It is for callers whose context has not ended: then an error of
 // a context is somebody else's, such as of who prepared the same statement, or a connection's own time limit, and proves nothing.
 func FailureOf(err error) Failure {
+	if err == nil {
+		return NoFailure
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return Passing
 	}

@@ -1,8 +1,16 @@
 package cluster
 
 import (
+	"context"
+	"crypto/tls"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
@@ -78,6 +86,71 @@ func TestIsStalePlan(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			if got := IsStalePlan(test.err); got != test.want {
 				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
+// dialError is a net.Error of a driver's own.
+type dialError struct{ timeout bool }
+
+func (dialError) Error() string   { return "dial" }
+func (e dialError) Timeout() bool { return e.timeout }
+func (dialError) Temporary() bool { return false }
+
+func TestFailureOf(t *testing.T) {
+	number := func(n uint16) error { return &mysql.MySQLError{Number: n} }
+	for _, test := range []struct {
+		name string
+		err  error
+		want Failure
+	}{
+		{"any error", errors.New("connection refused"), NoFailure},
+		{"no rows", sql.ErrNoRows, NoFailure},
+		{"the end of a transaction", sql.ErrTxDone, NoFailure},
+		{"driver.ErrSkip", driver.ErrSkip, NoFailure},
+		{"somebody's context", context.Canceled, Passing},
+		{"somebody's deadline, wrapped", fmt.Errorf("preparing: %w", context.DeadlineExceeded), Passing},
+		{"connection refused", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, Gone},
+		{"no route", &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}, Gone},
+		{"no such host", &net.DNSError{Err: "no such host", IsNotFound: true}, Gone},
+		{"a driver's own time-out", dialError{true}, Gone},
+		{"a reset", syscall.ECONNRESET, Gone},
+		{"a bad connection", driver.ErrBadConn, Gone},
+		{"an invalid connection", mysql.ErrInvalidConn, Gone},
+		{"an invalid connection, wrapped", fmt.Errorf("query: %w", mysql.ErrInvalidConn), Gone},
+		{"a closed one", sql.ErrConnDone, Gone},
+		{"a closed socket", net.ErrClosed, Gone},
+		{"the end", io.EOF, Gone},
+		{"the end amidst", io.ErrUnexpectedEOF, Gone},
+		{"a certificate", &tls.CertificateVerificationError{Err: errors.New("expired")}, Gone},
+		{"MySQL: too many connections", number(1040), Gone},
+		{"MySQL: access denied", number(1045), Gone},
+		{"MySQL: shutdown", number(1053), Gone},
+		{"MySQL: host is blocked", number(1129), Gone},
+		{"MySQL: offline mode", number(3032), Gone},
+		{"MariaDB: connection killed", number(1927), Gone},
+		{"MySQL: syntax", number(1064), NoFailure},
+		{"MySQL: no such table", number(1146), NoFailure},
+		{"MySQL: interrupted", number(1317), NoFailure},
+		{"MySQL: a lock's time-out", number(1205), NoFailure},
+		{"MySQL: a deadlock", number(1213), NoFailure},
+		{"PostgreSQL: conflict with replay", sqlState("40001"), Passing},
+		{"PostgreSQL: deadlock with replay", sqlState("40P01"), Passing},
+		{"PostgreSQL: admin shutdown", sqlState("57P01"), Gone},
+		{"PostgreSQL: crash shutdown", sqlState("57P02"), Gone},
+		{"PostgreSQL: cannot connect now", sqlState("57P03"), Gone},
+		{"PostgreSQL: too many connections", sqlState("53300"), Gone},
+		{"PostgreSQL: connection failure", sqlState("08006"), Gone},
+		{"PostgreSQL: a wrong password", sqlState("28P01"), Gone},
+		{"PostgreSQL: query cancelled", sqlState("57014"), NoFailure},
+		{"PostgreSQL: out of memory", sqlState("53200"), NoFailure},
+		{"PostgreSQL: syntax", sqlState("42601"), NoFailure},
+		{"PostgreSQL: short", sqlState("0"), NoFailure},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := FailureOf(test.err); got != test.want {
+				t.Errorf("got %d, want %d", got, test.want)
 			}
 		})
 	}

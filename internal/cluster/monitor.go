@@ -88,7 +88,9 @@ func (c *Cluster) Want(staleness time.Duration) {
 
 // Failed says that a slave failed a read: that it could not be reached, broke the connection or said that it does not serve. It leaves the
 // view at once.
-func (c *Cluster) Failed(s *Server, err error) {
+func (c *Cluster) Failed(s *Server, err error) { c.failed(s, err, false) }
+
+func (c *Cluster) failed(s *Server, err error, founded bool) {
 	m := c.monitor
 	if m == nil {
 		return
@@ -97,27 +99,23 @@ func (c *Cluster) Failed(s *Server, err error) {
 		err = redact(err, s.dialector)
 	}
 	m.mu.Lock()
-	var news []func()
 	now := time.Now()
 	if w := m.watchedSlave(s); w != nil && !w.down && m.ctx.Err() == nil {
 		w.err = err
 		s.doubted.Store(true)
-		w.leave(now, false)
-		news = m.publish(now)
+		w.leave(now, founded)
+		m.publish(now)
 	}
 	m.mu.Unlock()
 	m.start()
 	m.wake()
-	for _, tell := range news {
-		tell()
-	}
 }
 
 // answerCounts is for how long an answer counts as one to Answers: with many slow reads the slave shall not be asked for each.
 const answerCounts = 50 * time.Millisecond
 
 // Answers asks whether a slave is alive, over a connection that is not that of a read; who asks at the same time shares the answer. If it is
-// not, it leaves the view. It is for a read that takes long: downs is Server.Downs from when that began.
+// not, it leaves the view. It is for a read that takes long: downs is Server.Downs from when that began. That another read has failed is no answer.
 func (c *Cluster) Answers(s *Server, downs uint64) bool {
 	m := c.monitor
 	if m == nil || s.Left() {
@@ -125,7 +123,8 @@ func (c *Cluster) Answers(s *Server, downs uint64) bool {
 	}
 	m.mu.Lock()
 	w := m.watchedSlave(s)
-	down := w != nil && (w.down || s.Downs() != downs) // the read's connection is from before
+	// For certain, or it was since the read began, whose connection is from before.
+	down := w != nil && (w.down && w.founded || s.Downs() != downs)
 	lately := w != nil && time.Since(w.heard) < answerCounts
 	m.mu.Unlock()
 	if w == nil || down || lately {
@@ -136,7 +135,7 @@ func (c *Cluster) Answers(s *Server, downs uint64) bool {
 	if q.err == nil || q.err == errBusy || q.err == errClosed {
 		return true
 	}
-	c.Failed(s, q.err)
+	c.failed(s, q.err, true)
 	return false
 }
 

@@ -8,8 +8,10 @@ const (
 	longestPause = time.Second
 	recheck      = 100 * time.Millisecond
 	// leastAnswers and mostAnswers bound how many answers in a row it takes to be read again. By chance, while every other question is
-	// lost, the first happens once in a thousand times.
+	// lost, the first happens once in a thousand times. A slave that is just restarted again and again needs someAnswers at most: it is to
+	// serve within seconds.
 	leastAnswers = 10
+	someAnswers  = 25
 	mostAnswers  = 80
 	// settled is for how long a slave has to be read for its past to be forgotten.
 	settled = 10 * time.Second
@@ -27,7 +29,7 @@ type recovery struct {
 	askAt   time.Time // when it is asked next
 	good    int       // answers in a row since
 	needed  int       // how many it takes
-	founded bool      // it did leave a question unanswered since, or before
+	founded bool      // it did leave a question unanswered since
 
 	returned time.Time // when it came back last; zero: never
 }
@@ -35,8 +37,10 @@ type recovery struct {
 // leave begins it. founded tells whether questions were left unanswered; otherwise only a read has failed.
 func (r *recovery) leave(now time.Time, founded bool) {
 	switch {
-	case r.needed == 0, r.founded, now.Sub(r.returned) > settled:
+	case r.needed == 0, now.Sub(r.returned) > settled:
 		r.needed = leastAnswers
+	case r.founded: // it comes and goes
+		r.needed = max(r.needed, min(2*r.needed, someAnswers))
 	default: // its reads fail, and its answers contradict
 		r.needed = min(2*r.needed, mostAnswers)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// change is when a slave left the view, or entered it again.
+// changeOfState is when a slave left the view, or entered it again.
 type changeOfState struct {
 	slave string
 	at    time.Duration
@@ -25,6 +25,7 @@ type changeOfState struct {
 func changes(t *testing.T, d time.Duration, eager, reads bool, lose func(slave int) func(time.Duration) (lost, hangs bool)) (all []changeOfState) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newStage(t, 1, 2, stageConfig)
+		g.monitor.cfg.Notice = nil
 		start := time.Now()
 		for i, s := range g.slaves {
 			loses := lose(i)
@@ -95,7 +96,7 @@ func TestFlapping(t *testing.T) {
 	}
 	for _, timeouts := range []bool{false, true} {
 		left, naive := 0, 0
-		for seed := range uint64(50) {
+		for seed := range uint64(20) {
 			all := changes(t, 5*time.Minute, false, true, lossy(seed, timeouts))
 			if found := hasty(all, 10*time.Second); len(found) > 0 {
 				t.Errorf("time-outs: %v, seed %d: %v", timeouts, seed, found)
@@ -105,7 +106,7 @@ func TestFlapping(t *testing.T) {
 				naive += len(hasty(changes(t, time.Minute, true, true, lossy(seed, timeouts)), 10*time.Second))
 			}
 		}
-		if left < 50 {
+		if left < 20 {
 			t.Errorf("time-outs: %v: only %d changes", timeouts, left)
 		}
 		if naive == 0 {
@@ -139,6 +140,7 @@ func TestFitsAndStarts(t *testing.T) {
 func TestReadsFailAndQuestionsDoNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newStage(t, 1, 1, stageConfig)
+		g.monitor.cfg.Notice = nil // Failed tells in the caller's goroutine
 		g.begin(t)
 		slave := g.slavesOf()[0]
 		var pauses []time.Duration
@@ -177,6 +179,7 @@ func TestReadsFailAndQuestionsDoNot(t *testing.T) {
 func TestPausesOfADeadSlave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newStage(t, 1, 1, stageConfig)
+		g.monitor.cfg.Notice = nil // Failed tells in the caller's goroutine
 		g.begin(t)
 		g.slaves[0].isDead()
 		g.slaves[0].since(time.Now())

@@ -46,6 +46,7 @@ type monitor struct {
 	handed  *question   // the latest of a master that a caller had the answer of, until the slaves cover it
 	since   time.Time   // when the first such question began
 	hurry   time.Time   // since when every round has been hurried; zero if the latest was not
+	news    []func()    // to be told by the goroutine
 	advance time.Time   // when a slave that is not far behind was last seen to have advanced
 	heard   time.Time   // since when each slave has answered or failed to
 }
@@ -99,9 +100,7 @@ func (m *monitor) setSlaves(slaves []*Server) {
 	if m.ctx.Err() != nil {
 		return
 	}
-	for _, tell := range m.publish(time.Now()) {
-		m.tasks.Go(tell)
-	}
+	m.publish(time.Now())
 	if len(slaves) > 0 && !m.cfg.Blind {
 		m.start()
 	}
@@ -178,7 +177,9 @@ func (m *monitor) step() time.Duration {
 			s.probe.ask()
 		}
 	}
-	news := m.publish(now)
+	m.publish(now)
+	news := m.news
+	m.news = nil
 	pause := m.next(now).Sub(now)
 	m.mu.Unlock()
 	for _, tell := range news {
@@ -257,8 +258,8 @@ func (m *monitor) hearSlave(w *watched, q *question) {
 	m.wake()
 }
 
-// publish gives the cluster a view as of now, if that differs from the one it has, and returns what there is to tell of it.
-func (m *monitor) publish(now time.Time) (news []func()) {
+// publish gives the cluster a view as of now, if that differs from the one it has, and notes what there is to tell of it.
+func (m *monitor) publish(now time.Time) {
 	old := m.cluster.View()
 	states := make([]State, len(m.picture.slaves))
 	changed, recovering := len(states) != len(old.All), false
@@ -267,10 +268,11 @@ func (m *monitor) publish(now time.Time) (news []func()) {
 		states[i], fits = m.picture.state(s, now)
 		changed = changed || old.All[i].Server != s.server || fits != s.fits || !states[i].same(old.All[i])
 		s.fits = fits
-		if s.down && s.server.downs.Load() == s.seen { // it has just failed
-			s.seen = s.server.downs.Add(1)
+		if s.down && s.founded && !s.gone {
+			s.server.downs.Add(1)
 			m.tasks.Go(s.server.dropIdle)
 		}
+		s.gone = s.down && s.founded
 		s.server.returned.Store(s.returned.UnixNano())
 		recovering = recovering || fits && now.Sub(s.returned) < rampUp
 	}
@@ -286,11 +288,11 @@ func (m *monitor) publish(now time.Time) (news []func()) {
 	}
 	m.look(now)
 	if !m.firstIsOver(now) {
-		return nil
+		return
 	}
 	tell := func(w *watched, in bool, reason string) {
 		if in != w.told && m.cfg.Notice != nil {
-			news = append(news, func() { m.cfg.Notice(w.server, in, reason) })
+			m.news = append(m.news, func() { m.cfg.Notice(w.server, in, reason) })
 		}
 		w.told = in
 	}
@@ -307,10 +309,9 @@ func (m *monitor) publish(now time.Time) (news []func()) {
 		tell(s, s.fits, states[i].Reason)
 		if !s.writes && s.server.Writable() && m.cfg.Writable != nil {
 			s.writes = true
-			news = append(news, func() { m.cfg.Writable(s.server) })
+			m.news = append(m.news, func() { m.cfg.Writable(s.server) })
 		}
 	}
-	return news
 }
 
 // firstIsOver tells whether AwaitFirst may return, and has it do so.

@@ -67,12 +67,17 @@ func newView(states []State, fits func(i int) bool) *View {
 
 // publish makes v the view of the cluster. There is one caller at a time.
 func (c *Cluster) publish(v *View) {
-	for _, s := range c.slaves {
-		s.fits.Store(slices.Contains(v.Slaves, s))
+	old := c.view.Load()
+	if old == nil {
+		old = newView(nil, nil)
 	}
-	if old := c.view.Swap(v); old != nil {
-		close(old.changed)
+	for _, states := range [][]State{old.All, v.All} {
+		for _, s := range states {
+			s.Server.fits.Store(slices.Contains(v.Slaves, s.Server))
+		}
 	}
+	c.view.Store(v)
+	close(old.changed)
 }
 
 // unwatched is the view of slaves that nobody watches.
