@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type run struct {
 	tables   *sqlkind.Tables
 	plain    bool // not by a statement that was prepared before
 	fallback bool // on the master for want of a slave
+	spared   bool // on the master to spare a slave
 
 	failed   []*cluster.Server
 	attempts int
@@ -172,6 +174,9 @@ func (r *run) instead(ctx context.Context, err error) error {
 		}
 	}
 	if !r.server.Slave {
+		if r.spared && ctx.Err() == nil && cluster.FailureOf(err) == cluster.Gone {
+			return r.elsewhere(ctx) // better a slave that has just come back than none
+		}
 		return err
 	}
 	if ended := ctx.Err(); ended != nil {
@@ -336,8 +341,9 @@ func (w *watch) suspect() {
 	}
 }
 
-// present returns those of some slaves that take part this time: one that has just come back does not always. It returns none if none does.
-func (g *group) present(servers []*cluster.Server, pools []gorm.ConnPool, now time.Time) ([]*cluster.Server, []gorm.ConnPool) {
+// present returns those of some slaves that take part this time: one that has just come back does not always. If none does, it tells whether the
+// master shall have the read: it has had them before they came back, can have it now, and nobody insists on a slave.
+func (g *group) present(view *cluster.View, servers []*cluster.Server, pools []gorm.ConnPool, now time.Time, insists bool) (_ []*cluster.Server, _ []gorm.ConnPool, spare bool) {
 	var present []*cluster.Server
 	var theirs []gorm.ConnPool
 	for i, s := range servers {
@@ -345,7 +351,15 @@ func (g *group) present(servers []*cluster.Server, pools []gorm.ConnPool, now ti
 			present, theirs = append(present, s), append(theirs, pools[i])
 		}
 	}
-	return present, theirs
+	switch {
+	case len(present) > 0:
+		return present, theirs, false
+	case insists, g.busy(),
+		slices.ContainsFunc(servers, func(s *cluster.Server) bool { return !s.CameBackAlone() }),
+		slices.ContainsFunc(view.Masters, func(m cluster.State) bool { return !m.Up }):
+		return servers, pools, false
+	}
+	return nil, nil, true
 }
 
 // memory returns what the session of ctx remembers of g, or nil.

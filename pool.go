@@ -347,6 +347,7 @@ func (r *run) decide(ctx context.Context) error {
 		if server, missing = c.slave(ctx, session, r.tables, view, &q); server == nil {
 			intent, reason = Master, missing
 			r.fallback = missing != ReasonToken && missing != ReasonStaleness
+			r.spared = missing == ReasonRecovering
 		}
 	}
 	if r.failed != nil && reason != ReasonNoSlaves {
@@ -397,9 +398,8 @@ func (c *pool) slave(ctx context.Context, session *session, tables *sqlkind.Tabl
 		}
 		fit, pools, missing := candidates(view, &d, asked(q))
 		if len(fit) > 0 && view.Recovering {
-			if present, theirs := c.group.present(fit, pools, d.now); len(present) > 0 {
-				fit, pools = present, theirs
-			} else if !asked(q) && !c.group.busy() {
+			var spare bool
+			if fit, pools, spare = c.group.present(view, fit, pools, d.now, asked(q) || len(q.failed) > 0); spare {
 				return nil, ReasonRecovering
 			}
 		}

@@ -362,6 +362,8 @@ type Server struct {
 	doubted  atomic.Bool   // a read failed: it has to be asked over a new connection
 	downs    atomic.Uint64 // how often it was down for certain
 	returned atomic.Int64  // when it came back last, in nanoseconds of Unix time
+	alone    atomic.Bool   // then no other slave was read
+	idle     sync.Mutex    // held while idle connections are dropped
 	maxIdle  int           // of its pool, if opened
 
 	maxStmts int
@@ -411,9 +413,15 @@ func (s *Server) Share(now time.Time) float64 {
 	return share(back)
 }
 
+// CameBackAlone tells whether no other slave was read when it came back: then the master has had its reads until then.
+func (s *Server) CameBackAlone() bool { return s.alone.Load() }
+
 // dropIdle closes the idle connections to a server that has failed. Some lead nowhere, and no answer would ever tell.
 func (s *Server) dropIdle() {
 	if db, ok := s.Pool.(*sql.DB); ok && s.opened {
+		// One at a time: while database/sql closes them, another limit would have it overwrite its list of those that it still has to close.
+		s.idle.Lock()
+		defer s.idle.Unlock()
 		db.SetMaxIdleConns(-1)
 		db.SetMaxIdleConns(s.maxIdle)
 	}

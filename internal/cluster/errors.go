@@ -129,6 +129,10 @@ func FailureOf(err error) Failure {
 			return Gone
 		}
 	}
+	var early interface{ SafeToRetry() bool } // pgx: the connection was closed before anything was sent
+	if errors.As(err, &early) && early.SafeToRetry() {
+		return Gone
+	}
 	var network net.Error
 	var call syscall.Errno
 	var certificate *tls.CertificateVerificationError

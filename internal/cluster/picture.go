@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gorm-replicated/replicated/internal/position"
@@ -142,7 +143,11 @@ func (p *picture) hearSlave(s *watched, q *question, now time.Time, jittered flo
 	case q.err == errBusy: // it says nothing about the server
 		s.askAt = now.Add(recheck)
 	case s.down:
-		s.recovery.hear(q.err == nil, now, jittered)
+		if s.recovery.hear(q.err == nil, now, jittered); !s.down {
+			s.alone = !slices.ContainsFunc(p.slaves, func(other *watched) bool {
+				return other != s && other.fits && !(other.alone && now.Sub(other.returned) < rampUp)
+			})
+		}
 	case s.failed >= missed:
 		s.leave(now, true)
 	}

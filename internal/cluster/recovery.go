@@ -7,12 +7,12 @@ const (
 	firstPause   = 10 * time.Millisecond
 	longestPause = time.Second
 	recheck      = 100 * time.Millisecond
-	// leastAnswers and mostAnswers bound how many answers in a row it takes to be read again. By chance, while every other question is
-	// lost, the first happens once in a thousand times. A slave that is just restarted again and again needs someAnswers at most: it is to
-	// serve within seconds.
+	// leastAnswers is how many answers in a row it takes to be read again: by chance, while every other question is lost, that happens once in
+	// a thousand times. It takes up to someAnswers, which is some seconds, for one that comes and goes, and up to mostAnswers for one
+	// that answers questions and fails reads.
 	leastAnswers = 10
 	someAnswers  = 25
-	mostAnswers  = 80
+	mostAnswers  = 100
 	// settled is for how long a slave has to be read for its past to be forgotten.
 	settled = 10 * time.Second
 
@@ -32,6 +32,7 @@ type recovery struct {
 	founded bool      // it did leave a question unanswered since
 
 	returned time.Time // when it came back last; zero: never
+	alone    bool      // then the master had all its reads
 }
 
 // leave begins it. founded tells whether questions were left unanswered; otherwise only a read has failed.
@@ -55,7 +56,7 @@ func (r *recovery) hear(answered bool, now time.Time, jittered float64) {
 	shorter := func(d time.Duration) time.Duration { return time.Duration(float64(d) * (1 - jitter*jittered)) }
 	if !answered {
 		if r.good > 0 {
-			r.needed = min(2*r.needed, mostAnswers)
+			r.needed = max(r.needed, min(2*r.needed, someAnswers))
 		}
 		r.good, r.founded = 0, true
 		r.askAt = now.Add(shorter(min(longestPause, max(firstPause, now.Sub(r.since)/2))))

@@ -274,6 +274,7 @@ func (m *monitor) publish(now time.Time) {
 		}
 		s.gone = s.down && s.founded
 		s.server.returned.Store(s.returned.UnixNano())
+		s.server.alone.Store(s.alone)
 		recovering = recovering || fits && now.Sub(s.returned) < rampUp
 	}
 	masters := make([]State, len(m.picture.masters))

@@ -1,0 +1,419 @@
+package faults_test
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	mysqldriver "github.com/go-sql-driver/mysql"
+	"gorm.io/driver/mysql"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+
+	"github.com/gorm-replicated/replicated/integration/servers"
+)
+
+// engine is a kind of servers, and how faults are brought about there. All is done past the plugin, and what is done to a slave
+// is no transaction of its own.
+type engine struct {
+	name  string
+	dial  func(dsn string) gorm.Dialector
+	start func(context.Context, servers.Config) (*servers.Cluster, error)
+
+	// through returns the DSN with another address.
+	through func(dsn, addr string) string
+	// slow returns a read that takes a while, with a word that tells it from others.
+	slow func(d time.Duration, word string) string
+	// active is a query for the statements that contain a word (its argument, for LIKE) and have run for a moment: one line for
+	// each, the same as long as it runs.
+	active string
+	// data is a query for the data folder.
+	data string
+	// schema is before the name of a table of the application's, for this package's account.
+	schema string
+	// connections is a query for the number of those that the application's account has; killAll ends them.
+	connections, killAll string
+	// prepared is a query for the number of prepared statements on the server; "" where each connection has its own.
+	prepared string
+
+	// crowd has the server refuse whoever connects, for too many connections, until that is undone.
+	crowd func(context.Context, *servers.Server) (undo func(context.Context) error, err error)
+	// lockOut has the server refuse the application's account, which loses the connections that it has.
+	lockOut func(context.Context, *servers.Server) (undo func(context.Context) error, err error)
+	// promote makes the slave that has come the furthest the master of the others. Their master must be down.
+	promote func(context.Context, []*servers.Server) (*servers.Server, error)
+	// attach makes the former master, which was killed, a slave of the server that took its place.
+	attach func(ctx context.Context, former, master *servers.Server) error
+
+	options []string // of all servers
+	prepare func(context.Context, *servers.Cluster) error
+
+	once   sync.Once
+	shared *servers.Cluster
+	err    error
+}
+
+var engines = []*engine{mariaDB, postgreSQL}
+
+// exec runs statements on one connection of this package's account.
+func exec(ctx context.Context, s *servers.Server, statements ...string) error {
+	conn, err := s.DB().Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("%v: %w", s, err)
+	}
+	defer conn.Close()
+	return execOn(ctx, conn, s, statements...)
+}
+
+func execOn(ctx context.Context, conn *sql.Conn, s *servers.Server, statements ...string) error {
+	for _, q := range statements {
+		if _, err := conn.ExecContext(ctx, q); err != nil {
+			verb, _, _ := strings.Cut(q, "'") // no password in an error
+			return fmt.Errorf("%v: %s: %w", s, verb, err)
+		}
+	}
+	return nil
+}
+
+func ask[T any](ctx context.Context, s *servers.Server, query string, args ...any) (answer T, err error) {
+	if err = s.DB().QueryRowContext(ctx, query, args...).Scan(&answer); err != nil {
+		err = fmt.Errorf("%v: %s: %w", s, query, err)
+	}
+	return answer, err
+}
+
+// lines returns the first column of all rows.
+func lines(ctx context.Context, s *servers.Server, query string, args ...any) (all []string, err error) {
+	rows, err := s.DB().QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			return nil, err
+		}
+		all = append(all, line)
+	}
+	return all, rows.Err()
+}
+
+// logged returns the end of a server's log, which is beside its data folder.
+func logged(ctx context.Context, s *servers.Server, query string) string {
+	dir, err := ask[string](ctx, s, query)
+	if err != nil {
+		return err.Error()
+	}
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Clean(dir)), "log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-3000):])
+}
+
+// occupy opens connections of the application's account, past the proxies, until there are n of them or the server refuses
+// another one. It returns what closes them.
+func occupy(ctx context.Context, e *engine, s *servers.Server, n int) (free func() error, refused error, err error) {
+	db, err := gorm.Open(e.dial(s.DSN()), &gorm.Config{DisableAutomaticPing: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	pool, err := db.DB()
+	if err != nil {
+		return nil, nil, err
+	}
+	var conns []*sql.Conn
+	free = func() error {
+		var errs []error
+		for _, c := range conns {
+			errs = append(errs, c.Close())
+		}
+		return errors.Join(append(errs, pool.Close())...)
+	}
+	for range n {
+		conn, err := pool.Conn(ctx)
+		if err != nil {
+			return free, err, nil
+		}
+		conns = append(conns, conn)
+	}
+	return free, nil, nil
+}
+
+var mariaDB = &engine{
+	name:  "MariaDB",
+	dial:  mysql.Open,
+	start: servers.StartMariaDB,
+	through: func(dsn, addr string) string {
+		cfg, err := mysqldriver.ParseDSN(dsn)
+		if err != nil {
+			panic("a DSN of package servers does not parse")
+		}
+		cfg.Addr = addr
+		return cfg.FormatDSN()
+	},
+	slow: func(d time.Duration, word string) string {
+		return fmt.Sprintf("SELECT SLEEP(%.3f) AS %s", d.Seconds(), word)
+	},
+	prepare: func(context.Context, *servers.Cluster) error { return nil },
+	active: "SELECT CONCAT(ID, '/', QUERY_ID) FROM information_schema.PROCESSLIST WHERE INFO LIKE ? AND TIME_MS > 100 " +
+		"AND ID <> CONNECTION_ID()",
+	data:        "SELECT @@datadir",
+	schema:      "test.",
+	connections: "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'test'",
+	killAll:     "KILL USER test",
+	prepared:    "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'",
+}
+
+func init() { // these refer to the engine
+	mariaDB.crowd = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+		const least = 10 // of max_connections
+		before, err := ask[int](ctx, s, "SELECT @@GLOBAL.max_connections")
+		if err != nil {
+			return nil, err
+		}
+		free, refused, err := occupy(ctx, mariaDB, s, least)
+		if err = errors.Join(err, refused); err != nil {
+			return nil, err
+		}
+		conn, err := s.DB().Conn(ctx) // it lets in one that may do everything, if there is not one already
+		if err != nil {
+			return nil, err
+		}
+		undo := func(ctx context.Context) error {
+			err := execOn(ctx, conn, s, fmt.Sprintf("SET GLOBAL max_connections = %d", before))
+			return errors.Join(err, conn.Close(), free())
+		}
+		return undo, execOn(ctx, conn, s, fmt.Sprintf("SET GLOBAL max_connections = %d", least))
+	}
+	mariaDB.lockOut = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+		cfg, err := mysqldriver.ParseDSN(s.DSN())
+		if err != nil {
+			return nil, errors.New("a DSN of package servers does not parse")
+		}
+		password := func(ctx context.Context, text string) error {
+			return exec(ctx, s, "SET SESSION sql_log_bin = OFF", fmt.Sprintf("ALTER USER test@'%%' IDENTIFIED BY '%s'", text))
+		}
+		undo := func(ctx context.Context) error { return password(ctx, cfg.Passwd) }
+		return undo, errors.Join(password(ctx, "another"), exec(ctx, s, mariaDB.killAll))
+	}
+	mariaDB.promote = func(ctx context.Context, slaves []*servers.Server) (*servers.Server, error) {
+		var first *servers.Server
+		var furthest string
+		for _, s := range slaves {
+			at, err := ask[string](ctx, s, "SELECT @@GLOBAL.gtid_binlog_pos")
+			if err != nil {
+				return nil, err
+			}
+			if first != nil && at != furthest {
+				return nil, fmt.Errorf("%v is at %s, %v at %s", first, furthest, s, at) // there is one domain, and all were to catch up
+			}
+			first, furthest = slaves[0], at
+		}
+		if err := exec(ctx, first, "STOP SLAVE", "RESET SLAVE ALL"); err != nil {
+			return nil, err
+		}
+		for _, s := range slaves[1:] {
+			err := exec(ctx, s, "STOP SLAVE", fmt.Sprintf("CHANGE MASTER TO MASTER_PORT = %d", first.Port()), "START SLAVE")
+			if err != nil {
+				return nil, err
+			}
+		}
+		return first, nil
+	}
+	mariaDB.attach = func(ctx context.Context, former, master *servers.Server) error {
+		cfg, err := mysqldriver.ParseDSN(master.DSN())
+		if err != nil {
+			return errors.New("a DSN of package servers does not parse")
+		}
+		if err := former.Start(ctx); err != nil {
+			return err
+		}
+		return exec(ctx, former, "SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos",
+			fmt.Sprintf("CHANGE MASTER TO MASTER_USE_GTID = slave_pos, MASTER_PORT = %d, MASTER_CONNECT_RETRY = 1, "+
+				"MASTER_HOST = '127.0.0.1', MASTER_USER = 'admin', MASTER_PASSWORD = '%s'", master.Port(), cfg.Passwd), "START SLAVE")
+	}
+
+	postgreSQL.crowd = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		var task sync.WaitGroup
+		full := make(chan struct{})
+		task.Go(func() { postgreSQLCrowd(ctx, s, full) })
+		undo := func(context.Context) error { cancel(); task.Wait(); return nil }
+		select {
+		case <-full:
+			return undo, nil
+		case <-time.After(20 * time.Second):
+			return undo, fmt.Errorf("%v takes more and more connections", s)
+		}
+	}
+	postgreSQL.lockOut = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+		file, err := ask[string](ctx, s, "SHOW hba_file")
+		if err != nil {
+			return nil, err
+		}
+		before, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		write := func(ctx context.Context, text string) error {
+			return errors.Join(os.WriteFile(file, []byte(text), 0o600), exec(ctx, s, "SELECT pg_reload_conf()"))
+		}
+		undo := func(ctx context.Context) error { return write(ctx, string(before)) }
+		return undo, errors.Join(write(ctx, "host all test all reject\n"+string(before)), exec(ctx, s, postgreSQL.killAll))
+	}
+	postgreSQL.promote = func(ctx context.Context, slaves []*servers.Server) (*servers.Server, error) {
+		var first *servers.Server
+		var furthest string
+		for _, s := range slaves { // a text of which the larger one is not always the later one
+			at, err := ask[string](ctx, s, "SELECT lpad(pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0')::text, 30)")
+			if err != nil {
+				return nil, err
+			}
+			if first == nil || at > furthest {
+				first, furthest = s, at
+			}
+		}
+		if err := exec(ctx, first, "SELECT pg_promote(true, 30)"); err != nil {
+			return nil, err
+		}
+		for _, s := range slaves {
+			if s == first {
+				continue
+			}
+			if err := exec(ctx, first, fmt.Sprintf("SELECT pg_create_physical_replication_slot('slave_%d', true)", s.ID())); err != nil {
+				return nil, err
+			}
+			info, err := ask[string](ctx, s, "SHOW primary_conninfo")
+			if err != nil {
+				return nil, err
+			}
+			info = regexp.MustCompile(`port='?\d+'?`).ReplaceAllString(info, fmt.Sprintf("port=%d", first.Port()))
+			err = exec(ctx, s, "ALTER SYSTEM SET primary_conninfo = '"+strings.ReplaceAll(info, "'", "''")+"'", "SELECT pg_reload_conf()")
+			if err != nil {
+				return nil, err
+			}
+		}
+		return first, nil
+	}
+	postgreSQL.attach = func(ctx context.Context, former, master *servers.Server) error {
+		there, err := ask[string](ctx, master, "SHOW data_directory") // …/2/data
+		if err != nil {
+			return err
+		}
+		dir := filepath.Join(filepath.Dir(filepath.Dir(there)), fmt.Sprint(former.ID()), "data")
+		u, err := url.Parse(master.DSN())
+		if err != nil {
+			return errors.New("a DSN of package servers does not parse")
+		}
+		password, _ := u.User.Password()
+		settings, err := os.OpenFile(filepath.Join(dir, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(settings, "\nprimary_conninfo = 'host=127.0.0.1 port=%d user=admin password=%s sslmode=disable'\n", master.Port(), password)
+		err = errors.Join(err, settings.Close(), os.WriteFile(filepath.Join(dir, "standby.signal"), nil, 0o644))
+		if err != nil {
+			return err
+		}
+		return former.Start(ctx)
+	}
+}
+
+// postgreSQLCrowd takes every connection that a server has until ctx ends. One that has begun to introduce itself, and waits for
+// ever with its password, counts. It closes full when there was none left.
+func postgreSQLCrowd(ctx context.Context, s *servers.Server, full chan<- struct{}) {
+	var conns []net.Conn
+	defer func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}()
+	begin := []byte("\x00\x00\x00\x00\x00\x03\x00\x00user\x00test\x00database\x00test\x00\x00")
+	begin[3] = byte(len(begin))
+	once := sync.OnceFunc(func() { close(full) })
+	for ctx.Err() == nil {
+		c, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			return // it is down
+		}
+		answer := make([]byte, 1)
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err = c.Write(begin); err == nil {
+			_, err = c.Read(answer)
+		}
+		if err == nil && answer[0] == 'R' {
+			conns = append(conns, c)
+			continue
+		}
+		_ = c.Close()
+		once()
+		pass(ctx, 20*time.Millisecond)
+	}
+}
+
+var postgreSQL = &engine{
+	name:  "PostgreSQL",
+	dial:  postgres.Open,
+	start: servers.StartPostgreSQL,
+	// So few that they are soon taken.
+	options: []string{"--max_connections=70"},
+	// A connection costs both sides thousands of hashes, the race detector watching; and here they are made by the hundred. One
+	// round of hashing takes from the account what protects it from nobody here.
+	prepare: func(ctx context.Context, c *servers.Cluster) error {
+		u, err := url.Parse(c.Master.DSN())
+		if err != nil {
+			return errors.New("a DSN of package servers does not parse")
+		}
+		password, _ := u.User.Password()
+		salt := []byte("faults")
+		salted, err := pbkdf2.Key(sha256.New, password, salt, 1, sha256.Size)
+		if err != nil {
+			return err
+		}
+		key := func(what string) []byte {
+			h := hmac.New(sha256.New, salted)
+			h.Write([]byte(what))
+			return h.Sum(nil)
+		}
+		stored := sha256.Sum256(key("Client Key"))
+		text := base64.StdEncoding.EncodeToString
+		err = exec(ctx, c.Master, fmt.Sprintf("ALTER ROLE test PASSWORD 'SCRAM-SHA-256$1:%s$%s:%s'", text(salt), text(stored[:]), text(key("Server Key"))),
+			// Or it takes minutes until a standby's position is known to be one of a new master: see internal/position.
+			"GRANT pg_read_all_stats TO test")
+		if err != nil {
+			return err
+		}
+		return c.CatchUp(ctx)
+	},
+	through: func(dsn, addr string) string {
+		u, err := url.Parse(dsn)
+		if err != nil {
+			panic("a DSN of package servers does not parse")
+		}
+		u.Host = addr
+		return u.String()
+	},
+	slow: func(d time.Duration, word string) string {
+		return fmt.Sprintf("SELECT 0 AS %s FROM pg_sleep(%.3f)", word, d.Seconds())
+	},
+	active: "SELECT pid || '/' || query_start FROM pg_stat_activity WHERE query LIKE $1 AND state = 'active' " +
+		"AND clock_timestamp() - query_start > '100 ms' AND pid <> pg_backend_pid()",
+	data:        "SHOW data_directory",
+	connections: "SELECT count(*) FROM pg_stat_activity WHERE usename = 'test'",
+	killAll:     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'test'",
+}

@@ -1,0 +1,354 @@
+package faults_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/gorm-replicated/replicated"
+)
+
+// form is a way to read.
+type form struct {
+	name string
+	read func(*gorm.DB, *trail) error
+}
+
+const byID = "SELECT text FROM items WHERE id = ?"
+
+var forms = []form{
+	{"Find", func(db *gorm.DB, _ *trail) error {
+		var found []Item
+		err := db.Limit(5).Find(&found).Error
+		return several(len(found), err)
+	}},
+	{"First", func(db *gorm.DB, _ *trail) error { return db.First(&Item{}, 7).Error }},
+	{"Raw and Scan", func(db *gorm.DB, _ *trail) error {
+		var text string
+		return one(&text, db.Raw(byID, 7).Scan(&text).Error)
+	}},
+	{"Row", func(db *gorm.DB, _ *trail) error {
+		var text string
+		return one(&text, scan(db.Raw(byID, 7).Row(), &text))
+	}},
+	{"Rows", func(db *gorm.DB, _ *trail) error { return readRows(db, 20) }},
+	{"Find, prepared", func(db *gorm.DB, _ *trail) error {
+		var found []Item
+		err := db.Session(&gorm.Session{PrepareStmt: true}).Where("id > ?", 10).Limit(5).Find(&found).Error
+		return several(len(found), err)
+	}},
+	{"Row, prepared", func(db *gorm.DB, _ *trail) error {
+		var text string
+		return one(&text, scan(db.Session(&gorm.Session{PrepareStmt: true}).Raw(byID, 7).Row(), &text))
+	}},
+	{"read-only transaction", func(db *gorm.DB, t *trail) error {
+		return db.Transaction(func(tx *gorm.DB) error {
+			t.answer()
+			if err := tx.First(&Item{}, 3).Error; err != nil {
+				return err
+			}
+			return readRows(tx, 5)
+		}, &sql.TxOptions{ReadOnly: true})
+	}},
+}
+
+// several returns what is wrong with an answer of five items.
+func several(n int, err error) error {
+	if err == nil && n != 5 {
+		err = fmt.Errorf("%w: %d of 5 items", errTruncated, n)
+	}
+	return err
+}
+
+// scan scans a row, unless it is what GORM returns when it cannot prepare: of that Scan panics.
+func scan(row *sql.Row, text *string) error {
+	if *row == (sql.Row{}) {
+		return errors.New("GORM could not prepare")
+	}
+	return row.Scan(text)
+}
+
+func one(text *string, err error) error {
+	if err == nil && !strings.HasPrefix(*text, "item") {
+		err = fmt.Errorf("the item is %q", *text)
+	}
+	return err
+}
+
+// readRows reads n items row by row.
+func readRows(db *gorm.DB, n int) error {
+	rows, err := db.Model(&Item{}).Limit(n).Rows()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	return drain(rows, n)
+}
+
+func drain(rows *sql.Rows, n int) error {
+	var item Item
+	got := 0
+	for rows.Next() {
+		if err := rows.Scan(&item.ID, &item.Text); err != nil {
+			return err
+		}
+		got++
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if got != n {
+		return fmt.Errorf("%w: %d of %d rows", errTruncated, got, n)
+	}
+	return nil
+}
+
+// errTruncated is an answer of which a part is missing, without an error that says so.
+var errTruncated = errors.New("truncated")
+
+// tally is what became of reads.
+type tally struct {
+	reads   int
+	failed  int // of those that no server had answered yet
+	broken  int // of those whose rows, or transaction, had been handed out
+	busy    int // with ErrMasterBusy
+	excused int
+	served  map[string]int
+	// longest is the longest that a read waited for its first row, or for its error.
+	longest time.Duration
+}
+
+// load is reads at a steady rate: each begins when its time has come, whatever became of those before.
+type load struct {
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+	excuse func(began, ended time.Time) bool // tells whether a read may fail; nil: none may
+	state  func() string                     // how the plugin sees its servers
+
+	mu      sync.Mutex
+	tally   tally
+	errors  map[string]int // by form and text
+	reasons map[string]int
+	slowest string // how the longest went
+}
+
+// read begins a load, which lasts until stop, or the end of the test.
+func (a *app) read(t *testing.T, perSecond int) *load {
+	t.Helper()
+	return a.readUnless(t, perSecond, nil)
+}
+
+// readUnless is read, but that reads may fail when there is an excuse.
+func (a *app) readUnless(t *testing.T, perSecond int, excuse func(began, ended time.Time) bool) *load {
+	t.Helper()
+	l := readOf(t, a.db, perSecond, excuse)
+	l.state = a.state
+	return l
+}
+
+func readOf(t *testing.T, db *gorm.DB, perSecond int, excuse func(began, ended time.Time) bool) *load {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &load{cancel: cancel, excuse: excuse, state: func() string { return "" }, errors: map[string]int{}, reasons: map[string]int{}}
+	l.tally.served = map[string]int{}
+	l.tasks.Go(func() {
+		ticker := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer ticker.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			f := forms[n%len(forms)]
+			l.tasks.Go(func() { l.one(db, f) })
+		}
+	})
+	t.Cleanup(l.stop)
+	return l
+}
+
+// stop ends the load, and returns when the reads under way have ended.
+func (l *load) stop() {
+	l.cancel()
+	l.tasks.Wait()
+}
+
+func (l *load) one(db *gorm.DB, f form) {
+	// A context that can be cancelled, as those of requests, and that is not: what fails, fails by the servers.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ctx, trail := tracked(ctx)
+	err := f.read(db.WithContext(ctx), trail)
+	ended := time.Now()
+	server, routes := trail.last()
+	trail.mu.Lock()
+	handed := trail.answered
+	reasons := slices.Clone(trail.reasons)
+	trail.mu.Unlock()
+	if !handed.IsZero() {
+		ended = handed
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tally.reads++
+	if took := ended.Sub(trail.began); took > l.tally.longest {
+		l.tally.longest = took
+		l.slowest = fmt.Sprintf("%s by %s: %v", f.name, strings.Join(routes, ", "), err)
+	}
+	for _, r := range reasons {
+		l.reasons[r.String()]++
+	}
+	switch {
+	case err == nil:
+		l.tally.served[server]++
+		return
+	case errors.Is(err, replicated.ErrMasterBusy):
+		l.tally.busy++
+		return
+	case handed.IsZero() && l.excuse != nil && l.excuse(trail.began, ended):
+		l.tally.excused++
+		l.errors[fmt.Sprintf("excused: %s by %s: %T: %v", f.name, bare(routes), err, err)]++
+	case errors.Is(err, errTruncated) || handed.IsZero():
+		l.tally.failed++
+		l.errors[fmt.Sprintf("%s by %s: %T: %v", f.name, bare(routes), err, err)]++
+	default:
+		l.tally.broken++
+	}
+}
+
+// bare returns routes without their times.
+func bare(routes []string) string {
+	return regexp.MustCompile(`, at [^)]*`).ReplaceAllString(strings.Join(routes, ", "), "")
+}
+
+// so returns the tally so far.
+func (l *load) so() tally {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.tally
+	s.served = maps.Clone(s.served)
+	return s
+}
+
+// since returns what has been added to a tally from before.
+func (s tally) since(before tally) tally {
+	d := tally{reads: s.reads - before.reads, failed: s.failed - before.failed, broken: s.broken - before.broken,
+		busy: s.busy - before.busy, excused: s.excused - before.excused, served: map[string]int{}, longest: s.longest}
+	for server, n := range s.served {
+		d.served[server] = n - before.served[server]
+	}
+	return d
+}
+
+func (s tally) String() string {
+	return fmt.Sprintf("%d reads, %d failed, %d broken, %d busy, %d excused, served %v, the longest wait %v",
+		s.reads, s.failed, s.broken, s.busy, s.excused, s.served, s.longest.Round(time.Millisecond))
+}
+
+// served waits until these servers have each answered n more reads.
+func (l *load) served(t *testing.T, within time.Duration, n int, names ...string) time.Duration {
+	t.Helper()
+	before := l.so()
+	return eventually(t, within, "waiting to be served", func() error {
+		now := l.so().since(before)
+		for _, name := range names {
+			if now.served[name] < n {
+				return fmt.Errorf("%s has answered %d reads of %v%s", name, now.served[name], now, l.state())
+			}
+		}
+		return nil
+	})
+}
+
+// more waits until there have been n more reads, and returns what became of them.
+func (l *load) more(t *testing.T, n int) tally {
+	t.Helper()
+	before := l.so()
+	eventually(t, 20*time.Second, fmt.Sprintf("waiting for %d reads", n), func() error {
+		if now := l.so().since(before); now.reads < n {
+			return fmt.Errorf("%v", now)
+		}
+		return nil
+	})
+	return l.so().since(before)
+}
+
+// noneFailed fails the test if a read failed.
+func (l *load) noneFailed(t *testing.T) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tally.failed > 0 || l.tally.busy > 0 {
+		t.Errorf("%v; want none failed, none busy:%s", l.tally, l.grouped())
+	}
+	if l.tally.reads == 0 {
+		t.Error("there were no reads")
+	}
+}
+
+// noneHung fails the test if a read waited longer than that.
+func (l *load) noneHung(t *testing.T, bound time.Duration) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tally.longest > bound {
+		t.Errorf("a read waited %v, want %v at most: %s", l.tally.longest, bound, l.slowest)
+	}
+}
+
+// grouped returns the errors, with how often each occurred. l.mu is held.
+func (l *load) grouped() string {
+	var b strings.Builder
+	for i, text := range slices.SortedFunc(maps.Keys(l.errors), func(a, b string) int { return l.errors[b] - l.errors[a] }) {
+		if i == 15 {
+			fmt.Fprintf(&b, "\n  … and %d others", len(l.errors)-i)
+			break
+		}
+		fmt.Fprintf(&b, "\n  %4d × %s", l.errors[text], text)
+	}
+	fmt.Fprintf(&b, "\n  reasons: %v; the slowest: %s", l.reasons, l.slowest)
+	return b.String()
+}
+
+func (l *load) report() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tally.String() + l.grouped()
+}
+
+// writes has entries written at a steady rate, so that positions move; it lasts until the test ends or stop is called. Those
+// that fail are nobody's business.
+func (a *app) writes(t *testing.T, perSecond int) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var tasks sync.WaitGroup
+	tasks.Go(func() {
+		ticker := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer ticker.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			limited, cancel := context.WithTimeout(ctx, time.Second)
+			_ = a.db.WithContext(limited).Create(&Entry{Client: "background", N: n}).Error
+			cancel()
+		}
+	})
+	stop = sync.OnceFunc(func() { cancel(); tasks.Wait() })
+	t.Cleanup(stop)
+	return stop
+}
