@@ -149,7 +149,7 @@ func (c *Cluster) closeNow() error {
 	}
 	errs := make([]error, len(c.slaves))
 	for i, s := range c.slaves {
-		if err := s.close(); err != nil {
+		if err := s.close(); err != nil && FailureOf(err) != Gone { // a broken connection is closed
 			errs[i] = fmt.Errorf("closing %s: %w", s.ID, err)
 		}
 	}

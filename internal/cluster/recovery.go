@@ -12,7 +12,7 @@ const (
 	// that answers questions and fails reads.
 	leastAnswers = 10
 	someAnswers  = 25
-	mostAnswers  = 100
+	mostAnswers  = 50
 	// settled is for how long a slave has to be read for its past to be forgotten.
 	settled = 10 * time.Second
 
