@@ -31,7 +31,8 @@ type watched struct {
 	stood     time.Time // if the master could not be asked since the latest reading, when it last could
 	against   string    // why it must not be read although it answers: see disowned
 	recovery            // since it failed
-	gone      bool      // it is down for certain, and its Server was told
+	left      bool      // it is down, and its Server was told
+	gone      bool      // for certain, too
 	fits      bool      // is in the view
 	told      bool      // what Notice was told of that
 	added     bool      // by setSlaves, and Notice was told nothing yet

@@ -252,6 +252,9 @@ func (m *monitor) hearSlave(w *watched, q *question) {
 	if m.handed != nil && m.picture.covered(m.handed.reading.Position, now) {
 		m.handed = nil
 	}
+	if q.err == nil && w.down && w.good == 1 {
+		m.tasks.Go(w.server.dropIdle) // also those that have come to be idle since
+	}
 	if q.err == nil {
 		w.server.writable.Store(q.reading.Writable)
 	}
@@ -270,9 +273,11 @@ func (m *monitor) publish(now time.Time) {
 		s.fits = fits
 		if s.down && s.founded && !s.gone {
 			s.server.downs.Add(1)
+		}
+		if s.down && !s.left {
 			m.tasks.Go(s.server.dropIdle)
 		}
-		s.gone = s.down && s.founded
+		s.left, s.gone = s.down, s.down && s.founded
 		s.server.returned.Store(s.returned.UnixNano())
 		s.server.alone.Store(s.alone)
 		recovering = recovering || fits && now.Sub(s.returned) < rampUp
