@@ -11,7 +11,8 @@ import (
 func (p *Plugin) Decide(db *gorm.DB, ctx context.Context, query string) string {
 	before := db.Statement.ConnPool
 	p.routeRead(db)
-	r, _ := db.Statement.ConnPool.(*pool).route(ctx, query, nil)
+	r := run{pool: db.Statement.ConnPool.(*pool), query: query}
+	_ = r.route(ctx, nil)
 	db.Statement.ConnPool = before
 	return r.server.ID
 }

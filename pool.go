@@ -142,8 +142,8 @@ func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.
 	if c.built {
 		c = c.group.poolOn(c.on, c.pin, c.prepared, false) // GORM executes no query that it built
 	}
-	r, err := c.route(ctx, query, args)
-	if err != nil {
+	r := run{pool: c, query: query}
+	if err := r.route(ctx, args); err != nil {
 		return nil, err
 	}
 	for {
@@ -163,8 +163,8 @@ func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.
 }
 
 func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	r, err := c.route(ctx, query, args)
-	if err != nil {
+	r := run{pool: c, query: query}
+	if err := r.route(ctx, args); err != nil {
 		return nil, err
 	}
 	for {
@@ -188,8 +188,8 @@ func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sq
 }
 
 func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	r, err := c.route(ctx, query, args)
-	if err != nil {
+	r := run{pool: c, query: query}
+	if err := r.route(ctx, args); err != nil {
 		return errorRow(err)
 	}
 	for {
@@ -283,14 +283,14 @@ func (p *Plugin) readOnly(opts *sql.TxOptions) *sql.TxOptions {
 	return &readOnly
 }
 
-// route decides for a statement with this SQL.
-func (c *pool) route(ctx context.Context, query string, args []any) (run, error) {
-	if c.pin == writePin || c.pin == barePin {
-		return run{pool: c, server: c.first(), query: query}, nil // decided, marked and reported before GORM began its transaction
+// route decides for a statement by its SQL.
+func (r *run) route(ctx context.Context, args []any) error {
+	if pin := r.pool.pin; pin == writePin || pin == barePin {
+		r.server = r.pool.first()
+		return nil // decided, marked and reported before GORM began its transaction
 	}
-	c, n, tables := c.judge(query, args)
-	r := run{pool: c, query: query, nature: n, tables: tables}
-	return r, r.decide(ctx)
+	r.pool, r.nature, r.tables = r.pool.judge(r.query, args)
+	return r.decide(ctx)
 }
 
 // judge returns the nature of a statement, the tables in it that have been registered, and the pool of the group that it is about.
@@ -356,20 +356,18 @@ func (r *run) decide(ctx context.Context) error {
 	if intent == Master {
 		server = c.master(memory)
 	}
-	route := Route{Group: c.group.name, Server: server.ID, Intent: intent, Reason: reason}
+	r.server = server
 	if p.shadow.Load() {
 		if r.fallback = false; intent == Slave {
-			route.Shadow = true
 			server.Shadowed.Add(1)
-			server = c.master(memory)
+			r.server = c.master(memory)
 		}
 	}
-	r.server = server
 	if memory != nil && p.config.Token.Monotonic {
-		memory.noteRead(server)
+		memory.noteRead(r.server)
 	}
 	if p.observer != nil {
-		p.observer.Routed(ctx, route)
+		p.observer.Routed(ctx, Route{Group: c.group.name, Server: server.ID, Intent: intent, Reason: reason, Shadow: server != r.server})
 	}
 	return nil
 }
