@@ -122,8 +122,8 @@ func (m *monitor) start() {
 // stop ends the goroutine, and the questions under way by their context. It waits for them, but not for ever: what a driver
 // that does not heed the context has not closed by then it closes when it returns.
 func (m *monitor) stop() {
+	m.mu.Lock() // who begins a task under it looks first
 	m.cancel()
-	m.mu.Lock() // whoever begins something under it has
 	m.mu.Unlock()
 	m.begun.Do(func() { close(m.ended) })
 	<-m.ended
