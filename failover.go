@@ -3,6 +3,7 @@ package replicated
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -32,8 +33,9 @@ type run struct {
 	fallback bool // on the master for want of a slave
 	spared   bool // on the master to spare a slave
 
-	failed   []*cluster.Server
-	attempts int
+	failed []*cluster.Server
+	again  int     // how often it was tried again on the same server
+	memory *memory // to note in what was read; nil without Token.Monotonic
 
 	// Of the attempt under way:
 	watch *watch // nil: it may take its time
@@ -44,6 +46,18 @@ type run struct {
 
 // begin begins an attempt, and returns what to run it on, and with which context.
 func (r *run) begin(ctx context.Context) (gorm.ConnPool, context.Context, error) {
+	for {
+		at, within, err := r.start(ctx)
+		if err == nil {
+			return at, within, nil
+		}
+		if err = r.instead(ctx, err); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+func (r *run) start(ctx context.Context) (gorm.ConnPool, context.Context, error) {
 	g, p := r.pool.group, r.pool.plugin
 	r.span = nil
 	if !r.server.Slave {
@@ -125,6 +139,8 @@ func (r *run) ended(err error) error {
 	}
 	if err != nil {
 		r.endLease()
+	} else if r.memory != nil {
+		r.memory.noteRead(r.server)
 	}
 	return err
 }
@@ -156,13 +172,14 @@ func (r *run) endLease() {
 	}
 }
 
-// staleAttempts is how often a statement whose plan has gone stale runs at most.
-const staleAttempts = 3
+// mostAgain is how often a statement is tried again on the same server, which did not execute it.
+const mostAgain = 2
 
 // instead decides where the statement runs again after its server failed it with err, or returns the error to end with.
 func (r *run) instead(ctx context.Context, err error) error {
 	c, p := r.pool, r.pool.plugin
-	if r.attempts++; r.attempts < staleAttempts {
+	if r.again < mostAgain {
+		r.again++
 		switch {
 		case cluster.IsStalePlan(err):
 			r.server.Forget(r.query)
@@ -171,10 +188,13 @@ func (r *run) instead(ctx context.Context, err error) error {
 		case c.prepared && err.Error() == "sql: statement is closed": // database/sql has no value for it
 			r.plain = true // another call has forgotten it meanwhile
 			return nil
+		case r.fallback && errors.Is(err, driver.ErrBadConn) && ctx.Err() == nil && p.config.Failover.MaxOnMaster > 0:
+			return nil // of a single connection database/sql itself does not try another
 		}
+		r.again--
 	}
 	if !r.server.Slave {
-		if r.spared && ctx.Err() == nil && cluster.FailureOf(err) == cluster.Gone {
+		if r.spared && ctx.Err() == nil && (err == ErrMasterBusy || cluster.FailureOf(err) == cluster.Gone) {
 			return r.elsewhere(ctx) // better a slave that has just come back than none
 		}
 		return err
@@ -239,6 +259,7 @@ func (p *Plugin) another(query string) string {
 // would be lost: it ends with its parent, which remembers it until then. So one serves many reads where that is possible; one that does not ends with its rows.
 type span struct {
 	parent context.Context
+	done   <-chan struct{} // the parent's, which a framework may use again for another request
 	server *cluster.Server
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -262,11 +283,11 @@ func (g *group) spanOf(p *Plugin, ctx context.Context, server *cluster.Server) *
 	}
 	var old *span
 	if comparable {
-		if old = place.Load(); old != nil && old.server == server && old.parent == ctx && old.ctx.Err() == nil {
+		if old = place.Load(); old != nil && old.server == server && old.parent == ctx && old.done == ctx.Done() && old.ctx.Err() == nil {
 			return old
 		}
 	}
-	s := &span{parent: ctx, server: server}
+	s := &span{parent: ctx, done: ctx.Done(), server: server}
 	if s.shared = comparable && (old == nil || old.ctx.Err() != nil); !s.shared && ctx.Done() != nil {
 		s.reading = newReading(ctx, func() {})
 		s.ctx, s.cancel = s.reading, s.reading.kill

@@ -100,10 +100,10 @@ func (g *group) choose(servers []*cluster.Server, pools []gorm.ConnPool) *cluste
 	if g.policy != nil {
 		g.policies.Lock()
 		defer g.policies.Unlock()
-		if chosen := recognisable(g.policy.Resolve(pools)); chosen != nil {
-			for i, p := range pools {
-				if p == chosen {
-					return servers[i]
+		if chosen := recognisable(g.policy.Resolve(slices.Clone(pools))); chosen != nil {
+			for _, s := range servers {
+				if s.Pool == chosen {
+					return s
 				}
 			}
 		}
@@ -409,7 +409,7 @@ func usedGroup(stmt *gorm.Statement) string {
 	return ""
 }
 
-// SetSlaves makes these the slaves of the group of [Config], as Config.Slaves does: new ones are opened, and read once they answer; those that are not
+// SetSlaves makes these the slaves of the group of [Config], as Config.Slaves does: new ones are opened, and read once they answer, or at once if they are not watched (see [ProbeConfig]); those that are not
 // among them any longer are not read from now on, and their pools close when the last query on them ends. One that is the same as before,
 // by its DSN or because it is the same dialector, and by its ID if it has one, stays as it is: its Weight, too. It reports every mistake at once; then nothing has
 // changed. It is an error before db.Use and after Close.
@@ -471,7 +471,11 @@ func (p *Plugin) setSlaves(g *group, slaves []gorm.Dialector) error {
 		taken[spec.ID] = true
 		fresh = append(fresh, spec)
 	}
-	opened, err := cluster.Open(p.ownServer, fresh)
+	var masters []*cluster.Server
+	for _, other := range p.groups {
+		masters = append(masters, other.cluster.Masters...)
+	}
+	opened, err := cluster.Open(p.ownServer, fresh, masters...)
 	if err != nil {
 		return err
 	}
@@ -480,7 +484,12 @@ func (p *Plugin) setSlaves(g *group, slaves []gorm.Dialector) error {
 			servers[i], opened = opened[0], opened[1:]
 		}
 	}
-	if !g.cluster.SetSlaves(servers) {
+	used := func(s *cluster.Server) bool { // by another group
+		return slices.ContainsFunc(p.groups, func(other *group) bool {
+			return other != g && slices.ContainsFunc(other.cluster.Slaves(), s.SharesPool)
+		})
+	}
+	if !g.cluster.SetSlaves(servers, used) {
 		cluster.Discard(servers)
 		return errors.New("the plugin is closed")
 	}
@@ -517,8 +526,10 @@ func (p *Plugin) openGroups(db *gorm.DB, own gorm.ConnPool, found mistakes) ([]*
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := pingMasters(servers, specs); err != nil {
-		return nil, nil, err
+	if !db.DisableAutomaticPing {
+		if err := pingMasters(servers, specs); err != nil {
+			return nil, nil, err
+		}
 	}
 	for i, r := range all {
 		masters, slaves := []*cluster.Server{p.ownServer}, servers[len(r.group.Masters):]

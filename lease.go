@@ -143,20 +143,29 @@ func (r *reading) AfterFunc(f func()) func() bool {
 		go f()
 		return func() bool { return false }
 	}
-	d := &derived{f, context.AfterFunc(r.Context, f)}
+	d := &derived{cancel: f}
+	d.forget = context.AfterFunc(r.Context, func() { // then nothing else tells
+		f()
+		r.drop(d)
+	})
 	r.derived = append(r.derived, d)
 	return func() bool {
-		r.mu.Lock()
-		i := slices.Index(r.derived, d)
-		if i >= 0 {
-			r.derived = slices.Delete(r.derived, i, i+1)
-		}
-		over := i >= 0 && r.handed && len(r.derived) == 0
-		r.mu.Unlock()
-		if over {
-			r.forget()
-			r.over()
-		}
+		r.drop(d)
 		return d.forget()
+	}
+}
+
+// drop says that a derived context has ended.
+func (r *reading) drop(d *derived) {
+	r.mu.Lock()
+	i := slices.Index(r.derived, d)
+	if i >= 0 {
+		r.derived = slices.Delete(r.derived, i, i+1)
+	}
+	over := i >= 0 && r.handed && len(r.derived) == 0
+	r.mu.Unlock()
+	if over {
+		r.forget()
+		r.over()
 	}
 }

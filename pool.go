@@ -342,7 +342,9 @@ func (r *run) decide(ctx context.Context) error {
 	q.hasSlaves = len(view.All) > 0
 	intent, reason := resolve(&q)
 	var server *cluster.Server
-	if intent == Slave {
+	r.fallback, r.spared = false, false
+	wanted := intent == Slave
+	if wanted {
 		var missing Reason
 		if server, missing = c.slave(ctx, session, r.tables, view, &q); server == nil {
 			intent, reason = Master, missing
@@ -350,7 +352,7 @@ func (r *run) decide(ctx context.Context) error {
 			r.spared = missing == ReasonRecovering
 		}
 	}
-	if r.failed != nil && reason != ReasonNoSlaves {
+	if r.failed != nil && wanted {
 		r.fallback, reason = intent == Master, ReasonFailover
 	}
 	if intent == Master {
@@ -358,13 +360,13 @@ func (r *run) decide(ctx context.Context) error {
 	}
 	r.server = server
 	if p.shadow.Load() {
-		if r.fallback = false; intent == Slave {
+		if r.fallback, r.spared = false, false; intent == Slave {
 			server.Shadowed.Add(1)
 			r.server = c.master(memory)
 		}
 	}
-	if memory != nil && p.config.Token.Monotonic {
-		memory.noteRead(r.server)
+	if p.config.Token.Monotonic {
+		r.memory = memory
 	}
 	if p.observer != nil {
 		p.observer.Routed(ctx, Route{Group: c.group.name, Server: server.ID, Intent: intent, Reason: reason, Shadow: server != r.server})

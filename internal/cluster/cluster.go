@@ -86,25 +86,21 @@ func (c *Cluster) Slaves() []*Server {
 }
 
 // SetSlaves makes these the slaves, some of which may be so already. The others leave the view at once, and their pools close when the last
-// of the queries that run on them ends. It tells whether it did: not after Close. The cluster has to be watched.
-func (c *Cluster) SetSlaves(slaves []*Server) bool {
+// of the queries that run on them ends, unless the pool is used elsewhere. It tells whether it did: not after Close. The cluster has to be watched.
+func (c *Cluster) SetSlaves(slaves []*Server, used func(*Server) bool) bool {
 	c.changing.Lock()
 	defer c.changing.Unlock()
 	if c.closed {
 		return false
 	}
-	var left []*Server
 	for _, s := range c.slaves {
 		if !slices.Contains(slaves, s) {
-			left = append(left, s)
+			s.left.Store(true)
+			s.shared = slices.ContainsFunc(slaves, s.SharesPool) || used(s)
 		}
 	}
 	c.adopt(slices.Clone(slaves))
 	c.monitor.setSlaves(c.slaves)
-	for _, s := range left {
-		s.left.Store(true)
-		c.monitor.tasks.Go(func() { _ = s.close() }) // closes what is idle; what is in use closes when it is given back
-	}
 	return true
 }
 
@@ -147,8 +143,16 @@ func (c *Cluster) closeNow() error {
 	for _, s := range c.slaves {
 		s.left.Store(true)
 	}
-	errs := make([]error, len(c.slaves))
-	for i, s := range c.slaves {
+	all := c.slaves
+	if c.monitor != nil {
+		for _, w := range c.monitor.leaving {
+			if !w.server.shared {
+				all = append(slices.Clip(all), w.server)
+			}
+		}
+	}
+	errs := make([]error, len(all))
+	for i, s := range all {
 		if err := s.close(); err != nil && FailureOf(err) != Gone { // a broken connection is closed
 			errs[i] = fmt.Errorf("closing %s: %w", s.ID, err)
 		}
@@ -158,8 +162,8 @@ func (c *Cluster) closeNow() error {
 
 // Open opens servers side by side, without asking them anything where the
 // dialector allows that, and returns them in the order of specs, or all their mistakes at once. After an
-// error nothing that it opened is left open. No slave may have the pool of own, the server that is open already, or of a master.
-func Open(own *Server, specs []Spec) ([]*Server, error) {
+// error nothing that it opened is left open. No slave may have the pool of own, the server that is open already, or of a master, these included.
+func Open(own *Server, specs []Spec, masters ...*Server) ([]*Server, error) {
 	type opened struct {
 		i    int
 		pool gorm.ConnPool
@@ -210,7 +214,7 @@ wait:
 		}
 	}
 	for i, spec := range specs {
-		if errs[i] == nil && !spec.Master && isMaster(servers[i].Pool, own, servers) {
+		if errs[i] == nil && !spec.Master && isMaster(servers[i].Pool, own, slices.Concat(servers, masters)) {
 			errs[i] = fmt.Errorf("%s (%s): its connection pool is the master's", spec.Field, spec.ID)
 		}
 	}
@@ -236,8 +240,8 @@ func Ping(ctx context.Context, servers []*Server, specs []Spec) error {
 	var asking sync.WaitGroup
 	for i, s := range servers {
 		db, err := s.DB()
-		if err != nil {
-			continue // there is no way to ask
+		if err != nil || !s.opened {
+			continue // there is no way to ask, or nobody asked us to
 		}
 		asking.Go(func() {
 			if err := db.PingContext(ctx); err != nil {
@@ -355,6 +359,7 @@ type Server struct {
 	reopening *sync.Mutex    // of the dialector, which several servers may share: PostgreSQL's writes to its own configuration while it opens
 
 	opened   bool // by Open: the pool was not there before
+	shared   bool // its pool is used elsewhere, too: it is not closed when the server leaves
 	slot     int  // among the slaves of the cluster, those that have left included
 	fits     atomic.Bool
 	left     atomic.Bool
@@ -376,6 +381,9 @@ type Server struct {
 func NewServer(id string, pool gorm.ConnPool, dialector gorm.Dialector, maxStmts int, stmtTTL time.Duration) *Server {
 	return &Server{ID: id, Pool: pool, dialector: dialector, reopening: new(sync.Mutex), maxStmts: maxStmts, stmtTTL: stmtTTL}
 }
+
+// SharesPool tells whether two servers have one pool.
+func (s *Server) SharesPool(other *Server) bool { return samePool(s.Pool, other.Pool) }
 
 // Slot is the number of a slave among those of its cluster, which it keeps when others come and go.
 func (s *Server) Slot() int { return s.slot }
@@ -416,6 +424,12 @@ func (s *Server) Share(now time.Time) float64 {
 // CameBackAlone tells whether no other slave was read when it came back: then the master has had its reads until then.
 func (s *Server) CameBackAlone() bool { return s.alone.Load() }
 
+// unused tells whether nobody has a connection of the server's pool any longer, but for the one that its questions may keep.
+func (s *Server) unused(kept int) bool {
+	db, err := s.DB()
+	return err != nil || db.Stats().InUse <= kept
+}
+
 // dropIdle closes the idle connections to a server that has failed. Some lead nowhere, and no answer would ever tell.
 func (s *Server) dropIdle() {
 	if db, ok := s.Pool.(*sql.DB); ok && s.opened {
@@ -427,13 +441,19 @@ func (s *Server) dropIdle() {
 	}
 }
 
-// Prepared returns the server's cache of prepared statements. It is made at
-// first use: GORM starts a goroutine with each that never ends.
+// forEver is the TTL for which GORM (internal/lru) starts no goroutine: one never ends, and servers come and go.
+const forEver = 10 * 365 * 24 * time.Hour
+
+// Prepared returns the server's cache of prepared statements, made at first use.
 func (s *Server) Prepared() *gorm.PreparedStmtDB {
 	if p := s.prepared.Load(); p != nil {
 		return p
 	}
-	s.prepared.CompareAndSwap(nil, gorm.NewPreparedStmtDB(s.Pool, s.maxStmts, s.stmtTTL))
+	ttl := s.stmtTTL
+	if ttl <= 0 {
+		ttl = forEver
+	}
+	s.prepared.CompareAndSwap(nil, gorm.NewPreparedStmtDB(s.Pool, s.maxStmts, ttl))
 	return s.prepared.Load()
 }
 

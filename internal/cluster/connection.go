@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gorm-replicated/replicated/internal/position"
@@ -32,7 +33,14 @@ type connection struct {
 	reader *position.Reader
 }
 
-func (c *connection) ask(ctx context.Context) (position.Reading, error) {
+func (c *connection) ask(ctx context.Context) (_ position.Reading, err error) {
+	defer func() {
+		if v := recover(); v != nil { // a Source's, whose words nobody knows
+			if err = fmt.Errorf("asking panicked: %v", v); c.server.dialector != nil {
+				err = redact(err, c.server.dialector)
+			}
+		}
+	}()
 	reading, err := c.read(ctx)
 	if d := c.server.dialector; d != nil {
 		if err != nil {

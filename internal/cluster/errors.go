@@ -84,10 +84,26 @@ const (
 	Gone                     // the server cannot be reached, breaks connections, or says that it does not serve
 )
 
+// ofNetwork are the errors of system calls that are about connections.
+var ofNetwork = map[syscall.Errno]bool{
+	syscall.ECONNREFUSED: true, syscall.ECONNRESET: true, syscall.ECONNABORTED: true, syscall.EPIPE: true, syscall.ETIMEDOUT: true,
+	syscall.EHOSTUNREACH: true, syscall.ENETUNREACH: true, syscall.ENETDOWN: true, syscall.ENOTCONN: true,
+}
+
+// spoke tells whether an error is a server's answer: so it lives.
+func spoke(err error) bool {
+	var e *mysql.MySQLError
+	state, _ := postgresError(err)
+	return errors.As(err, &e) || state != ""
+}
+
 // FailureOf tells what the error of a read on a slave says about the slave. It is for callers whose context has not ended: then an error of
 // a context is somebody else's, such as of who prepared the same statement, or a connection's own time limit, and proves nothing.
 func FailureOf(err error) Failure {
 	if err == nil {
+		return NoFailure
+	}
+	if strings.HasPrefix(err.Error(), "sql: converting argument ") { // a driver.Valuer of the application failed
 		return NoFailure
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -139,7 +155,7 @@ func FailureOf(err error) Failure {
 	if err.Error() == "sql: database is closed" { // by who brought the pool; database/sql has no value for it
 		return Gone
 	}
-	if errors.As(err, &network) || errors.As(err, &call) || errors.As(err, &certificate) {
+	if errors.As(err, &network) || errors.As(err, &call) && ofNetwork[call] || errors.As(err, &certificate) {
 		return Gone
 	}
 	return NoFailure

@@ -118,13 +118,16 @@ const answerCounts = 50 * time.Millisecond
 // not, it leaves the view. It is for a read that takes long: downs is Server.Downs from when that began. That another read has failed is no answer.
 func (c *Cluster) Answers(s *Server, downs uint64) bool {
 	m := c.monitor
-	if m == nil || s.Left() {
+	if m == nil {
 		return true
 	}
 	m.mu.Lock()
 	w := m.watchedSlave(s)
+	if w == nil {
+		w = find(m.leaving, s)
+	}
 	// For certain, or it was since the read began, whose connection is from before.
-	down := w != nil && (w.down && w.founded || s.Downs() != downs)
+	down := s.Downs() != downs || w != nil && w.gone
 	lately := w != nil && time.Since(w.heard) < answerCounts
 	m.mu.Unlock()
 	if w == nil || down || lately {
@@ -132,7 +135,7 @@ func (c *Cluster) Answers(s *Server, downs uint64) bool {
 	}
 	q := w.probe.current()
 	<-q.done
-	if q.err == nil || q.err == errBusy || q.err == errClosed {
+	if q.err == nil || q.err == errBusy || q.err == errClosed || spoke(q.err) {
 		return true
 	}
 	c.failed(s, q.err, true)
@@ -140,9 +143,11 @@ func (c *Cluster) Answers(s *Server, downs uint64) bool {
 }
 
 // watchedSlave returns what is known of s, or nil if it has left.
-func (m *monitor) watchedSlave(s *Server) *watched {
-	if i := slices.IndexFunc(m.picture.slaves, func(w *watched) bool { return w.server == s }); i >= 0 {
-		return m.picture.slaves[i]
+func (m *monitor) watchedSlave(s *Server) *watched { return find(m.picture.slaves, s) }
+
+func find(all []*watched, s *Server) *watched {
+	if i := slices.IndexFunc(all, func(w *watched) bool { return w.server == s }); i >= 0 {
+		return all[i]
 	}
 	return nil
 }

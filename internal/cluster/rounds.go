@@ -22,6 +22,7 @@ type monitor struct {
 	cluster *Cluster
 	cfg     Monitoring
 	servers []*watched
+	leaving []*watched     // have left, but reads still run there; guarded by mu, as servers is
 	random  func() float64 // for jitter
 
 	newAsker func(*Server) asker
@@ -92,7 +93,8 @@ func (m *monitor) setSlaves(slaves []*Server) {
 	}
 	for _, w := range before {
 		if !slices.Contains(m.picture.slaves, w) {
-			w.probe.close()
+			m.leaving = append(m.leaving, w) // reads on it may want to know whether it is alive
+			m.start()
 		}
 	}
 	m.servers = slices.Concat(m.picture.masters, m.picture.slaves)
@@ -127,7 +129,7 @@ func (m *monitor) stop() {
 	m.mu.Unlock()
 	m.begun.Do(func() { close(m.ended) })
 	<-m.ended
-	for _, w := range m.servers {
+	for _, w := range slices.Concat(m.servers, m.leaving) {
 		w.probe.close()
 	}
 	closed := make(chan struct{})
@@ -177,6 +179,20 @@ func (m *monitor) step() time.Duration {
 			s.probe.ask()
 		}
 	}
+	m.leaving = slices.DeleteFunc(m.leaving, func(w *watched) bool {
+		kept := 0
+		if !m.cfg.Blind && !w.server.reopens() {
+			kept = 1
+		}
+		if !w.server.unused(kept) {
+			return false
+		}
+		w.probe.close()
+		if !w.server.shared {
+			m.tasks.Go(func() { _ = w.server.close() })
+		}
+		return true
+	})
 	m.publish(now)
 	news := m.news
 	m.news = nil
@@ -271,13 +287,14 @@ func (m *monitor) publish(now time.Time) {
 		states[i], fits = m.picture.state(s, now)
 		changed = changed || old.All[i].Server != s.server || fits != s.fits || !states[i].same(old.All[i])
 		s.fits = fits
-		if s.down && s.founded && !s.gone {
+		gone := s.down && s.founded && !spoke(s.err)
+		if gone && !s.gone {
 			s.server.downs.Add(1)
 		}
 		if s.down && !s.left {
 			m.tasks.Go(s.server.dropIdle)
 		}
-		s.left, s.gone = s.down, s.down && s.founded
+		s.left, s.gone = s.down, gone
 		s.server.returned.Store(s.returned.UnixNano())
 		s.server.alone.Store(s.alone)
 		recovering = recovering || fits && now.Sub(s.returned) < rampUp
@@ -354,6 +371,9 @@ func (m *monitor) next(now time.Time) time.Time {
 	}
 	if m.waiting == 0 {
 		sooner(m.due(now))
+	}
+	if len(m.leaving) > 0 {
+		sooner(now.Add(time.Second))
 	}
 	for _, s := range m.picture.slaves {
 		if s.down {
