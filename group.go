@@ -441,36 +441,11 @@ func (p *Plugin) setSlaves(g *group, slaves []gorm.Dialector) error {
 	if len(found) > 0 {
 		return errors.Join(found...)
 	}
-	dialect := p.dialectName
-	specs := next.specs(g.field(), dialect, p.ownServer.Pool, &found)
+	specs := next.specs(g.field(), p.dialectName, p.ownServer.Pool, &found)
 	if len(found) > 0 {
 		return errors.Join(found...)
 	}
-	before := g.cluster.Slaves()
-	servers := make([]*cluster.Server, len(specs))
-	taken := map[string]bool{}
-	var fresh []cluster.Spec
-	for i, spec := range specs {
-		s, _ := named(slaves[i])
-		same := slices.IndexFunc(before, func(old *cluster.Server) bool {
-			return old.OpenedBy(spec.Dialector) && (s.ID == "" || s.ID == old.ID) && !slices.Contains(servers, old)
-		})
-		if same >= 0 {
-			servers[i] = before[same]
-			taken[servers[i].ID] = true
-		}
-	}
-	for i, spec := range specs {
-		if servers[i] != nil {
-			continue
-		}
-		base := spec.ID
-		for n := 2; taken[spec.ID]; n++ {
-			spec.ID = fmt.Sprintf("%s-%d", base, n)
-		}
-		taken[spec.ID] = true
-		fresh = append(fresh, spec)
-	}
+	servers, fresh := next.keep(g.cluster.Slaves(), specs)
 	var masters []*cluster.Server
 	for _, other := range p.groups {
 		masters = append(masters, other.cluster.Masters...)
@@ -495,6 +470,34 @@ func (p *Plugin) setSlaves(g *group, slaves []gorm.Dialector) error {
 	}
 	p.grant()
 	return nil
+}
+
+// keep returns which of the slaves that are there are those of g, nil where none is, and how to open the others.
+func (g Group) keep(before []*cluster.Server, specs []cluster.Spec) (servers []*cluster.Server, fresh []cluster.Spec) {
+	servers = make([]*cluster.Server, len(specs))
+	taken := map[string]bool{}
+	for i, spec := range specs {
+		s, _ := named(g.Slaves[i])
+		same := slices.IndexFunc(before, func(old *cluster.Server) bool {
+			return old.OpenedBy(spec.Dialector) && (s.ID == "" || s.ID == old.ID) && !slices.Contains(servers, old)
+		})
+		if same >= 0 {
+			servers[i] = before[same]
+			taken[servers[i].ID] = true
+		}
+	}
+	for i, spec := range specs {
+		if servers[i] != nil {
+			continue
+		}
+		base := spec.ID
+		for n := 2; taken[spec.ID]; n++ {
+			spec.ID = fmt.Sprintf("%s-%d", base, n)
+		}
+		taken[spec.ID] = true
+		fresh = append(fresh, spec)
+	}
+	return servers, fresh
 }
 
 // openGroups opens the servers of all groups, after every mistake in their configuration was added to found. It
