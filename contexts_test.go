@@ -433,7 +433,7 @@ func TestBubbles(t *testing.T) {
 				f(t)
 				return
 			}
-			cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout=5s")
+			cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout=60s")
 			cmd.Env = append(os.Environ(), "REPLICATED_BUBBLE=1")
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v: %.300s", err, out)

@@ -462,7 +462,7 @@ func (r *brokenRows) Next(dest []driver.Value) error {
 func eventually(t testing.TB, check func() error) {
 	t.Helper()
 	var err error
-	for range 200 {
+	for range 1000 {
 		if err = check(); err == nil {
 			return
 		}
