@@ -11,8 +11,30 @@ import (
 func (p *Plugin) Decide(db *gorm.DB, ctx context.Context, query string) string {
 	before := db.Statement.ConnPool
 	p.routeRead(db)
-	r := run{pool: db.Statement.ConnPool.(*pool), query: query}
-	_ = r.route(ctx, nil)
+	c := db.Statement.ConnPool.(*pool)
+	r := run{pool: c, query: query}
+	_ = r.enter(ctx, nil, c.usual(ctx, query), nil)
 	db.Statement.ConnPool = before
 	return r.server.ID
+}
+
+// BothWays returns the server for a query by the short way, "" if that leaves it to the rules, and by the rules.
+func (p *Plugin) BothWays(ctx context.Context, query string) (usual, rules string) {
+	for pin := pin(1); pin < pins; pin++ {
+		if slave := p.groups[0].pool(pin, false, false).usual(ctx, query); slave != nil {
+			return "taken in spite of a pin", ""
+		}
+	}
+	c := p.groups[0].pool(noPin, false, false)
+	slave := c.usual(ctx, query)
+	r := run{pool: c, query: query}
+	if err := r.route(ctx, nil); err != nil {
+		rules = err.Error()
+	} else {
+		rules = r.server.ID
+	}
+	if slave != nil {
+		usual = slave.ID
+	}
+	return usual, rules
 }

@@ -87,10 +87,18 @@ func (r *run) start(ctx context.Context) (gorm.ConnPool, context.Context, error)
 
 // at returns what runs the statement on its server.
 func (r *run) at() gorm.ConnPool {
-	if r.pool.prepared && !r.plain {
-		return r.server.Prepared()
+	if r.plain {
+		return r.server.Pool
 	}
-	return r.server.Pool
+	return r.pool.at(r.server)
+}
+
+// at returns what runs a statement on a server.
+func (c *pool) at(server *cluster.Server) gorm.ConnPool {
+	if c.prepared {
+		return server.Prepared()
+	}
+	return server.Pool
 }
 
 // beginTx begins a transaction.

@@ -66,7 +66,9 @@ func (g *group) open(p *Plugin, servers *cluster.Cluster, policy dbresolver.Poli
 	for pin := range pin(pins) {
 		for _, prepared := range []bool{false, true} {
 			for _, built := range []bool{false, true} {
-				*g.pool(pin, prepared, built) = pool{plugin: p, group: g, pin: pin, prepared: prepared, built: built}
+				*g.pool(pin, prepared, built) = pool{
+					plugin: p, group: g, pin: pin, prepared: prepared, built: built, bare: p.timeout <= 0 && !g.measures,
+				}
 			}
 		}
 	}
@@ -319,6 +321,7 @@ func (p *Plugin) watch(x index) {
 	if len(x) > 0 {
 		p.names.Store(&x)
 	}
+	p.setUsual()
 }
 
 // groupNamed returns the group of this name, or nil.

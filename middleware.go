@@ -60,6 +60,7 @@ func (p *Plugin) begin(r *http.Request) (_ context.Context, _ *session, first bo
 	if session.carried.clashes {
 		session.method = chooseMaster
 	}
+	session.reads = session.pattern == chooseSlave || session.pattern == undecided && session.method == chooseSlave
 	return ctx, session, first
 }
 

@@ -55,7 +55,10 @@ var ErrWriteOnSlave = errors.New("replicated: write refused: the intent is to re
 type Plugin struct {
 	// What every statement looks at stands first and together: in a real program it comes from memory, not
 	// from the nearest cache. But for the atomics all is immutable after Initialize.
-	auto        atomic.Bool // AutoReadOnSlave
+	usual       atomic.Pointer[sqlkind.Cache] // see pool.usual
+	root        *pool                         // that of the *gorm.DB
+	rootStmts   *gorm.PreparedStmtDB          // around it, if there are any
+	auto        atomic.Bool                   // AutoReadOnSlave
 	shadow      atomic.Bool
 	initialized atomic.Bool
 	rejects     bool // RejectWrites
@@ -83,6 +86,7 @@ type Plugin struct {
 
 	ownServer *cluster.Server // of the connection of the *gorm.DB
 
+	settings      sync.Mutex // held by setUsual
 	policies      sync.Mutex // see group
 	unknown       sync.Map   // names in dbresolver.Use that nobody registered
 	initializing  sync.Mutex
@@ -122,12 +126,32 @@ func (p *Plugin) Name() string { return pluginName }
 
 // SetAutoReadOnSlave turns AutoReadOnSlave on or off. Statements that start
 // after it returns see the change, also those of requests that already run.
-func (p *Plugin) SetAutoReadOnSlave(on bool) { p.auto.Store(on) }
+func (p *Plugin) SetAutoReadOnSlave(on bool) {
+	p.auto.Store(on)
+	p.setUsual()
+}
 
 // SetShadow turns shadow mode on or off: everything runs on the master, whatever is marked, while [Observer] and [Status] report what would have
 // run on which slave. The slaves stay open and watched. It is for a careful roll-out, and for a night on which slaves must not be read.
 // Transactions that have begun stay where they are. Off at first.
-func (p *Plugin) SetShadow(on bool) { p.shadow.Store(on) }
+func (p *Plugin) SetShadow(on bool) {
+	p.shadow.Store(on)
+	p.setUsual()
+}
+
+// setUsual notes whether there is a usual way at all, after something has changed that matters for it.
+func (p *Plugin) setUsual() {
+	if !p.initialized.Load() {
+		return // it will be called then
+	}
+	p.settings.Lock()
+	defer p.settings.Unlock()
+	var kinds *sqlkind.Cache
+	if p.auto.Load() && !p.shadow.Load() && p.index() == nil && p.observer == nil && !p.config.Token.Monotonic {
+		kinds = p.kinds.Load()
+	}
+	p.usual.Store(kinds)
+}
 
 // now is a time that costs half of what time.Now does.
 func (p *Plugin) now() time.Duration { return time.Since(p.base) }
@@ -147,6 +171,7 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 		return fmt.Errorf("replicated: %w", err)
 	}
 	p.initialized.Store(true)
+	p.setUsual()
 	return nil
 }
 
@@ -182,18 +207,18 @@ func (p *Plugin) initialize(db *gorm.DB, deadline time.Time) error {
 	p.relate()
 	p.grant()
 	p.monitor(deadline)
-	root := groups[0].pool(noPin, false, false)
+	p.root, p.rootStmts = groups[0].pool(noPin, false, false), statements
 	if statements == nil {
 		if db.Statement != nil {
 			if _, tx := db.Statement.ConnPool.(gorm.TxCommitter); !tx {
-				db.Statement.ConnPool = root
+				db.Statement.ConnPool = p.root
 			}
 		}
-		db.ConnPool = root
+		db.ConnPool = p.root
 	} else {
 		// PostgreSQL's Migrator looks for GORM's type: ours goes inside.
 		p.adopt(statements)
-		statements.ConnPool = root
+		statements.ConnPool = p.root
 	}
 	return nil
 }
@@ -344,6 +369,20 @@ func (p *Plugin) register(db *gorm.DB) error {
 // pool that decides when it sees the final SQL.
 func (p *Plugin) routeRead(db *gorm.DB) {
 	stmt := db.Statement
+	// The shortest way for most: First, Take, Last and raw SQL, with one group.
+	if p.locksShow && p.names.Load() == nil && (stmt.RaiseErrorOnNotFound || stmt.SQL.Len() > 0) {
+		switch c := stmt.ConnPool.(type) {
+		case *pool:
+			if c == p.root {
+				return
+			}
+		case *gorm.PreparedStmtDB:
+			if c == p.rootStmts {
+				stmt.ConnPool = p.groups[0].pool(noPin, true, false)
+				return
+			}
+		}
+	}
 	c, prepared := p.ours(stmt.ConnPool)
 	if c == nil {
 		p.boundRead(db)

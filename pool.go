@@ -89,6 +89,8 @@ type pool struct {
 	prepared bool // through the servers' prepared statements
 	built    bool // GORM built the SQL, in a dialect that cannot be judged
 
+	bare bool // nothing watches reads on slaves, or measures them
+
 	on *cluster.Server // the master to use, if not any
 }
 
@@ -163,8 +165,25 @@ func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.
 }
 
 func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	slave := c.usual(ctx, query)
+	if slave == nil || !c.bare {
+		return c.query(ctx, query, args, slave, nil)
+	}
+	within := ctx
+	if _, ok := slave.Pool.(*sql.DB); ok {
+		within = beneath(ctx)
+	}
+	rows, err := c.at(slave).QueryContext(within, query, args...)
+	if err != nil {
+		return c.query(ctx, query, args, slave, err)
+	}
+	return rows, nil
+}
+
+// query is QueryContext for a read that slave is to serve, or has failed with failed; and for all others.
+func (c *pool) query(ctx context.Context, query string, args []any, slave *cluster.Server, failed error) (*sql.Rows, error) {
 	r := run{pool: c, query: query}
-	if err := r.route(ctx, args); err != nil {
+	if err := r.enter(ctx, args, slave, failed); err != nil {
 		return nil, err
 	}
 	for {
@@ -189,7 +208,7 @@ func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sq
 
 func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	r := run{pool: c, query: query}
-	if err := r.route(ctx, args); err != nil {
+	if err := r.enter(ctx, args, c.usual(ctx, query), nil); err != nil {
 		return errorRow(err)
 	}
 	for {
@@ -281,6 +300,44 @@ func (p *Plugin) readOnly(opts *sql.TxOptions) *sql.TxOptions {
 		readOnly.Isolation = opts.Isolation
 	}
 	return &readOnly
+}
+
+// usual returns the slave for most reads, by the shortest way: those of a request that only reads, has no token and reads from a slave already.
+// It is nil for all that decide has to look at. Where it is not, decide would find the same: the test of it asks both.
+func (c *pool) usual(ctx context.Context, query string) *cluster.Server {
+	p := c.plugin
+	kinds, scope := p.usual.Load(), lookup(ctx)
+	if kinds == nil || c.pin != noPin || scope == nil || scope.explicit|scope.handler != undecided || scope.limited {
+		return nil
+	}
+	session := scope.sessions
+	if session == nil || session.plugin != p || !session.reads {
+		return nil
+	}
+	m := session.memory
+	slave := m.slave.Load()
+	if slave == nil || m.wrote.Load() || m.demand.Load() != nil || !slave.Fits() {
+		return nil
+	}
+	if kind, _ := kinds.Look(query); kind != sqlkind.Read {
+		return nil
+	}
+	if !slave.Marked() {
+		c.group.cluster.Used()
+	}
+	return slave
+}
+
+// enter decides for a statement, unless that is done: for a read that slave is to serve, or has failed with err.
+func (r *run) enter(ctx context.Context, args []any, slave *cluster.Server, err error) error {
+	if slave == nil {
+		return r.route(ctx, args)
+	}
+	r.server, r.nature = slave, reads
+	if err != nil {
+		return r.instead(ctx, err)
+	}
+	return nil
 }
 
 // route decides for a statement by its SQL.

@@ -24,8 +24,30 @@ type scope struct {
 	staleness time.Duration // if limited
 }
 
-// scopeOf returns a copy of ctx's scope. A nil ctx is left for
-// context.WithValue to complain about.
+// scoped is a context with a scope. It is a type of our own because a statement's context often is one itself: then there is nothing to
+// search, and database/sql, which asks its context ten times a query, can do with the one beneath.
+type scoped struct {
+	context.Context
+	scope *scope
+}
+
+// Value implements [context.Context].
+func (c *scoped) Value(key any) any {
+	if _, ok := key.(scopeKey); ok {
+		return c.scope
+	}
+	return c.Context.Value(key)
+}
+
+// beneath returns a context for what needs no scope.
+func beneath(ctx context.Context) context.Context {
+	if c, ok := ctx.(*scoped); ok {
+		return c.Context
+	}
+	return ctx
+}
+
+// scopeOf returns a copy of ctx's scope.
 func scopeOf(ctx context.Context) scope {
 	if s := lookup(ctx); s != nil {
 		return *s
@@ -34,21 +56,28 @@ func scopeOf(ctx context.Context) scope {
 }
 
 func lookup(ctx context.Context) *scope {
-	if ctx == nil {
+	switch c := ctx.(type) {
+	case nil:
 		return nil
+	case *scoped:
+		return c.scope
 	}
 	s, _ := ctx.Value(scopeKey{}).(*scope)
 	return s
 }
 
 func (s *scope) in(ctx context.Context) context.Context {
-	return context.WithValue(ctx, scopeKey{}, s)
+	if ctx == nil {
+		panic("cannot create context from nil parent") // as package context does
+	}
+	return &scoped{ctx, s}
 }
 
 // session is what one plugin remembers for one request, or for what WithToken begins.
 type session struct {
 	plugin     *Plugin
 	request    bool     // not WithToken
+	reads      bool     // what follows from pattern and method, while AutoReadOnSlave is on, is Slave
 	pattern    choice   // Config.Routes
 	method     choice   // Config.ReadOnlyMethods
 	memory     *memory  // of the global group: own, or that of the request's outer session

@@ -350,7 +350,9 @@ type Server struct {
 	ID     string
 	Pool   gorm.ConnPool
 	Slave  bool // not a master
-	Weight int  // of a slave, for PickWeighted and PickLeast; 0 counts as 1
+	fits   atomic.Bool
+	marked atomic.Bool // see Marked
+	Weight int         // of a slave, for PickWeighted and PickLeast; 0 counts as 1
 	Load   Load
 
 	Shadowed atomic.Uint64 // statements that would have run here
@@ -361,7 +363,6 @@ type Server struct {
 	opened   bool // by Open: the pool was not there before
 	shared   bool // its pool is used elsewhere, too: it is not closed when the server leaves
 	slot     int  // among the slaves of the cluster, those that have left included
-	fits     atomic.Bool
 	left     atomic.Bool
 	writable atomic.Bool
 	doubted  atomic.Bool   // a read failed: it has to be asked over a new connection
@@ -390,6 +391,10 @@ func (s *Server) Slot() int { return s.slot }
 
 // Fits tells whether the server is a slave that the current view has for reads.
 func (s *Server) Fits() bool { return s.fits.Load() }
+
+// Marked tells whether it was called before since the latest round began. If not, it is for the caller to say Used: this spares it that, which looks at
+// more memory.
+func (s *Server) Marked() bool { return s.marked.Load() || s.marked.Swap(true) }
 
 // Same tells whether two servers are one, as far as can be seen: what is written to one is in the history of the other.
 func (s *Server) Same(other *Server) bool {

@@ -212,6 +212,9 @@ func (m *monitor) begin(now time.Time) {
 		m.hurry = now
 	}
 	m.used.Store(false)
+	for _, w := range m.servers {
+		w.server.marked.Store(false) // after m.used: who comes between the two is forgotten, the other way round all would be until the next round
+	}
 	m.hurried.Store(false)
 	m.round = nil
 	for _, master := range m.picture.masters {
