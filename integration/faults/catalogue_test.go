@@ -2,8 +2,7 @@ package faults_test
 
 import (
 	"context"
-	"fmt"
-	"strings"
+	"testing"
 )
 
 // fault is something that befalls a server, or the network before it.
@@ -11,6 +10,23 @@ type fault struct {
 	name string
 	// begin brings it about. What ends it has to be called also after an error, unless it is nil.
 	begin func(context.Context, *node) (end func(context.Context) error, err error)
+}
+
+// befall has a fault befall n. What it returns ends that, and so does the end of the test.
+func (f fault) befall(t *testing.T, n *node) (end func()) {
+	t.Helper()
+	undo, err := f.begin(t.Context(), n)
+	ended := undo == nil
+	once := func(ctx context.Context) error {
+		if ended {
+			return nil
+		}
+		ended = true
+		return undo(ctx)
+	}
+	healed(t, once)
+	must(t, err)
+	return func() { t.Helper(); must(t, once(t.Context())) }
 }
 
 func nothing(context.Context) error { return nil }
@@ -25,13 +41,6 @@ func poisoned(name, toxic string, a attributes, streams ...string) fault {
 			}
 		}
 		return end, nil
-	}}
-}
-
-// ordered is a fault that is brought about, and ended, by statements on the server.
-func ordered(name, begin, end string) fault {
-	return fault{name, func(ctx context.Context, n *node) (func(context.Context) error, error) {
-		return func(ctx context.Context) error { return exec(ctx, n.Server, end) }, exec(ctx, n.Server, begin)
 	}}
 }
 
@@ -71,36 +80,24 @@ var (
 	held = fault{"not replaying", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return n.Release, n.Hold(ctx)
 	}}
-
-	// Of MariaDB.
-	readOnly  = ordered("read-only", "SET GLOBAL read_only = ON", "SET GLOBAL read_only = OFF")
-	unstopped = ordered("not replicating", "STOP SLAVE", "START SLAVE")
-	lost      = fault{"lost its position", func(ctx context.Context, n *node) (func(context.Context) error, error) {
-		before, err := ask[string](ctx, n.Server, "SELECT @@GLOBAL.gtid_slave_pos")
-		if err != nil {
-			return nil, err
-		}
-		if err := exec(ctx, n.Server, "STOP SLAVE"); err != nil {
-			return nil, err
-		}
-		if before, err = ask[string](ctx, n.Server, "SELECT @@GLOBAL.gtid_slave_pos"); err != nil || strings.Contains(before, "'") {
-			return nil, fmt.Errorf("it is at %q: %w", before, err)
-		}
-		return func(ctx context.Context) error {
-			return exec(ctx, n.Server, "SET GLOBAL gtid_slave_pos = '"+before+"'", "START SLAVE")
-		}, exec(ctx, n.Server, "SET GLOBAL gtid_slave_pos = ''")
+	// Of a master the same as of a slave: its replication goes on.
+	readOnly = fault{"read-only", func(ctx context.Context, n *node) (func(context.Context) error, error) {
+		return n.engine.readOnly(ctx, n.Server)
+	}}
+	unstopped = fault{"not replicating", func(ctx context.Context, n *node) (func(context.Context) error, error) {
+		return n.engine.sever(ctx, n.Server)
+	}}
+	lost = fault{"lost its position", func(ctx context.Context, n *node) (func(context.Context) error, error) {
+		return n.engine.lose(ctx, n.Server, func(context.Context) error { return nil })
 	}}
 )
 
 // ofSlaves are the faults that may befall a slave, ofMasters those after which a master has what it has acknowledged.
-func ofSlaves(e *engine) []fault {
-	all := []fault{killed, stopped, frozen, refused, blackHole, oneWay, reset, cut, latency, trickle, slowClose, crowded, lockedOut, disconnected, held}
-	if e == mariaDB {
-		all = append(all, readOnly, unstopped, lost)
-	}
-	return all
+func ofSlaves() []fault {
+	return []fault{killed, stopped, frozen, refused, blackHole, oneWay, reset, cut, latency, trickle, slowClose, crowded, lockedOut, disconnected, held,
+		readOnly, unstopped, lost}
 }
 
 func ofMasters() []fault {
-	return []fault{killed, frozen, refused, blackHole, reset, latency, disconnected}
+	return []fault{killed, frozen, refused, blackHole, reset, latency, disconnected, readOnly}
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	osexec "os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -53,6 +54,12 @@ type engine struct {
 	crowd func(context.Context, *servers.Server) (undo func(context.Context) error, err error)
 	// lockOut has the server refuse the application's account, which loses the connections that it has.
 	lockOut func(context.Context, *servers.Server) (undo func(context.Context) error, err error)
+	// readOnly has the server refuse the application's writes.
+	readOnly func(context.Context, *servers.Server) (undo func(context.Context) error, err error)
+	// sever has the slave receive nothing from its master.
+	sever func(context.Context, *servers.Server) (undo func(context.Context) error, err error)
+	// lose has the slave fall to an earlier position than it has shown, and stay there. It calls meanwhile just before.
+	lose func(_ context.Context, _ *servers.Server, meanwhile func(context.Context) error) (undo func(context.Context) error, err error)
 	// promote makes the slave that has come the furthest the master of the others. Their master must be down.
 	promote func(context.Context, []*servers.Server) (*servers.Server, error)
 	// attach makes the former master, which was killed, a slave of the server that took its place.
@@ -93,6 +100,13 @@ func ask[T any](ctx context.Context, s *servers.Server, query string, args ...an
 		err = fmt.Errorf("%v: %s: %w", s, query, err)
 	}
 	return answer, err
+}
+
+// ordered returns what has statements change a server, and others undo that.
+func ordered(do, undo []string) func(context.Context, *servers.Server) (func(context.Context) error, error) {
+	return func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+		return func(ctx context.Context) error { return exec(ctx, s, undo...) }, exec(ctx, s, do...)
+	}
 }
 
 // lines returns the first column of all rows.
@@ -177,6 +191,27 @@ var mariaDB = &engine{
 	connections: "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'test'",
 	killAll:     "KILL USER test",
 	prepared:    "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'",
+	// It waits for statements that write, and for locks. The application's account has no privilege to write all the same: it has some in its database only.
+	readOnly: ordered([]string{"SET SESSION lock_wait_timeout = 10", "SET GLOBAL read_only = ON"}, []string{"SET GLOBAL read_only = OFF"}),
+	sever:    ordered([]string{"STOP SLAVE"}, []string{"START SLAVE"}),
+	// It has the rows, and forgets how far it is.
+	lose: func(ctx context.Context, s *servers.Server, meanwhile func(context.Context) error) (func(context.Context) error, error) {
+		if err := meanwhile(ctx); err != nil {
+			return nil, err
+		}
+		if err := exec(ctx, s, "STOP SLAVE"); err != nil {
+			return nil, err
+		}
+		start := func(ctx context.Context) error { return exec(ctx, s, "START SLAVE") }
+		before, err := ask[string](ctx, s, "SELECT @@GLOBAL.gtid_slave_pos")
+		if err != nil || strings.Contains(before, "'") {
+			return start, fmt.Errorf("it is at %q: %w", before, err)
+		}
+		undo := func(ctx context.Context) error {
+			return exec(ctx, s, "SET GLOBAL gtid_slave_pos = '"+before+"'", "START SLAVE")
+		}
+		return undo, exec(ctx, s, "SET GLOBAL gtid_slave_pos = ''")
+	},
 }
 
 func init() { // these refer to the engine
@@ -276,6 +311,15 @@ func init() { // these refer to the engine
 		undo := func(ctx context.Context) error { return write(ctx, string(before)) }
 		return undo, errors.Join(write(ctx, "host all test all reject\n"+string(before)), exec(ctx, s, postgreSQL.killAll))
 	}
+	postgreSQL.sever = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+		info, err := ask[string](ctx, s, "SHOW primary_conninfo")
+		if err != nil {
+			return nil, err
+		}
+		undo := func(ctx context.Context) error { return postgreSQLFollow(ctx, s, info) }
+		return undo, postgreSQLFollow(ctx, s, "")
+	}
+	postgreSQL.lose = postgreSQLLose
 	postgreSQL.promote = func(ctx context.Context, slaves []*servers.Server) (*servers.Server, error) {
 		var first *servers.Server
 		var furthest string
@@ -303,8 +347,7 @@ func init() { // these refer to the engine
 				return nil, err
 			}
 			info = regexp.MustCompile(`port='?\d+'?`).ReplaceAllString(info, fmt.Sprintf("port=%d", first.Port()))
-			err = exec(ctx, s, "ALTER SYSTEM SET primary_conninfo = '"+strings.ReplaceAll(info, "'", "''")+"'", "SELECT pg_reload_conf()")
-			if err != nil {
+			if err := postgreSQLFollow(ctx, s, info); err != nil {
 				return nil, err
 			}
 		}
@@ -366,12 +409,98 @@ func postgreSQLCrowd(ctx context.Context, s *servers.Server, full chan<- struct{
 	}
 }
 
+// postgreSQLFollow has a standby receive from the server that info, which has a password, leads to; "": from none.
+func postgreSQLFollow(ctx context.Context, s *servers.Server, info string) error {
+	return exec(ctx, s, "ALTER SYSTEM SET primary_conninfo = '"+strings.ReplaceAll(info, "'", "''")+"'", "SELECT pg_reload_conf()")
+}
+
+// postgreSQLLose replaces a standby, after it has come further, by a copy of what it was before, as one restored from a snapshot. The copy does not
+// replay what was committed since.
+func postgreSQLLose(ctx context.Context, s *servers.Server, meanwhile func(context.Context) error) (func(context.Context) error, error) {
+	data, err := ask[string](ctx, s, postgreSQL.data)
+	if err != nil {
+		return nil, err
+	}
+	before, after := data+".before", data+".after"
+	undo := func(ctx context.Context) error {
+		_ = os.Rename(after, data) // as it is again if the copy could not take its place; otherwise there is nothing to rename
+		return errors.Join(os.RemoveAll(before), os.RemoveAll(after), ensure(s)(ctx),
+			exec(ctx, s, "ALTER SYSTEM RESET recovery_min_apply_delay", "SELECT pg_reload_conf()"))
+	}
+	// A copy begins where all was last written to the folder. That shall not be long ago.
+	if err := exec(ctx, s, "CHECKPOINT"); err != nil {
+		return undo, err
+	}
+	if err := errors.Join(s.Freeze(), copied(ctx, data, before), s.Thaw()); err != nil {
+		return undo, err
+	}
+	at, err := ask[string](ctx, s, "SELECT pg_last_wal_replay_lsn()::text")
+	if err != nil {
+		return undo, err
+	}
+	if err := meanwhile(ctx); err != nil {
+		return undo, err
+	}
+	if err := postgreSQLAdvance(ctx, s, at); err != nil {
+		return undo, err
+	}
+	// Were it killed, its shared memory would be left behind: the id is in the folder.
+	if err := s.Stop(ctx); err != nil {
+		return undo, err
+	}
+	settings, err := os.OpenFile(filepath.Join(before, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return undo, err
+	}
+	_, err = fmt.Fprintln(settings, "\nrecovery_min_apply_delay = '1h'")
+	err = errors.Join(err, settings.Close(), os.Remove(filepath.Join(before, "postmaster.pid"))) // that of the one that was frozen
+	if err != nil {
+		return undo, err
+	}
+	if err := errors.Join(os.Rename(data, after), os.Rename(before, data)); err != nil {
+		return undo, err
+	}
+	return undo, errors.Join(os.RemoveAll(after), s.Start(ctx))
+}
+
+// copied copies a folder, its owner and its modes included.
+func copied(ctx context.Context, from, to string) error {
+	if out, err := osexec.CommandContext(ctx, "cp", "-a", from, to).CombinedOutput(); err != nil {
+		return fmt.Errorf("copying %s: %w: %s", from, err, out)
+	}
+	return nil
+}
+
+// postgreSQLAdvance waits until a standby has told the application of a position that is later than at. It does not wait for ever: the master may be down.
+func postgreSQLAdvance(ctx context.Context, s *servers.Server, at string) error {
+	conn, err := s.DB().Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("%v: %w", s, err)
+	}
+	defer conn.Close()
+	for _, query := range []string{ // what each returns is the argument of the next
+		"SELECT clock_timestamp()::text WHERE pg_last_wal_replay_lsn() > $1::text::pg_lsn",
+		"SELECT query FROM pg_stat_activity WHERE usename = 'test' AND query LIKE '%pg_last_wal_replay_lsn%' AND state = 'idle' " +
+			"AND query_start > $1::text::timestamptz LIMIT 1",
+	} {
+		err := await(ctx, 3*time.Second, func() error { return conn.QueryRowContext(ctx, query, at).Scan(&at) })
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("%v: %w", s, err)
+		}
+	}
+	return nil
+}
+
 var postgreSQL = &engine{
 	name:  "PostgreSQL",
 	dial:  postgres.Open,
 	start: servers.StartPostgreSQL,
-	// So few that they are soon taken.
-	options: []string{"--max_connections=70"},
+	options: []string{
+		"--max_connections=70", // so few that they are soon taken
+		"--wal_keep_size=64MB", // a slave that is put back wants again what its slot has let go of: some seconds' worth
+	},
 	// A connection costs both sides thousands of hashes, the race detector watching; and here they are made by the hundred. One
 	// round of hashing takes from the account what protects it from nobody here.
 	prepare: func(ctx context.Context, c *servers.Cluster) error {
@@ -416,4 +545,6 @@ var postgreSQL = &engine{
 	data:        "SHOW data_directory",
 	connections: "SELECT count(*) FROM pg_stat_activity WHERE usename = 'test'",
 	killAll:     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'test'",
+	readOnly: ordered([]string{"ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"},
+		[]string{"ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()"}),
 }

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/gorm-replicated/replicated"
 )
 
@@ -176,6 +179,62 @@ func TestMasterDown(t *testing.T) {
 			t.Errorf("while the master was down: %v; then the plugin saw:%s", during, state)
 		}
 	})
+}
+
+// TestReadOnlyMaster has the master refuse writes for a while: they fail with what it says, and reads go on.
+func TestReadOnlyMaster(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e *engine) {
+		a := open(t, e, e.cluster(t), nil)
+		client := fmt.Sprintf("read-only-%d", clients.Add(1))
+		n := 0
+		write := func() error {
+			n++
+			return a.db.WithContext(t.Context()).Create(&Entry{Client: client, N: n}).Error
+		}
+		master := a.db.WithContext(replicated.WithMaster(t.Context()))
+		l := a.read(t, 100)
+		l.served(t, 5*time.Second, 10, "slave 2", "slave 3")
+		must(t, write())
+		end := readOnly.befall(t, a.master)
+		eventually(t, 5*time.Second, "the control: writes fail", func() error { // PostgreSQL tells its processes a moment later
+			if write() == nil {
+				return errNotYet
+			}
+			return nil
+		})
+		before, since := l.so(), n
+		for range 20 {
+			began := time.Now()
+			if err, took := write(), time.Since(began); !saysReadOnly(err) || took > allowance {
+				t.Errorf("a write: %T: %v after %v, want at once that the master is read-only", err, err, took)
+			}
+			must(t, forms[0].read(master, nil))
+			l.more(t, 5)
+			must(t, a.serving(a.slaves[:2]...))
+		}
+		during := l.so().since(before)
+		end()
+		again := eventually(t, 5*time.Second, "a write", write)
+		l.stop()
+		t.Logf("while the master was read-only: %v; a write %v after that", during, again.Round(time.Millisecond))
+		l.noneFailed(t)
+		l.noneHung(t, bound)
+		if during.served["master"] > 0 {
+			t.Errorf("while the master was read-only, it served: %v", during)
+		}
+		var found int64
+		must(t, master.Model(&Entry{}).Where("client = ? AND n BETWEEN ? AND ?", client, since, since+20).Count(&found).Error)
+		if found > 0 {
+			t.Errorf("%d of the writes that failed are there", found)
+		}
+	})
+}
+
+// saysReadOnly tells whether a server refused a write because it is read-only.
+func saysReadOnly(err error) bool {
+	var ofMariaDB *mysql.MySQLError
+	var ofPostgreSQL *pgconn.PgError
+	return errors.As(err, &ofMariaDB) && ofMariaDB.Number == 1290 || errors.As(err, &ofPostgreSQL) && ofPostgreSQL.Code == "25006"
 }
 
 // TestLastSlaveWithoutMaster has the master go down just when the only slave that is left has come back, and does not get its whole share of

@@ -38,7 +38,7 @@ func TestRandomFaults(t *testing.T) {
 		left := map[bool][]fault{} // to have before any comes again
 		next := func(master bool, random *rand.Rand) fault {
 			if len(left[master]) == 0 {
-				if left[master] = ofSlaves(e); master {
+				if left[master] = ofSlaves(); master {
 					left[master] = ofMasters()
 				}
 				all := left[master]

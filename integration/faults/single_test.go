@@ -1,7 +1,6 @@
 package faults_test
 
 import (
-	"context"
 	"fmt"
 	"regexp"
 	"testing"
@@ -27,7 +26,6 @@ func TestSingleFaults(t *testing.T) {
 		fault  fault
 		effect effect
 		reason string // a pattern of what Status says, if it leaves
-		only   *engine
 		change func(*replicated.Config)
 	}{
 		{fault: refused, effect: leaves, reason: "refused|EOF|reset"},
@@ -44,15 +42,13 @@ func TestSingleFaults(t *testing.T) {
 		{fault: lockedOut, effect: leaves, reason: "denied|1045|reject|28000"},
 		{fault: disconnected, effect: either},
 		{fault: held, effect: leaves, reason: "behind by more than 2s", change: smallLag},
-		{fault: unstopped, effect: leaves, reason: "behind by more than 2s", change: smallLag, only: mariaDB},
-		{fault: readOnly, effect: stays, only: mariaDB},
-		{fault: lost, effect: leaves, reason: ".", only: mariaDB},
+		{fault: unstopped, effect: leaves, reason: "behind by more than 2s", change: smallLag},
+		{fault: readOnly, effect: stays},
+		// MariaDB has no position at all then; that of PostgreSQL may be from before the time that is remembered.
+		{fault: lost, effect: leaves, reason: "nothing with a GTID|behind", change: smallLag},
 	}
 	eachEngine(t, func(t *testing.T, e *engine) {
 		for _, test := range tests {
-			if test.only != nil && test.only != e {
-				continue
-			}
 			t.Run(test.fault.name, func(t *testing.T) {
 				c := e.cluster(t)
 				a := open(t, e, c, test.change)
@@ -60,15 +56,7 @@ func TestSingleFaults(t *testing.T) {
 				l := a.read(t, 100)
 				l.served(t, 5*time.Second, 10, "slave 2", "slave 3")
 				victim, other := a.slaves[0], a.slaves[1]
-				end, err := test.fault.begin(t.Context(), victim)
-				ended := end == nil
-				healed(t, func(ctx context.Context) error {
-					if ended {
-						return nil
-					}
-					return end(ctx)
-				})
-				must(t, err)
+				end := test.fault.befall(t, victim)
 				var during tally
 				var reason string
 				switch test.effect {
@@ -104,8 +92,7 @@ func TestSingleFaults(t *testing.T) {
 					during = l.more(t, 200)
 					reason = a.status(victim).Reason
 				}
-				ended = true
-				must(t, end(t.Context()))
+				end()
 				again := l.served(t, back+allowance, 5, victim.String())
 				l.stop()
 				t.Logf("during it: %v; reason %q; served again after %v; in all %v", during, reason, again.Round(time.Millisecond), l.so())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,6 +96,104 @@ func TestFrozenSlave(t *testing.T) {
 		t.Logf("%v", l.so())
 		l.noneFailed(t)
 		l.noneHung(t, bound)
+	})
+}
+
+// TestLostPosition has a slave fall to an earlier position than it has shown. Who wrote before, and has seen it there, never reads what it has then.
+func TestLostPosition(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e *engine) {
+		a := open(t, e, e.cluster(t), func(cfg *replicated.Config) { cfg.Slaves = cfg.Slaves[:1] })
+		victim := a.slaves[0]
+		client := fmt.Sprintf("lost-%d", clients.Add(1))
+		var token string
+		n := 0
+		write := func() error {
+			ctx := a.plugin.WithToken(t.Context(), "")
+			n++
+			err := a.db.WithContext(ctx).Create(&Entry{Client: client, N: n}).Error
+			if err == nil {
+				token, err = a.plugin.Token(ctx)
+			}
+			return err
+		}
+		// read returns the server that showed what was written last.
+		read := func() (string, error) {
+			ctx, trail := tracked(a.plugin.WithToken(t.Context(), token))
+			var latest Entry
+			err := a.db.WithContext(ctx).Where("client = ?", client).Order("n DESC").Limit(1).Find(&latest).Error
+			server, routes := trail.last()
+			if err == nil && latest.N != n {
+				err = fmt.Errorf("%d was written, and %d is read: %v", n, latest.N, routes)
+			}
+			return server, err
+		}
+		shows := func() error {
+			server, err := read()
+			if err == nil && server != victim.String() {
+				err = fmt.Errorf("%s shows it; the plugin sees:%s", server, a.state())
+			}
+			return err
+		}
+		must(t, write())
+		eventually(t, back, "the slave shows it", shows)
+
+		var reader sync.WaitGroup
+		fallen := make(chan struct{})
+		stopped := sync.OnceFunc(func() { close(fallen); reader.Wait() })
+		t.Cleanup(stopped)
+		reads, served := 0, map[string]int{}
+		falls := fault{"falls", func(ctx context.Context, n *node) (func(context.Context) error, error) {
+			return e.lose(ctx, n.Server, func(context.Context) error {
+				if err := write(); err != nil {
+					return err
+				}
+				if err := await(ctx, back+allowance, shows); err != nil {
+					return err
+				}
+				reader.Go(func() {
+					for {
+						select {
+						case <-fallen:
+							return
+						default:
+						}
+						server, err := read()
+						if err != nil {
+							t.Errorf("while it falls: %v", err)
+							return
+						}
+						served[server]++
+						reads++
+					}
+				})
+				return nil
+			})
+		}}
+		end := falls.befall(t, victim)
+		stopped()
+		known := func() error { return a.serving(victim) } // it is back, and within MaxLag
+		if e == mariaDB {
+			known = func() error { return a.notServing(victim) } // it has no position; but it has kept its rows, and gets no more
+			must(t, write())
+		}
+		eventually(t, back, "the plugin has asked it", known)
+		// The control: so reads who asks it past the plugin.
+		there, err := ask[int](t.Context(), victim.Server, fmt.Sprintf("SELECT COALESCE(MAX(n), 0) FROM %sentries WHERE client = '%s'", e.schema, client))
+		must(t, err)
+		if there >= n {
+			t.Errorf("the control: it has %d of %d entries: has it lost anything?", there, n)
+		}
+		for range 200 {
+			if server, err := read(); err != nil || server != "master" {
+				t.Fatalf("by %s: %v; the plugin sees:%s", server, err, a.state())
+			}
+		}
+		must(t, known())
+		reason := a.status(victim).Reason
+		end()
+		again := eventually(t, back+allowance, "the slave shows it again", shows)
+		t.Logf("it had %d of %d entries; reason %q; %d reads while it fell, by %v; it shows all again after %v", there, n, reason, reads, served,
+			again.Round(time.Millisecond))
 	})
 }
 
