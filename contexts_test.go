@@ -1,6 +1,7 @@
 package replicated_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,6 +122,17 @@ func TestContextsOfReads(t *testing.T) {
 	}
 }
 
+// collect returns when what is garbage has been collected, and its cleanups have run.
+func collect() {
+	for range 2 { // what a first cleanup lets go of is garbage then
+		var done atomic.Bool
+		runtime.AddCleanup(new([16]byte), func(done *atomic.Bool) { done.Store(true) }, &done)
+		for !done.Load() {
+			runtime.GC()
+		}
+	}
+}
+
 // TestOpenRowsAreNotCut has other reads end, of whatever, while rows are read.
 func TestOpenRowsAreNotCut(t *testing.T) {
 	for _, session := range []bool{false, true} {
@@ -156,13 +169,10 @@ func TestOpenRowsAreNotCut(t *testing.T) {
 				db.WithContext(ctx).Find(&[]User{})
 			}},
 			{"garbage is collected", func(t *testing.T, s *setup, db *gorm.DB) {
-				for range 3 {
-					runtime.GC()
-					time.Sleep(time.Millisecond)
-				}
+				collect()
 			}},
 		} {
-			t.Run(fmt.Sprintf("%s, session: %v", test.name, session), func(t *testing.T) {
+			bubble(t, fmt.Sprintf("%s, session: %v", test.name, session), func(t *testing.T) {
 				s := newFailover(t, 1, gorm.Config{}, false, nil)
 				s.slaves[0].answer = func(string) driver.Rows { return &brokenRows{err: io.EOF, rows: 100} }
 				s.slaves[0].run = func(_ context.Context, query string) error {
@@ -190,7 +200,7 @@ func TestOpenRowsAreNotCut(t *testing.T) {
 				for n := range 100 {
 					if n == 50 {
 						test.end(t, s, db)
-						time.Sleep(5 * time.Millisecond)
+						synctest.Wait()
 					}
 					if !rows.Next() {
 						t.Fatalf("%d rows, then: %v", n, rows.Err())
@@ -315,7 +325,13 @@ func TestPreparingIsCancelled(t *testing.T) {
 					go func() { first <- way.run(s.in(replicated.WithSlave(ctx), mode.session)) }()
 					<-preparing
 					go func() { second <- way.run(s.in(replicated.WithSlave(t.Context()), mode.session)) }()
-					time.Sleep(5 * time.Millisecond) // until it waits; there is no way to see it
+					eventually(t, func() error { // in no bubble, as GORM's cache of statements has a goroutine that never ends
+						stacks := make([]byte, 1<<20)
+						if stacks = stacks[:runtime.Stack(stacks, true)]; !bytes.Contains(stacks, []byte("stmt_store.(*lruStore).Get(")) {
+							return errors.New("the second does not wait for the first")
+						}
+						return nil
+					})
 					cancel()
 					if err := <-first; !errors.Is(err, context.Canceled) {
 						t.Errorf("the first: %v", err)
@@ -408,12 +424,9 @@ func TestBubbles(t *testing.T) {
 					defer cancel()
 					read(t, s, ctx)
 				}
-				for range 3 {
-					runtime.GC()
-					time.Sleep(time.Second)
-				}
+				collect()
 			})
-			time.Sleep(100 * time.Millisecond)
+			collect()
 		},
 		"rows are held on the master": func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
