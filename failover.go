@@ -1,6 +1,7 @@
 package replicated
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -27,6 +28,7 @@ type run struct {
 	pool     *pool
 	server   *cluster.Server
 	query    string
+	asked    string // query before it became another text; "" if it has not
 	nature   nature
 	tables   *sqlkind.Tables
 	plain    bool // not by a statement that was prepared before
@@ -191,7 +193,8 @@ func (r *run) instead(ctx context.Context, err error) error {
 		switch {
 		case cluster.IsStalePlan(err):
 			r.server.Forget(r.query)
-			r.query, r.plain = p.another(r.query), true
+			r.asked, r.plain = cmp.Or(r.asked, r.query), true
+			r.query = p.another(r.asked)
 			return nil
 		case c.prepared && err.Error() == "sql: statement is closed": // database/sql has no value for it
 			r.plain = true // another call has forgotten it meanwhile
@@ -241,14 +244,15 @@ func (r *run) elsewhere(ctx context.Context) error {
 // refused has the statement run on the master, because a slave says that it writes: it looks like a read, and calls a function that does.
 func (r *run) refused(ctx context.Context) error {
 	c, p := r.pool, r.pool.plugin
-	if p.kinds.Load().Learn(r.query) {
+	asked := cmp.Or(r.asked, r.query)
+	if p.kinds.Load().Learn(asked) {
 		p.config.Logger.Warn("replicated: a slave refused a statement as a write; from now on it goes to the master",
-			"server", r.server.ID, "sql", r.query)
+			"server", r.server.ID, "sql", asked)
 	}
 	if p.rejects {
 		return ErrWriteOnSlave
 	}
-	_, tables := p.judge(r.query, c.built)
+	_, tables := p.judge(asked, c.built)
 	p.mark(ctx, unknown, tables, c.group)
 	r.server = c.master(c.group.memory(p, ctx))
 	if p.observer != nil {

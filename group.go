@@ -449,11 +449,11 @@ func (p *Plugin) setSlaves(g *group, slaves []gorm.Dialector) error {
 		return errors.Join(found...)
 	}
 	servers, fresh := next.keep(g.cluster.Slaves(), specs)
-	var masters []*cluster.Server
+	var others []*cluster.Server
 	for _, other := range p.groups {
-		masters = append(masters, other.cluster.Masters...)
+		others = slices.Concat(others, other.cluster.Masters, other.cluster.Slaves())
 	}
-	opened, err := cluster.Open(p.ownServer, fresh, masters...)
+	opened, err := cluster.Open(p.ownServer, fresh, others...)
 	if err != nil {
 		return err
 	}

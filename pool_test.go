@@ -440,3 +440,29 @@ func TestStalePlan(t *testing.T) {
 		}
 	}
 }
+
+// TestStalePlanOfAWrite has a slave refuse a statement as a write that it had to prepare anew: it is known as a write by the text that was asked.
+func TestStalePlanOfAWrite(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			s := newSetup(t, 1, mode.config, nil)
+			attempts := 0
+			s.slaves[0].fail = func(string) error {
+				if attempts++; attempts == 1 {
+					return &mysql.MySQLError{Number: 1615, Message: "Prepared statement needs to be re-prepared"}
+				}
+				return &mysql.MySQLError{Number: 1290, Message: "The MySQL server is running with the --read-only option"}
+			}
+			db := s.in(replicated.WithSlave(t.Context()), mode.session)
+			for range 2 {
+				if err := db.Raw("SELECT next_number()").Scan(&[]User{}).Error; err != nil {
+					t.Error(err)
+				}
+				expect(t, s.log.servers(), "master")
+			}
+			if attempts != 2 {
+				t.Errorf("the slave was asked %d times, want 2: it was learned the first time", attempts)
+			}
+		})
+	}
+}

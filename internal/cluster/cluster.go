@@ -162,8 +162,8 @@ func (c *Cluster) closeNow() error {
 
 // Open opens servers side by side, without asking them anything where the
 // dialector allows that, and returns them in the order of specs, or all their mistakes at once. After an
-// error nothing that it opened is left open. No slave may have the pool of own, the server that is open already, or of a master, these included.
-func Open(own *Server, specs []Spec, masters ...*Server) ([]*Server, error) {
+// error nothing that it opened is left open. No slave may have the pool of own, the server that is open already, or of a master. others are open already as well.
+func Open(own *Server, specs []Spec, others ...*Server) ([]*Server, error) {
 	type opened struct {
 		i    int
 		pool gorm.ConnPool
@@ -174,9 +174,12 @@ func Open(own *Server, specs []Spec, masters ...*Server) ([]*Server, error) {
 	locks := make([]*sync.Mutex, len(specs))
 	for i, spec := range specs {
 		locks[i] = new(sync.Mutex)
-		if sameDialector(own.dialector, spec.Dialector) {
-			locks[i] = own.reopening
-		} else if same := slices.IndexFunc(specs[:i], func(s Spec) bool { return sameDialector(s.Dialector, spec.Dialector) }); same >= 0 {
+		for _, s := range append(others, own) {
+			if sameDialector(s.dialector, spec.Dialector) {
+				locks[i] = s.reopening
+			}
+		}
+		if same := slices.IndexFunc(specs[:i], func(s Spec) bool { return sameDialector(s.Dialector, spec.Dialector) }); same >= 0 {
 			locks[i] = locks[same]
 		}
 		go func() {
@@ -214,7 +217,7 @@ wait:
 		}
 	}
 	for i, spec := range specs {
-		if errs[i] == nil && !spec.Master && isMaster(servers[i].Pool, own, slices.Concat(servers, masters)) {
+		if errs[i] == nil && !spec.Master && isMaster(servers[i].Pool, own, slices.Concat(servers, others)) {
 			errs[i] = fmt.Errorf("%s (%s): its connection pool is the master's", spec.Field, spec.ID)
 		}
 	}

@@ -345,6 +345,11 @@ func TestOneDialectorForSeveralServers(t *testing.T) {
 	if _, err := Open(own, []Spec{{ID: "a", Dialector: d}, {ID: "b", Dialector: d}, {ID: "c", Dialector: d}}); err != nil || d.opened != 3 {
 		t.Errorf("opened %d times, %v", d.opened, err) // and the race detector is silent
 	}
+	slaveOfAnotherGroup := NewServer("other", sql.OpenDB(&wire{}), d, 0, 0)
+	own = NewServer("master", sql.OpenDB(&wire{}), mysql.Open("app:secret@tcp(db1)/shop"), 0, 0)
+	if s, err := Open(own, []Spec{{ID: "d", Dialector: d}}, slaveOfAnotherGroup); err != nil || s[0].reopening != slaveOfAnotherGroup.reopening {
+		t.Errorf("it may be opened while another server opens it: %v", err)
+	}
 }
 
 type selfish struct {
