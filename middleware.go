@@ -60,7 +60,8 @@ func (p *Plugin) begin(r *http.Request) (_ context.Context, _ *session, first bo
 	if session.carried.clashes {
 		session.method = chooseMaster
 	}
-	session.reads = session.pattern == chooseSlave || session.pattern == undecided && session.method == chooseSlave
+	intent, _ := intended(&question{inRequest: true, auto: true, pattern: session.pattern, method: session.method})
+	session.reads = intent == Slave
 	return ctx, session, first
 }
 

@@ -169,21 +169,17 @@ func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sq
 	if slave == nil || !c.bare {
 		return c.query(ctx, query, args, slave, nil)
 	}
-	within := ctx
-	if _, ok := slave.Pool.(*sql.DB); ok {
-		within = beneath(ctx)
-	}
-	rows, err := c.at(slave).QueryContext(within, query, args...)
+	rows, err := c.at(slave).QueryContext(ctx, query, args...)
 	if err != nil {
 		return c.query(ctx, query, args, slave, err)
 	}
 	return rows, nil
 }
 
-// query is QueryContext for a read that slave is to serve, or has failed with failed; and for all others.
-func (c *pool) query(ctx context.Context, query string, args []any, slave *cluster.Server, failed error) (*sql.Rows, error) {
+// query is QueryContext for a read that slave is to serve, or has failed with answer; and for all others.
+func (c *pool) query(ctx context.Context, query string, args []any, slave *cluster.Server, answer error) (*sql.Rows, error) {
 	r := run{pool: c, query: query}
-	if err := r.enter(ctx, args, slave, failed); err != nil {
+	if err := r.enter(ctx, args, slave, answer); err != nil {
 		return nil, err
 	}
 	for {
@@ -306,8 +302,12 @@ func (p *Plugin) readOnly(opts *sql.TxOptions) *sql.TxOptions {
 // It is nil for all that decide has to look at. Where it is not, decide would find the same: the test of it asks both.
 func (c *pool) usual(ctx context.Context, query string) *cluster.Server {
 	p := c.plugin
-	kinds, scope := p.usual.Load(), lookup(ctx)
-	if kinds == nil || c.pin != noPin || scope == nil || scope.explicit|scope.handler != undecided || scope.limited {
+	kinds := p.usual.Load()
+	if kinds == nil || c.pin != noPin {
+		return nil
+	}
+	scope := lookup(ctx)
+	if scope == nil || scope.explicit|scope.handler != undecided || scope.limited {
 		return nil
 	}
 	session := scope.sessions

@@ -8,9 +8,7 @@ import (
 	"github.com/gorm-replicated/replicated/internal/cluster"
 )
 
-// scopeKey holds a pointer, which makes comparing keys cheaper than an empty
-// struct would.
-type scopeKey struct{ _ *byte }
+type scopeKey struct{}
 
 // scope is all that a context says about routing. It is one value under one
 // key, so that a statement looks it up once; it is never changed, only
@@ -25,7 +23,7 @@ type scope struct {
 }
 
 // scoped is a context with a scope. It is a type of our own because a statement's context often is one itself: then there is nothing to
-// search, and database/sql, which asks its context ten times a query, can do with the one beneath.
+// search.
 type scoped struct {
 	context.Context
 	scope *scope
@@ -37,14 +35,6 @@ func (c *scoped) Value(key any) any {
 		return c.scope
 	}
 	return c.Context.Value(key)
-}
-
-// beneath returns a context for what needs no scope.
-func beneath(ctx context.Context) context.Context {
-	if c, ok := ctx.(*scoped); ok {
-		return c.Context
-	}
-	return ctx
 }
 
 // scopeOf returns a copy of ctx's scope.

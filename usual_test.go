@@ -7,9 +7,12 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"gorm.io/gorm"
 
 	"github.com/gorm-replicated/replicated"
@@ -147,5 +150,222 @@ func TestUsualWay(t *testing.T) {
 	t.Logf("the short way was taken for %d of %d statements", taken, asked)
 	if taken < asked/20 {
 		t.Error("it is hardly ever taken: then this tests nothing")
+	}
+}
+
+// inGet runs f in a GET.
+func inGet(p *replicated.Plugin, f func(ctx context.Context)) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	p.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { f(r.Context()) })).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	return w
+}
+
+// unobserved is what it takes for reads to go the usual way: no Observer. Without a SlaveTimeout there is nothing around them either.
+func unobserved(timeout time.Duration) func(*replicated.Config) {
+	return func(c *replicated.Config) { c.Observer = nil; c.Failover.SlaveTimeout = timeout }
+}
+
+// TestUsualFailover has slaves fail reads that went the usual way.
+func TestUsualFailover(t *testing.T) {
+	for _, timeout := range []time.Duration{-1, 0} {
+		for mode := range modes[:4] {
+			for _, way := range waysToRead {
+				for _, pg := range []bool{false, true} {
+					faults := faultsOfMySQL
+					if pg {
+						faults = faultsOfPostgreSQL
+					}
+					if mode > 0 {
+						faults = faults[:3]
+					}
+					for _, f := range faults {
+						name := fmt.Sprint(timeout, modes[mode].name, way.name, f.name)
+						s := newFailover(t, 2, modes[mode].config, pg, unobserved(timeout))
+						dead := s.slaves[0].dying(f.err, way.from)
+						inGet(s.plugin, func(ctx context.Context) {
+							db := s.in(ctx, modes[mode].session)
+							if err := way.run(db); err != nil {
+								t.Errorf("%s: before: %v", name, err)
+							}
+							s.log.take()
+							dead.Store(true)
+							if err := way.run(db); err != nil {
+								t.Errorf("%s: %v", name, err)
+							}
+							got := s.log.servers()
+							want := "slave-2"
+							if way.before {
+								want = "slave-1 slave-2"
+							}
+							if strings.Join(got, " ") != want {
+								t.Errorf("%s: %v", name, got)
+							}
+							if s.state("slave-1").Serving != f.stays {
+								t.Errorf("%s: serving", name)
+							}
+						})
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestUsualRefused has a slave refuse, as a write, what went the usual way.
+func TestUsualRefused(t *testing.T) {
+	for _, mode := range modes[:4] {
+		for _, stale := range []bool{false, true} {
+			s := newSetup(t, 1, mode.config, unobserved(-1))
+			attempts := 0
+			s.slaves[0].fail = func(q string) error {
+				if !strings.Contains(q, "next_number") {
+					return nil
+				}
+				if attempts++; stale && attempts == 1 {
+					return mysqlError(1615)
+				}
+				return &mysql.MySQLError{Number: 1290, Message: "The MySQL server is running with the --read-only option"}
+			}
+			inGet(s.plugin, func(ctx context.Context) {
+				db := s.in(ctx, mode.session)
+				db.First(&User{})
+				s.log.take()
+				for range 2 {
+					if err := db.Raw("SELECT next_number()").Scan(&[]User{}).Error; err != nil {
+						t.Error(err)
+					}
+					expect(t, s.log.servers(), "master")
+				}
+				db.First(&User{})
+				expect(t, s.log.servers(), "master") // marked
+			})
+		}
+	}
+}
+
+// TestUsualTwoPlugins has two databases in one request.
+func TestUsualTwoPlugins(t *testing.T) {
+	for _, timeout := range []time.Duration{0, -1} {
+		a := newSetup(t, 1, gorm.Config{}, unobserved(timeout))
+		b := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) {
+			unobserved(timeout)(c)
+			c.Token.Cookie, c.Token.Header = "other", "Other"
+		})
+		h := func(_ http.ResponseWriter, r *http.Request) {
+			for range 2 {
+				for _, s := range []*setup{a, b} {
+					if err := s.db.WithContext(r.Context()).First(&User{}).Error; err != nil {
+						t.Error(err)
+					}
+					expect(t, s.log.servers(), "slave-1")
+				}
+			}
+			// its own write marks its own session
+			a.db.WithContext(r.Context()).Exec("UPDATE users SET name = ''")
+			a.log.take()
+			a.db.WithContext(r.Context()).First(&User{})
+			expect(t, a.log.servers(), "master")
+			b.db.WithContext(r.Context()).First(&User{})
+			expect(t, b.log.servers(), "slave-1")
+		}
+		a.plugin.Middleware(b.plugin.Middleware(http.HandlerFunc(h))).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		b.plugin.Middleware(a.plugin.Middleware(http.HandlerFunc(h))).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	}
+}
+
+// TestUsualLateRegister has a table be registered too late, while a request reads it.
+func TestUsualLateRegister(t *testing.T) {
+	for _, timeout := range []time.Duration{0, -1} {
+		s := newSetup(t, 1, gorm.Config{}, unobserved(timeout))
+		inGet(s.plugin, func(ctx context.Context) {
+			db := s.db.WithContext(ctx)
+			if err := db.Raw("SELECT * FROM orders").Scan(&[]User{}).Error; err != nil {
+				t.Error(err)
+			}
+			s.plugin.Register(replicated.Group{}, "orders")
+			if err := db.Raw("SELECT * FROM orders").Scan(&[]User{}).Error; err == nil {
+				t.Error("no error")
+			}
+			if err := db.Raw("SELECT * FROM users").Scan(&[]User{}).Error; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestUsualCadence: reads that go the usual way count for how often the servers are asked.
+func TestUsualCadence(t *testing.T) {
+	for _, timeout := range []time.Duration{0, -1} {
+		bubble(t, timeout.String(), func(t *testing.T) {
+			h := newHistory()
+			h.set("master", 1)
+			h.replay("slave-1")
+			s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) {
+				unobserved(timeout)(c)
+				c.Probe.Source = h
+			})
+			inGet(s.plugin, func(ctx context.Context) {
+				for range 300 {
+					if err := s.db.WithContext(ctx).First(&User{}).Error; err != nil {
+						t.Error(err)
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if n := h.asked["slave-1"]; n < 28 || n > 36 {
+				t.Errorf("%d rounds in 30 s", n)
+			}
+		})
+	}
+}
+
+// TestUsualFrozen has the slave of a request freeze.
+func TestUsualFrozen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFailover(t, 2, gorm.Config{}, false, unobserved(0))
+		frozen := false
+		s.slaves[0].freeze(func() bool { return frozen })
+		inGet(s.plugin, func(ctx context.Context) {
+			s.db.WithContext(ctx).First(&User{})
+			expect(t, s.log.servers(), "slave-1")
+			frozen = true
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			if err := s.db.WithContext(ctx).First(&User{}).Error; err != nil {
+				t.Error(err)
+			}
+			expect(t, s.log.servers(), "slave-2")
+		})
+	})
+}
+
+// TestUsualHooks has a driver run statements of its own with the context that it is given, as one with hooks does: they are of the request.
+func TestUsualHooks(t *testing.T) {
+	for _, timeout := range []time.Duration{0, -1} {
+		s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) {
+			unobserved(timeout)(c)
+			c.Secrets = [][]byte{secret}
+		})
+		s.slaves[0].run = func(ctx context.Context, query string) error {
+			if strings.Contains(query, "salaries") {
+				return s.db.WithContext(ctx).Exec("INSERT INTO audit VALUES (1)").Error
+			}
+			return nil
+		}
+		w := inGet(s.plugin, func(ctx context.Context) {
+			db := s.db.WithContext(ctx)
+			db.Raw("SELECT * FROM users").Scan(&[]User{})
+			if err := db.Raw("SELECT * FROM salaries").Scan(&[]User{}).Error; err != nil {
+				t.Error(err)
+			}
+			s.log.take()
+			db.Raw("SELECT * FROM audit").Scan(&[]User{})
+			expect(t, s.log.servers(), "master")
+		})
+		if w.Header().Get("Replicated-Token") == "" {
+			t.Errorf("SlaveTimeout %v: it wrote, and has no token", timeout)
+		}
 	}
 }

@@ -74,6 +74,8 @@ func openWith(t *testing.T, e *engine, c *servers.Cluster, config *gorm.Config, 
 	must(t, err)
 	pool.SetMaxOpenConns(connections) // the slaves' pools take it over
 	pool.SetMaxIdleConns(connections)
+	// Or one that a fault has broken may lie there unused for long, as database/sql takes the one that was used last, and fail a write then.
+	pool.SetConnMaxIdleTime(allowance / 4)
 	fill(t, db)
 	must(t, c.CatchUp(t.Context()))
 	must(t, db.Callback().Query().Before("gorm:query").Register("faults:query", handing))
