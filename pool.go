@@ -322,7 +322,7 @@ func (c *pool) usual(ctx context.Context, query string) *cluster.Server {
 	if kind, _ := kinds.Look(query); kind != sqlkind.Read {
 		return nil
 	}
-	if !slave.Marked() {
+	if !slave.Mark() {
 		c.group.cluster.Used()
 	}
 	return slave

@@ -172,9 +172,10 @@ func Open(own *Server, specs []Spec, others ...*Server) ([]*Server, error) {
 	}
 	results := make(chan opened, len(specs)) // buffered: nobody waits for one that comes late
 	locks := make([]*sync.Mutex, len(specs))
+	known := append([]*Server{own}, others...)
 	for i, spec := range specs {
 		locks[i] = new(sync.Mutex)
-		for _, s := range append(others, own) {
+		for _, s := range known {
 			if sameDialector(s.dialector, spec.Dialector) {
 				locks[i] = s.reopening
 			}
@@ -354,7 +355,7 @@ type Server struct {
 	Pool   gorm.ConnPool
 	Slave  bool // not a master
 	fits   atomic.Bool
-	marked atomic.Bool // see Marked
+	marked atomic.Bool // see Mark
 	Weight int         // of a slave, for PickWeighted and PickLeast; 0 counts as 1
 	Load   Load
 
@@ -395,9 +396,9 @@ func (s *Server) Slot() int { return s.slot }
 // Fits tells whether the server is a slave that the current view has for reads.
 func (s *Server) Fits() bool { return s.fits.Load() }
 
-// Marked tells whether it was called before since the latest round began. If not, it is for the caller to say Used: this spares it that, which looks at
+// Mark tells whether it was called before since the latest round began. If not, it is for the caller to say Used: this spares it that, which looks at
 // more memory.
-func (s *Server) Marked() bool { return s.marked.Load() || s.marked.Swap(true) }
+func (s *Server) Mark() bool { return s.marked.Load() || s.marked.Swap(true) }
 
 // Same tells whether two servers are one, as far as can be seen: what is written to one is in the history of the other.
 func (s *Server) Same(other *Server) bool {
