@@ -29,16 +29,16 @@ const globalName = "default"
 
 // group is one master, or several equal ones, with its slaves, and the pools that statements run on.
 type group struct {
+	pools     [pins][2][2]pool // by pin, prepared, built: a statement takes one without an allocation
 	name      string
 	index     int   // in Plugin.groups
 	err       error // why nothing runs here: it was registered too late
 	cluster   *cluster.Cluster
 	maxLag    time.Duration
 	limits    PoolConfig
-	related   []*group         // those on the same master, g too
-	tokens    atomic.Bool      // who wrote to it gets a token
-	unwatched string           // why its servers are not asked for anything; "" if they are
-	pools     [pins][2][2]pool // by pin, prepared, built: a statement takes one without an allocation
+	related   []*group    // those on the same master, g too
+	tokens    atomic.Bool // who wrote to it gets a token
+	unwatched string      // why its servers are not asked for anything; "" if they are
 
 	now         func() time.Duration
 	maxOnMaster int                      // Failover.MaxOnMaster

@@ -92,7 +92,7 @@ func (c choice) intent() Intent {
 func WithMaster(ctx context.Context) context.Context {
 	s := scopeOf(ctx)
 	s.explicit = chooseMaster
-	return s.in(ctx)
+	return s.context(ctx)
 }
 
 // WithSlave returns a context whose reads run on a slave, even after the
@@ -101,7 +101,7 @@ func WithMaster(ctx context.Context) context.Context {
 func WithSlave(ctx context.Context) context.Context {
 	s := scopeOf(ctx)
 	s.explicit = chooseSlave
-	return s.in(ctx)
+	return s.context(ctx)
 }
 
 // WithMaxStaleness returns a context whose reads run on slaves only that are known to be at most d behind, otherwise
@@ -111,7 +111,7 @@ func WithSlave(ctx context.Context) context.Context {
 func WithMaxStaleness(ctx context.Context, d time.Duration) context.Context {
 	s := scopeOf(ctx)
 	s.limited, s.staleness = true, d
-	return s.in(ctx)
+	return s.context(ctx)
 }
 
 // UseMaster marks a handler: its queries run on the master, whatever the
@@ -134,7 +134,7 @@ func mark(next http.Handler, c choice) http.Handler {
 		if s.handler != chooseMaster {
 			s.handler = c
 		}
-		next.ServeHTTP(w, r.WithContext(s.in(r.Context())))
+		next.ServeHTTP(w, r.WithContext(s.context(r.Context())))
 	})
 }
 

@@ -87,10 +87,10 @@ func (p *Plugin) clashes(s *session) bool {
 // of a request writes, all of it must see.
 func (p *Plugin) newSession(ctx context.Context) (context.Context, *session) {
 	both := &struct { // in one piece: a statement looks at both
-		scope   scope
+		scoped  scoped
 		session session
-	}{scope: scopeOf(ctx)}
-	scope, session := &both.scope, &both.session
+	}{scoped: scopeOf(ctx).in(ctx)}
+	scope, session := &both.scoped.scope, &both.session
 	session.plugin, session.next = p, scope.sessions
 	if outer := scope.of(p); outer != nil {
 		session.memory, session.others, session.carried = outer.memory, outer.others, outer.carried
@@ -101,7 +101,7 @@ func (p *Plugin) newSession(ctx context.Context) (context.Context, *session) {
 		}
 	}
 	scope.sessions = session
-	return scope.in(ctx), session
+	return &both.scoped, session
 }
 
 // ofReads ends the name of the cookie of a request that has only read: it must not take the place of one that has written, whose response may

@@ -55,10 +55,10 @@ var ErrWriteOnSlave = errors.New("replicated: write refused: the intent is to re
 type Plugin struct {
 	// What every statement looks at stands first and together: in a real program it comes from memory, not
 	// from the nearest cache. But for the atomics all is immutable after Initialize.
-	usual       atomic.Pointer[sqlkind.Cache] // see pool.usual
-	root        *pool                         // that of the *gorm.DB
-	rootStmts   *gorm.PreparedStmtDB          // around it, if there are any
-	auto        atomic.Bool                   // AutoReadOnSlave
+	rootStmts   *gorm.PreparedStmtDB // those of the *gorm.DB, if there are any
+	root        *pool                // what is inside them, or else in the *gorm.DB itself
+	prepared    *pool                // its counterpart for what is prepared
+	auto        atomic.Bool          // AutoReadOnSlave
 	shadow      atomic.Bool
 	initialized atomic.Bool
 	rejects     bool // RejectWrites
@@ -147,10 +147,12 @@ func (p *Plugin) setUsual() {
 	p.settings.Lock()
 	defer p.settings.Unlock()
 	var kinds *sqlkind.Cache
-	if p.auto.Load() && !p.shadow.Load() && p.index() == nil && p.observer == nil && !p.config.Token.Monotonic {
+	// locksShow: or else the callback has to look at the clauses.
+	if p.auto.Load() && !p.shadow.Load() && p.index() == nil && p.observer == nil && !p.config.Token.Monotonic && p.locksShow {
 		kinds = p.kinds.Load()
 	}
-	p.usual.Store(kinds)
+	p.root.short.Store(kinds)
+	p.prepared.short.Store(kinds)
 }
 
 // now is a time that costs half of what time.Now does.
@@ -207,7 +209,7 @@ func (p *Plugin) initialize(db *gorm.DB, deadline time.Time) error {
 	p.relate()
 	p.grant()
 	p.monitor(deadline)
-	p.root, p.rootStmts = groups[0].pool(noPin, false, false), statements
+	p.root, p.prepared, p.rootStmts = groups[0].pool(noPin, false, false), groups[0].pool(noPin, true, false), statements
 	if statements == nil {
 		if db.Statement != nil {
 			if _, tx := db.Statement.ConnPool.(gorm.TxCommitter); !tx {
@@ -369,16 +371,15 @@ func (p *Plugin) register(db *gorm.DB) error {
 // pool that decides when it sees the final SQL.
 func (p *Plugin) routeRead(db *gorm.DB) {
 	stmt := db.Statement
-	// The shortest way for most: First, Take, Last and raw SQL, with one group.
-	if p.locksShow && p.names.Load() == nil && (stmt.RaiseErrorOnNotFound || stmt.SQL.Len() > 0) {
+	if stmt.RaiseErrorOnNotFound || stmt.SQL.Len() > 0 { // First, Take, Last and raw SQL: nothing but the text matters
 		switch c := stmt.ConnPool.(type) {
 		case *pool:
-			if c == p.root {
+			if c.plugin == p && c.short.Load() != nil {
 				return
 			}
 		case *gorm.PreparedStmtDB:
-			if c == p.rootStmts {
-				stmt.ConnPool = p.groups[0].pool(noPin, true, false)
+			if c == p.rootStmts && p.prepared.short.Load() != nil {
+				stmt.ConnPool = p.prepared
 				return
 			}
 		}

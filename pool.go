@@ -7,6 +7,7 @@ import (
 	"database/sql/driver"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
@@ -84,6 +85,7 @@ func (p pin) clause(n nature) choice {
 // no callback, is routed.
 type pool struct {
 	plugin   *Plugin
+	short    atomic.Pointer[sqlkind.Cache] // what usual asks; nil: it is never the usual way, as with every pin
 	group    *group
 	pin      pin
 	prepared bool // through the servers' prepared statements
@@ -301,9 +303,8 @@ func (p *Plugin) readOnly(opts *sql.TxOptions) *sql.TxOptions {
 // usual returns the slave for most reads, by the shortest way: those of a request that only reads, has no token and reads from a slave already.
 // It is nil for all that decide has to look at. Where it is not, decide would find the same: the test of it asks both.
 func (c *pool) usual(ctx context.Context, query string) *cluster.Server {
-	p := c.plugin
-	kinds := p.usual.Load()
-	if kinds == nil || c.pin != noPin {
+	kinds := c.short.Load()
+	if kinds == nil {
 		return nil
 	}
 	scope := lookup(ctx)
@@ -311,7 +312,7 @@ func (c *pool) usual(ctx context.Context, query string) *cluster.Server {
 		return nil
 	}
 	session := scope.sessions
-	if session == nil || session.plugin != p || !session.reads {
+	if session == nil || session.plugin != c.plugin || !session.reads {
 		return nil
 	}
 	m := session.memory

@@ -23,16 +23,20 @@ type scope struct {
 }
 
 // scoped is a context with a scope. It is a type of our own because a statement's context often is one itself: then there is nothing to
-// search.
+// search. It keeps its parent's Done, which database/sql asks for several times in a query.
 type scoped struct {
 	context.Context
-	scope *scope
+	done  <-chan struct{}
+	scope scope
 }
+
+// Done implements [context.Context].
+func (c *scoped) Done() <-chan struct{} { return c.done }
 
 // Value implements [context.Context].
 func (c *scoped) Value(key any) any {
 	if _, ok := key.(scopeKey); ok {
-		return c.scope
+		return &c.scope
 	}
 	return c.Context.Value(key)
 }
@@ -50,31 +54,37 @@ func lookup(ctx context.Context) *scope {
 	case nil:
 		return nil
 	case *scoped:
-		return c.scope
+		return &c.scope
 	}
 	s, _ := ctx.Value(scopeKey{}).(*scope)
 	return s
 }
 
-func (s *scope) in(ctx context.Context) context.Context {
+// in returns ctx with s.
+func (s scope) in(ctx context.Context) scoped {
 	if ctx == nil {
 		panic("cannot create context from nil parent") // as package context does
 	}
-	return &scoped{ctx, s}
+	return scoped{ctx, ctx.Done(), s}
+}
+
+func (s scope) context(ctx context.Context) context.Context {
+	c := s.in(ctx)
+	return &c
 }
 
 // session is what one plugin remembers for one request, or for what WithToken begins.
 type session struct {
 	plugin     *Plugin
-	request    bool     // not WithToken
-	reads      bool     // what follows from pattern and method, while AutoReadOnSlave is on, is Slave
-	pattern    choice   // Config.Routes
-	method     choice   // Config.ReadOnlyMethods
-	memory     *memory  // of the global group: own, or that of the request's outer session
+	request    bool    // not WithToken
+	reads      bool    // what follows from pattern and method, while AutoReadOnSlave is on, is Slave
+	pattern    choice  // Config.Routes
+	method     choice  // Config.ReadOnlyMethods
+	memory     *memory // of the global group: own, or that of the request's outer session
+	own        memory
 	others     []memory // of the other groups, in their order
 	carried    *carried // own, or that of the outer session
 	next       *session // of another plugin
-	own        memory
 	ownCarried carried
 }
 
@@ -122,8 +132,8 @@ func (s *session) markWritten(g *group) {
 type memory struct {
 	wrote  atomic.Bool
 	demand atomic.Pointer[demand] // of its tokens; nil: none
-	read   atomic.Uint64          // which servers, with Token.Monotonic: see noteRead
 	slave  atomic.Pointer[cluster.Server]
+	read   atomic.Uint64                  // which servers, with Token.Monotonic: see noteRead
 	master atomic.Pointer[cluster.Server] // if there are several
 	span   atomic.Pointer[span]           // of its reads
 }

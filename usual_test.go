@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/gorm-replicated/replicated"
 )
@@ -366,6 +367,43 @@ func TestUsualHooks(t *testing.T) {
 		})
 		if w.Header().Get("Replicated-Token") == "" {
 			t.Errorf("SlaveTimeout %v: it wrote, and has no token", timeout)
+		}
+	}
+}
+
+// TestUsualHiddenLocks has requests lock rows where the SQL does not show it, or cannot be judged: there the usual way is not for them.
+func TestUsualHiddenLocks(t *testing.T) {
+	for _, dialect := range []string{"mysql", "sqlite", "sqlserver"} {
+		for _, mode := range modes {
+			log := &fakeLog{}
+			open := func(name string) gorm.Dialector {
+				return named{dialector(openPool(t, &fake{name: name, log: log})), dialect}
+			}
+			db, err := gorm.Open(open("master"), &gorm.Config{PrepareStmt: mode.config.PrepareStmt})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if dialect == "sqlite" {
+				db.ClauseBuilders["FOR"] = func(clause.Clause, clause.Builder) {}
+			}
+			p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{open("slave")}, Failover: replicated.FailoverConfig{SlaveTimeout: -1}})
+			if err := db.Use(p); err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			log.take() // the first look at the servers
+			inGet(p, func(ctx context.Context) {
+				db := db.WithContext(ctx)
+				if mode.session != nil {
+					db = db.Session(mode.session)
+				}
+				db.First(&User{})
+				expect(t, log.servers(), "slave")
+				db.Clauses(clause.Locking{Strength: "UPDATE"}).First(&User{})
+				expect(t, log.servers(), "master")
+				db.First(&User{})
+				expect(t, log.servers(), "slave")
+			})
 		}
 	}
 }

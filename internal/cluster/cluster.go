@@ -351,12 +351,15 @@ func quiet(d gorm.Dialector) (_ gorm.Dialector, handedOver bool, _ error) {
 
 // Server is one database server of a group.
 type Server struct {
+	// What most reads look at stands first and together.
+	Pool     gorm.ConnPool
+	fits     atomic.Bool
+	marked   atomic.Bool // see Mark
+	prepared atomic.Pointer[gorm.PreparedStmtDB]
+
 	ID     string
-	Pool   gorm.ConnPool
 	Slave  bool // not a master
-	fits   atomic.Bool
-	marked atomic.Bool // see Mark
-	Weight int         // of a slave, for PickWeighted and PickLeast; 0 counts as 1
+	Weight int  // of a slave, for PickWeighted and PickLeast; 0 counts as 1
 	Load   Load
 
 	Shadowed atomic.Uint64 // statements that would have run here
@@ -378,7 +381,6 @@ type Server struct {
 
 	maxStmts int
 	stmtTTL  time.Duration
-	prepared atomic.Pointer[gorm.PreparedStmtDB]
 }
 
 // NewServer describes a master whose pool dialector has already opened. maxStmts and
