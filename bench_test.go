@@ -24,50 +24,69 @@ import (
 // contender is a *gorm.DB on a driver that does nothing: plain, or with one of
 // the plugins and two slaves.
 type contender struct {
-	name string
-	db   *gorm.DB
-	ctx  context.Context // of a GET
+	db  *gorm.DB
+	ctx context.Context // of a GET, as net/http hands it out
 }
 
-// contenders returns plain GORM twice, the least that a routing plugin does, dbresolver and this plugin, without and with a SlaveTimeout, with the context
-// of a GET as net/http hands it out; with a SlaveTimeout also without a session, which many reads would share a span of.
-func contenders(b testing.TB, cfg gorm.Config) []contender {
-	b.Helper()
-	open := func() *gorm.DB { return openFake(b, idlePool(b, "master"), cfg) }
-	slaves := func() []gorm.Dialector {
-		return []gorm.Dialector{dialector(idlePool(b, "slave-1")), dialector(idlePool(b, "slave-2"))}
-	}
-	plain, again, least, theirs, ours := open(), open(), open(), open(), open()
-	swap := &passOn{least.ConnPool}
-	for _, register := range []func(string, func(*gorm.DB)) error{
-		least.Callback().Query().Before("*").Register, least.Callback().Row().Before("*").Register, least.Callback().Create().Before("*").Register,
-	} {
-		if err := register("swap", func(db *gorm.DB) { db.Statement.ConnPool = swap }); err != nil {
+// contenders makes plain GORM, the least that a routing plugin does, dbresolver and this plugin, without and with a SlaveTimeout; with one
+// also without a session, where many reads would share a span.
+var contenders = []struct {
+	name string
+	make func(testing.TB, gorm.Config) contender
+}{
+	{"again", plainGORM},
+	{"least", func(b testing.TB, cfg gorm.Config) contender {
+		c := plainGORM(b, cfg)
+		swap := &passOn{c.db.ConnPool}
+		for _, register := range []func(string, func(*gorm.DB)) error{
+			c.db.Callback().Query().Before("*").Register, c.db.Callback().Row().Before("*").Register, c.db.Callback().Create().Before("*").Register,
+		} {
+			if err := register("swap", func(db *gorm.DB) { db.Statement.ConnPool = swap }); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return c
+	}},
+	{"dbresolver", func(b testing.TB, cfg gorm.Config) contender {
+		c := plainGORM(b, cfg)
+		if err := c.db.Use(dbresolver.Register(dbresolver.Config{Replicas: idleSlaves(b)})); err != nil {
 			b.Fatal(err)
 		}
-	}
-	if err := theirs.Use(dbresolver.Register(dbresolver.Config{Replicas: slaves()})); err != nil {
+		return c
+	}},
+	{"replicated", func(b testing.TB, cfg gorm.Config) contender {
+		c := plainGORM(b, cfg)
+		c.ctx = inRequest(usePlugin(b, c.db, -1), c.ctx)
+		return c
+	}},
+	{"timeout", func(b testing.TB, cfg gorm.Config) contender {
+		c := plainGORM(b, cfg)
+		c.ctx = inRequest(usePlugin(b, c.db, 0), c.ctx)
+		return c
+	}},
+	{"timeout-alone", func(b testing.TB, cfg gorm.Config) contender {
+		c := plainGORM(b, cfg)
+		usePlugin(b, c.db, 0)
+		c.ctx = replicated.WithSlave(c.ctx)
+		return c
+	}},
+}
+
+func plainGORM(b testing.TB, cfg gorm.Config) contender {
+	return contender{openFake(b, idlePool(b, "master"), cfg), requestContext(b)}
+}
+
+func usePlugin(b testing.TB, db *gorm.DB, timeout time.Duration) *replicated.Plugin {
+	p := replicated.New(replicated.Config{Slaves: idleSlaves(b), Logger: slog.New(slog.DiscardHandler), Failover: replicated.FailoverConfig{SlaveTimeout: timeout}})
+	if err := db.Use(p); err != nil {
 		b.Fatal(err)
 	}
-	use := func(db *gorm.DB, timeout time.Duration) *replicated.Plugin {
-		p := replicated.New(replicated.Config{Slaves: slaves(), Logger: slog.New(slog.DiscardHandler), Failover: replicated.FailoverConfig{SlaveTimeout: timeout}})
-		if err := db.Use(p); err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() { p.Close() })
-		return p
-	}
-	ctx := requestContext(b)
-	timed := open()
-	return []contender{
-		{"plain", plain, ctx},
-		{"again", again, ctx},
-		{"least", least, ctx},
-		{"dbresolver", theirs, ctx},
-		{"replicated", ours, inRequest(use(ours, -1), ctx)},
-		{"timeout", timed, inRequest(use(timed, 0), ctx)},
-		{"timeout-alone", timed, replicated.WithSlave(ctx)},
-	}
+	b.Cleanup(func() { p.Close() })
+	return p
+}
+
+func idleSlaves(b testing.TB) []gorm.Dialector {
+	return []gorm.Dialector{dialector(idlePool(b, "slave-1")), dialector(idlePool(b, "slave-2"))}
 }
 
 // passOn is the least that a callback can put in a statement: a pool that
@@ -108,9 +127,9 @@ func inRequest(p *replicated.Plugin, ctx context.Context) (seen context.Context)
 	return seen
 }
 
-// BenchmarkCompare does what a handler does, db.WithContext(ctx).First(&user) and the like. It runs this plugin, dbresolver and the least that a plugin could do by turns with plain GORM,
-// in short batches, and reports for each the median of the batches' times relative to the plain batch beside it, and
-// the allocations it adds to an operation. Where things happen to lie in memory is worth several percent: so all are made anew
+// BenchmarkCompare does what a handler does, db.WithContext(ctx).First(&user) and the like. It runs this plugin, dbresolver and the least that a plugin could do
+// each in a pair with plain GORM, by turns in short batches, and reports for each the median of the batches' times relative to that of the plain batch beside
+// it, and the allocations it adds to an operation. Where things happen to lie in memory is worth several percent: so a pair is made anew
 // after a few batches, and what plain GORM takes relative to itself ("again-x") shows what is left of that.
 func BenchmarkCompare(b *testing.B) {
 	operations := []struct {
@@ -151,7 +170,7 @@ func BenchmarkCompare(b *testing.B) {
 }
 
 func compare(b *testing.B, cfg gorm.Config, workers int, run func(*gorm.DB) error) {
-	const batch, turns = 100, 20
+	const batch, turns = 100, 5
 	batchOf := func(c contender) float64 {
 		start := time.Now()
 		var wg sync.WaitGroup
@@ -174,40 +193,39 @@ func compare(b *testing.B, cfg gorm.Config, workers int, run func(*gorm.DB) erro
 
 	b.ResetTimer()
 	var times []float64
-	relative, added := map[string][]float64{}, map[string]float64{}
-	for done := 0; done < b.N; done += batch * workers * turns {
-		w := &world{TB: b}
-		all := contenders(w, cfg)
-		plain, others := all[0], all[1:]
-		for _, c := range all {
-			batchOf(c) // warm
-		}
-		for range turns {
-			// In no fixed order: the garbage collector comes every few batches, and would come to the same ones.
-			for _, i := range rand.Perm(len(others)) {
-				c := others[i]
-				var a, z float64
-				if rand.IntN(2) == 0 {
-					a, z = batchOf(plain), batchOf(c)
-				} else {
-					z, a = batchOf(c), batchOf(plain)
-				}
-				times, relative[c.name] = append(times, a), append(relative[c.name], z/a)
+	relative := map[string][]float64{}
+	for done := 0; done < b.N; done += batch * turns {
+		for _, i := range rand.Perm(len(contenders)) {
+			w := &world{TB: b}
+			// Neither is always the first: the garbage collector comes every few batches.
+			var plain, other contender
+			makings := []func(){
+				func() { plain = plainGORM(w, cfg); batchOf(plain) },
+				func() { other = contenders[i].make(w, cfg); batchOf(other) },
 			}
+			for _, k := range rand.Perm(2) {
+				makings[k]()
+			}
+			for range turns {
+				var p, o float64
+				batches := []func(){func() { p = batchOf(plain) }, func() { o = batchOf(other) }}
+				for _, k := range rand.Perm(2) {
+					batches[k]()
+				}
+				times, relative[contenders[i].name] = append(times, p), append(relative[contenders[i].name], o/p)
+			}
+			w.end()
 		}
-		w.end()
 	}
+	b.StopTimer()
 	w := &world{TB: b}
 	defer w.end()
-	all := contenders(w, cfg)
-	for _, c := range all[1:] {
-		added[c.name] = allocs(c) - allocs(all[0])
-	}
+	plain := allocs(plainGORM(w, cfg))
 	b.ReportMetric(0, "ns/op") // that of all of them together: not shown
 	b.ReportMetric(median(times), "plain-ns/op")
-	for name := range relative {
-		b.ReportMetric(median(relative[name]), name+"-x")
-		b.ReportMetric(added[name], name+"+allocs")
+	for _, c := range contenders {
+		b.ReportMetric(median(relative[c.name]), c.name+"-x")
+		b.ReportMetric(allocs(c.make(w, cfg))-plain, c.name+"+allocs")
 	}
 }
 
