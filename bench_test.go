@@ -269,7 +269,7 @@ func BenchmarkDecision(b *testing.B) {
 			db := openFake(b, idlePool(b, "master"), gorm.Config{PrepareStmt: test.prepare})
 			p := replicated.New(replicated.Config{
 				Slaves:  []gorm.Dialector{dialector(idlePool(b, "slave-1")), dialector(idlePool(b, "slave-2"))},
-				Secrets: [][]byte{secret}, Probe: replicated.ProbeConfig{Source: history},
+				Secrets: [][]byte{secret}, Probe: replicated.ProbeConfig{Source: history}, Logger: slog.New(slog.DiscardHandler),
 			})
 			if err := db.Use(p); err != nil {
 				b.Fatal(err)

@@ -20,6 +20,9 @@ func (d *demand) metBy(p position.Position, now time.Time) bool {
 	return d == nil || !now.Before(d.until) && (!d.position.Known() || p.Covers(d.position))
 }
 
+// timed tells whether metBy needs to know the time.
+func (d *demand) timed() bool { return d != nil && !d.until.IsZero() }
+
 // and returns what demands as much as d and newer do. Two positions may have no common one, such as those before and after a
 // failover: then what is left of the older one is in the history of the newer one, which counts, and for a while only the
 // master does for both. (If newer is only what came later, it may be the other way round: hence the while.)

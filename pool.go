@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"reflect"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -450,8 +449,11 @@ func (c *pool) slave(ctx context.Context, session *session, tables *sqlkind.Tabl
 		servers.Want(q.staleness)
 	}
 	for {
-		d := demands{token, q.limited, q.staleness, time.Now(), q.failed}
-		if i := slices.IndexFunc(view.All, func(s cluster.State) bool { return s.Server == kept }); i >= 0 && d.metBy(view, &view.All[i]) {
+		d := demands{token: token, limited: q.limited, staleness: q.staleness, failed: q.failed}
+		if q.limited || view.Recovering || token.timed() { // to ask for the time takes as long as all the rest
+			d.now = time.Now()
+		}
+		if s := view.Of(kept); s != nil && d.metBy(view, s) {
 			return kept, 0
 		}
 		fit, pools, missing := candidates(view, &d, asked(q))

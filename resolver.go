@@ -131,10 +131,10 @@ func asked(q *question) bool {
 
 // demands is what a slave has to meet for a statement.
 type demands struct {
-	token     *demand       // of the session; nil: none
-	limited   bool          // WithMaxStaleness
-	staleness time.Duration // if limited
-	now       time.Time
+	token     *demand           // of the session; nil: none
+	limited   bool              // WithMaxStaleness
+	staleness time.Duration     // if limited
+	now       time.Time         // if limited, or the token is timed
 	failed    []*cluster.Server // have failed the statement
 }
 

@@ -52,6 +52,16 @@ func (s State) same(t State) bool {
 	return samePosition && s.Up == t.Up && s.Reason == t.Reason && s.FreshAsOf.Equal(t.FreshAsOf) && s.stood.Equal(t.stood)
 }
 
+// Of returns what is known of s, nil if it is not in the view.
+func (v *View) Of(s *Server) *State {
+	for i := range v.All {
+		if v.All[i].Server == s {
+			return &v.All[i]
+		}
+	}
+	return nil
+}
+
 // newView returns a view of these states, of which those fit for which fits says so.
 func newView(states []State, fits func(i int) bool) *View {
 	v := &View{All: states, changed: make(chan struct{})}
