@@ -27,6 +27,9 @@ func (p *Plugin) BothWays(ctx context.Context, query string) (usual, rules strin
 	}
 	c := p.groups[0].pool(noPin, false, false)
 	slave := c.usual(ctx, query)
+	if slave != p.groups[0].pool(noPin, true, false).usual(ctx, query) {
+		return "another for what is prepared", ""
+	}
 	r := run{pool: c, query: query}
 	if err := r.route(ctx, nil); err != nil {
 		rules = err.Error()

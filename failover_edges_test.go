@@ -623,35 +623,52 @@ func (p *pooledContext) Value(key any) any           { return p.current().Value(
 
 // TestContextsThatAreUsedAgain has a framework give one context to two requests in turn: the end of the first does not cut the rows of the second.
 func TestContextsThatAreUsedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newFailover(t, 1, gorm.Config{}, false, func(c *replicated.Config) { c.DefaultIntent = replicated.Slave })
-		s.slaves[0].answer = func(string) driver.Rows { return &brokenRows{err: io.EOF, rows: 10} }
-		first, endFirst := context.WithCancel(endless(t))
-		second, endSecond := context.WithCancel(endless(t))
-		defer endSecond()
-		ctx := &pooledContext{request: first}
-		if err := s.db.WithContext(ctx).Find(&[]User{}).Error; err != nil {
-			t.Fatal(err)
+	for name, mark := range map[string]func(context.Context) context.Context{
+		"itself": func(ctx context.Context) context.Context { return ctx },
+		"with an intent": func(ctx context.Context) context.Context {
+			return replicated.WithSlave(replicated.WithMaster(ctx))
+		},
+	} {
+		for _, timeout := range []time.Duration{0, -1} {
+			t.Run(fmt.Sprint(name, ", SlaveTimeout ", timeout), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newFailover(t, 1, gorm.Config{}, false, func(c *replicated.Config) {
+						c.DefaultIntent, c.Failover.SlaveTimeout = replicated.Slave, timeout
+					})
+					s.slaves[0].answer = func(string) driver.Rows { return &brokenRows{err: io.EOF, rows: 10} }
+					first, endFirst := context.WithCancel(endless(t))
+					second, endSecond := context.WithCancel(endless(t))
+					defer endSecond()
+					framework := &pooledContext{request: first}
+					ctx := mark(framework)
+					if err := s.db.WithContext(ctx).Find(&[]User{}).Error; err != nil {
+						t.Fatal(err)
+					}
+					framework.serve(second)
+					rows, err := s.db.WithContext(ctx).Model(&User{}).Rows()
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer rows.Close()
+					endFirst() // net/http ends it when the handler has returned
+					synctest.Wait()
+					for n := range 5 {
+						if !rows.Next() {
+							t.Fatalf("%d rows, then %v", n, rows.Err())
+						}
+					}
+					if err := s.db.WithContext(ctx).Find(&[]User{}).Error; err != nil {
+						t.Error(err)
+					}
+					endSecond()
+					synctest.Wait()
+					if rows.Next() || !errors.Is(rows.Err(), context.Canceled) {
+						t.Errorf("the control, the second has ended: %v", rows.Err())
+					}
+				})
+			})
 		}
-		ctx.serve(second)
-		rows, err := s.db.WithContext(ctx).Model(&User{}).Rows()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer rows.Close()
-		endFirst() // net/http ends it when the handler has returned
-		synctest.Wait()
-		for n := range 5 {
-			if !rows.Next() {
-				t.Fatalf("%d rows, then %v", n, rows.Err())
-			}
-		}
-		endSecond()
-		synctest.Wait()
-		if rows.Next() || !errors.Is(rows.Err(), context.Canceled) {
-			t.Errorf("the control, the second has ended: %v", rows.Err())
-		}
-	})
+	}
 }
 
 // TestADeadSlaveThatIsAddedUnwatched has a new slave be read that nobody has asked anything: no read fails for it.

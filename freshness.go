@@ -58,9 +58,9 @@ func (p *Plugin) WithToken(ctx context.Context, token string) context.Context {
 		session.bring(token)
 		return ctx
 	}
-	ctx, session := p.newSession(ctx)
+	begun, session := p.newSession(ctx)
 	session.accept(token)
-	return ctx
+	return begun
 }
 
 // bring takes in a token that came in while the session ran, and that its client has to hear of.

@@ -44,6 +44,7 @@ func (p *Plugin) Middleware(next http.Handler) http.Handler {
 func (p *Plugin) begin(r *http.Request) (_ context.Context, _ *session, first bool) {
 	outer := lookup(r.Context()).of(p)
 	ctx, session := p.newSession(r.Context())
+	ctx.done = r.Context().Done()
 	session.request = true
 	session.pattern, session.method = p.routes.match(r), chooseMaster
 	if slices.Contains(p.config.ReadOnlyMethods, r.Method) {
@@ -85,7 +86,7 @@ func (p *Plugin) clashes(s *session) bool {
 
 // newSession returns ctx with a session of p in it, and that. It has the memory of the one that is there, if any: what one part
 // of a request writes, all of it must see.
-func (p *Plugin) newSession(ctx context.Context) (context.Context, *session) {
+func (p *Plugin) newSession(ctx context.Context) (*scoped, *session) {
 	both := &struct { // in one piece: a statement looks at both
 		scoped  scoped
 		session session

@@ -147,7 +147,7 @@ func (p *Plugin) setUsual() {
 	p.settings.Lock()
 	defer p.settings.Unlock()
 	var kinds *sqlkind.Cache
-	// locksShow: or else the callback has to look at the clauses.
+	// With SQLite a callback has to look for clauses that the text will not have: it goes without.
 	if p.auto.Load() && !p.shadow.Load() && p.index() == nil && p.observer == nil && !p.config.Token.Monotonic && p.locksShow {
 		kinds = p.kinds.Load()
 	}

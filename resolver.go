@@ -134,7 +134,7 @@ type demands struct {
 	token     *demand           // of the session; nil: none
 	limited   bool              // WithMaxStaleness
 	staleness time.Duration     // if limited
-	now       time.Time         // if limited, or the token is timed
+	now       time.Time         // if limited, the token is timed, or slaves are recovering
 	failed    []*cluster.Server // have failed the statement
 }
 

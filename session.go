@@ -23,15 +23,22 @@ type scope struct {
 }
 
 // scoped is a context with a scope. It is a type of our own because a statement's context often is one itself: then there is nothing to
-// search. It keeps its parent's Done, which database/sql asks for several times in a query.
+// search.
 type scoped struct {
 	context.Context
+	// done is the parent's Done, which database/sql asks for several times in a query, if that is net/http's: the
+	// contexts of others may be used again for another request, and have another one then.
 	done  <-chan struct{}
 	scope scope
 }
 
 // Done implements [context.Context].
-func (c *scoped) Done() <-chan struct{} { return c.done }
+func (c *scoped) Done() <-chan struct{} {
+	if c.done != nil {
+		return c.done
+	}
+	return c.Context.Done()
+}
 
 // Value implements [context.Context].
 func (c *scoped) Value(key any) any {
@@ -65,7 +72,11 @@ func (s scope) in(ctx context.Context) scoped {
 	if ctx == nil {
 		panic("cannot create context from nil parent") // as package context does
 	}
-	return scoped{ctx, ctx.Done(), s}
+	c := scoped{Context: ctx, scope: s}
+	if parent, ok := ctx.(*scoped); ok {
+		c.done = parent.done
+	}
+	return c
 }
 
 func (s scope) context(ctx context.Context) context.Context {
