@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -158,6 +160,27 @@ func (a *app) readUnless(t *testing.T, perSecond int, excuse func(began, ended t
 
 func readOf(t *testing.T, db *gorm.DB, perSecond int, excuse func(began, ended time.Time) bool) *load {
 	t.Helper()
+	return loadOf(t, perSecond, excuse, func(l *load, n int) { l.one(context.Background(), db, n) })
+}
+
+// readInRequests has GETs read some times each, with pauses: what befalls their slave befalls many in between.
+func (a *app) readInRequests(t *testing.T, perSecond int) *load {
+	t.Helper()
+	const reads, pause = 8, 50 * time.Millisecond
+	l := loadOf(t, max(1, perSecond/reads), nil, func(l *load, n int) {
+		a.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			for i := range reads {
+				l.one(r.Context(), a.db, n+i)
+				pass(r.Context(), pause)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	})
+	l.state = a.state
+	return l
+}
+
+func loadOf(t *testing.T, perSecond int, excuse func(began, ended time.Time) bool, one func(l *load, n int)) *load {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{cancel: cancel, excuse: excuse, state: func() string { return "" }, errors: map[string]int{}, reasons: map[string]int{}}
 	l.tally.served = map[string]int{}
@@ -170,8 +193,7 @@ func readOf(t *testing.T, db *gorm.DB, perSecond int, excuse func(began, ended t
 				return
 			case <-ticker.C:
 			}
-			f := forms[n%len(forms)]
-			l.tasks.Go(func() { l.one(db, f) })
+			l.tasks.Go(func() { one(l, n) })
 		}
 	})
 	t.Cleanup(l.stop)
@@ -184,9 +206,11 @@ func (l *load) stop() {
 	l.tasks.Wait()
 }
 
-func (l *load) one(db *gorm.DB, f form) {
-	// A context that can be cancelled, as those of requests, and that is not: what fails, fails by the servers.
-	ctx, cancel := context.WithCancel(context.Background())
+// one reads in the n-th form.
+func (l *load) one(ctx context.Context, db *gorm.DB, n int) {
+	f := forms[n%len(forms)]
+	// A context that could be cancelled, as those of requests, and is not: what fails, fails by the servers.
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ctx, trail := tracked(ctx)
 	err := f.read(db.WithContext(ctx), trail)

@@ -152,7 +152,9 @@ func FailureOf(err error) Failure {
 	var network net.Error
 	var call syscall.Errno
 	var certificate *tls.CertificateVerificationError
-	if err.Error() == "sql: database is closed" { // by who brought the pool; database/sql has no value for it
+	switch err.Error() { // there is no value for these
+	case "sql: database is closed", // by who brought the pool
+		"bad connection": // go-sql-driver's, of closing one that is broken
 		return Gone
 	}
 	if errors.As(err, &network) || errors.As(err, &call) && ofNetwork[call] || errors.As(err, &certificate) {

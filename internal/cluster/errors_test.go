@@ -117,6 +117,7 @@ func TestFailureOf(t *testing.T) {
 		{"a driver's own time-out", dialError{true}, Gone},
 		{"a reset", syscall.ECONNRESET, Gone},
 		{"a bad connection", driver.ErrBadConn, Gone},
+		{"a bad connection that is closed", errors.New("bad connection"), Gone},
 		{"an invalid connection", mysql.ErrInvalidConn, Gone},
 		{"an invalid connection, wrapped", fmt.Errorf("query: %w", mysql.ErrInvalidConn), Gone},
 		{"a closed one", sql.ErrConnDone, Gone},
