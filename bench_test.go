@@ -5,11 +5,13 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"testing"
@@ -187,8 +189,16 @@ func compare(b *testing.B, cfg gorm.Config, workers int, run func(*gorm.DB) erro
 		return float64(time.Since(start).Nanoseconds()) / float64(batch*workers)
 	}
 	allocs := func(c contender) float64 {
-		batchOf(c) // warm
-		return testing.AllocsPerRun(5000, func() { _ = run(c.db.WithContext(c.ctx)) })
+		defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it empties pools
+		batchOf(c)                                       // warm
+		const runs = 5000
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range runs {
+			_ = run(c.db.WithContext(c.ctx))
+		}
+		runtime.ReadMemStats(&after)
+		return float64(after.Mallocs-before.Mallocs) / runs
 	}
 
 	b.ResetTimer()
@@ -225,7 +235,7 @@ func compare(b *testing.B, cfg gorm.Config, workers int, run func(*gorm.DB) erro
 	b.ReportMetric(median(times), "plain-ns/op")
 	for _, c := range contenders {
 		b.ReportMetric(median(relative[c.name]), c.name+"-x")
-		b.ReportMetric(allocs(c.make(w, cfg))-plain, c.name+"+allocs")
+		b.ReportMetric(math.Round(10*(allocs(c.make(w, cfg))-plain))/10+0, c.name+"+allocs")
 	}
 }
 
