@@ -2,6 +2,7 @@ package replicated
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
@@ -9,10 +10,12 @@ import (
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
 )
 
-// demand is what a session must not read behind in one group. It is never changed.
+// demand is what a session must not read behind in one group. Once made it is not changed, but for met.
 type demand struct {
 	position position.Position // a slave has to cover it, if it is known
 	until    time.Time         // the master has to be read until then
+
+	met atomic.Pointer[cluster.State] // a state of a slave that was seen to meet it, and goes on to
 }
 
 // metBy tells whether a slave at p may be read.
@@ -30,7 +33,7 @@ func (d *demand) and(newer *demand, now time.Time, window time.Duration) *demand
 	if d == nil {
 		return newer
 	}
-	both := demand{newer.position, later(d.until, newer.until)}
+	both := demand{position: newer.position, until: later(d.until, newer.until)}
 	switch merged := position.Merge(d.position, newer.position); {
 	case merged.Known():
 		both.position = merged

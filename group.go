@@ -67,7 +67,7 @@ func (g *group) open(p *Plugin, servers *cluster.Cluster, policy dbresolver.Poli
 		for _, prepared := range []bool{false, true} {
 			for _, built := range []bool{false, true} {
 				*g.pool(pin, prepared, built) = pool{
-					plugin: p, group: g, pin: pin, prepared: prepared, built: built, bare: p.timeout <= 0 && !g.measures,
+					plugin: p, observer: p.observer, group: g, pin: pin, prepared: prepared, built: built, bare: p.timeout <= 0 && !g.measures,
 				}
 			}
 		}

@@ -61,8 +61,9 @@ func (p *Plugin) begin(r *http.Request) (_ context.Context, _ *session, first bo
 	if session.carried.clashes {
 		session.method = chooseMaster
 	}
-	intent, _ := intended(&question{inRequest: true, auto: true, pattern: session.pattern, method: session.method})
-	session.reads = intent == Slave
+	if intent, reason := intended(&question{inRequest: true, auto: true, pattern: session.pattern, method: session.method}); intent == Slave {
+		session.reads = reason
+	}
 	return ctx, session, first
 }
 

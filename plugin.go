@@ -148,7 +148,7 @@ func (p *Plugin) setUsual() {
 	defer p.settings.Unlock()
 	var kinds *sqlkind.Cache
 	// With SQLite a callback has to look for clauses that the text will not have: it goes without.
-	if p.auto.Load() && !p.shadow.Load() && p.index() == nil && p.observer == nil && !p.config.Token.Monotonic && p.locksShow {
+	if p.auto.Load() && !p.shadow.Load() && p.index() == nil && !p.config.Token.Monotonic && p.locksShow {
 		kinds = p.kinds.Load()
 	}
 	p.root.short.Store(kinds)

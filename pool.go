@@ -84,6 +84,7 @@ func (p pin) clause(n nature) choice {
 // no callback, is routed.
 type pool struct {
 	plugin   *Plugin
+	observer Observer                      // the plugin's
 	short    atomic.Pointer[sqlkind.Cache] // what usual asks; nil: it is never the usual way, as with every pin
 	group    *group
 	pin      pin
@@ -299,7 +300,8 @@ func (p *Plugin) readOnly(opts *sql.TxOptions) *sql.TxOptions {
 	return &readOnly
 }
 
-// usual returns the slave for most reads, by the shortest way: those of a request that only reads, has no token and reads from a slave already.
+// usual returns the slave for most reads, by the shortest way: those of a request that only reads, and reads from a slave already which meets what its token
+// demands, as far as that was seen before.
 // It is nil for all that decide has to look at. Where it is not, decide would find the same: the test of it asks both.
 func (c *pool) usual(ctx context.Context, query string) *cluster.Server {
 	kinds := c.short.Load()
@@ -311,12 +313,15 @@ func (c *pool) usual(ctx context.Context, query string) *cluster.Server {
 		return nil
 	}
 	session := scope.sessions
-	if session == nil || session.plugin != c.plugin || !session.reads {
+	if session == nil || session.plugin != c.plugin || session.reads == 0 {
 		return nil
 	}
 	m := session.memory
 	slave := m.slave.Load()
-	if slave == nil || m.wrote.Load() || m.demand.Load() != nil || !slave.Fits() {
+	if slave == nil || m.wrote.Load() || !slave.Fits() {
+		return nil
+	}
+	if token := m.demand.Load(); token != nil && token.met.Load() != slave.State() {
 		return nil
 	}
 	if kind, _ := kinds.Look(query); kind != sqlkind.Read {
@@ -324,6 +329,9 @@ func (c *pool) usual(ctx context.Context, query string) *cluster.Server {
 	}
 	if !slave.Mark() {
 		c.group.cluster.Used()
+	}
+	if c.observer != nil {
+		c.observer.Routed(ctx, Route{Group: c.group.name, Server: slave.ID, Intent: Slave, Reason: session.reads})
 	}
 	return slave
 }
@@ -454,6 +462,9 @@ func (c *pool) slave(ctx context.Context, session *session, tables *sqlkind.Tabl
 			d.now = time.Now()
 		}
 		if s := view.Of(kept); s != nil && d.metBy(view, s) {
+			if token != nil {
+				token.met.Store(s)
+			}
 			return kept, 0
 		}
 		fit, pools, missing := candidates(view, &d, asked(q))

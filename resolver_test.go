@@ -176,7 +176,7 @@ func TestCandidates(t *testing.T) {
 		{name: "of another history", slaves: everything, demand: &demand{position: position.Sequence("other", 1)}, missing: ReasonToken},
 		{name: "until", slaves: everything, demand: until(1), missing: ReasonToken},
 		{name: "until is over", slaves: everything, demand: until(0), want: "fresh behind"},
-		{name: "both have to be met", slaves: everything, demand: &demand{at(1), now.Add(1)}, missing: ReasonToken},
+		{name: "both have to be met", slaves: everything, demand: &demand{position: at(1), until: now.Add(1)}, missing: ReasonToken},
 		{name: "staleness", slaves: everything, within: 2 * time.Second, want: "fresh"},
 		{name: "staleness that nobody has", slaves: everything, within: time.Millisecond, missing: ReasonStaleness},
 		{name: "a token and a staleness", slaves: "fresh behind", demand: token(9), within: 30 * time.Second, want: "fresh"},

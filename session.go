@@ -88,7 +88,7 @@ func (s scope) context(ctx context.Context) context.Context {
 type session struct {
 	plugin     *Plugin
 	request    bool    // not WithToken
-	reads      bool    // what follows from pattern and method, while AutoReadOnSlave is on, is Slave
+	reads      Reason  // if what follows from pattern and method, while AutoReadOnSlave is on, is Slave: why; otherwise 0
 	pattern    choice  // Config.Routes
 	method     choice  // Config.ReadOnlyMethods
 	memory     *memory // of the global group: own, or that of the request's outer session

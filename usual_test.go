@@ -2,11 +2,13 @@ package replicated_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -60,8 +62,10 @@ func TestUsualWay(t *testing.T) {
 		auto := !maybe(12)
 		cfg.AutoReadOnSlave = &auto
 		cfg.Token.Monotonic = maybe(12)
-		if maybe(12) {
-			cfg.Observer = new(routes)
+		var observed *routes
+		if maybe(4) {
+			observed = new(routes)
+			cfg.Observer = observed
 		}
 		db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{PrepareStmt: maybe(2)})
 		p := replicated.New(cfg)
@@ -127,10 +131,18 @@ func TestUsualWay(t *testing.T) {
 					text = texts[0]
 				}
 				asked++
+				if observed != nil {
+					observed.take()
+				}
 				if usual, rules := p.BothWays(ctx, text); usual != "" {
 					taken++
-					if cfg.Observer != nil || cfg.Token.Monotonic {
-						t.Errorf("seed %d: the short way, which tells nobody, was taken with %v, Monotonic %v", seed, cfg.Observer, cfg.Token.Monotonic)
+					if cfg.Token.Monotonic {
+						t.Errorf("seed %d: the short way, which remembers nothing, was taken with Monotonic", seed)
+					}
+					if observed != nil {
+						if heard := observed.take(); len(slices.Compact(heard)) != 1 {
+							t.Errorf("seed %d: by the short way and by the rules the Observer heard %q", seed, heard)
+						}
 					}
 					if usual != rules {
 						t.Errorf("seed %d: %s %s, %v, %q: %s by the short way, %s by the rules", seed, method, path, did, text, usual, rules)
@@ -154,6 +166,69 @@ func TestUsualWay(t *testing.T) {
 	}
 }
 
+// TestUsualToken has tokens come in while requests run, and slaves be behind them: the short way to a slave is not there when it must not be read.
+func TestUsualToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory()
+		h.set("master", 1)
+		s := newSetup(t, 2, gorm.Config{}, func(c *replicated.Config) {
+			c.Secrets, c.Probe.Source, c.Logger = [][]byte{secret}, h, slog.New(slog.DiscardHandler)
+			c.Probe.Interval, c.Probe.MinInterval = 100*time.Millisecond, 10*time.Millisecond
+			c.Token.Window = 500 * time.Millisecond
+		})
+		written := func(random *rand.Rand) string {
+			h.commit()
+			if random.IntN(4) == 0 { // then the token has a time
+				h.fail("master", errors.New("broken"))
+				defer h.fail("master", nil)
+			}
+			ctx := s.plugin.WithToken(t.Context(), "")
+			s.db.WithContext(ctx).Exec("UPDATE users SET name = 'a'")
+			token, err := s.plugin.Token(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return token
+		}
+		counts := map[string]int{}
+		for seed := range uint64(200) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			h.replay("slave-1", "slave-2")
+			h.fail("slave-1", nil)
+			time.Sleep(2 * time.Second)
+			inGet(s.plugin, func(ctx context.Context) {
+				for range 20 {
+					switch random.IntN(8) {
+					case 0:
+						s.plugin.WithToken(ctx, written(random))
+					case 1:
+						h.replay(fmt.Sprintf("slave-%d", random.IntN(2)+1))
+					case 2:
+						time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
+					case 3: // perhaps on a slave that is behind the token: that is the request's then
+						s.db.WithContext(replicated.WithSlave(ctx)).Find(&[]User{})
+					case 4:
+						h.fail("slave-1", []error{nil, errors.New("broken")}[random.IntN(2)])
+						time.Sleep(150 * time.Millisecond)
+					}
+					usual, rules := s.plugin.BothWays(ctx, "SELECT * FROM users")
+					if usual != "" && usual != rules {
+						t.Errorf("seed %d: %s by the short way, %s by the rules", seed, usual, rules)
+					}
+					counts["by the short way "+usual]++
+					counts["by the rules "+rules]++
+				}
+			})
+		}
+		t.Log(counts)
+		for _, what := range []string{"by the short way slave-1", "by the short way slave-2", "by the rules master"} {
+			if counts[what] < 100 {
+				t.Errorf("%s: %d times: then this tests nothing", what, counts[what])
+			}
+		}
+	})
+}
+
 // inGet runs f in a GET.
 func inGet(p *replicated.Plugin, f func(ctx context.Context)) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
@@ -161,7 +236,7 @@ func inGet(p *replicated.Plugin, f func(ctx context.Context)) *httptest.Response
 	return w
 }
 
-// unobserved is what it takes for reads to go the usual way: no Observer. Without a SlaveTimeout there is nothing around them either.
+// unobserved is without an Observer. Without a SlaveTimeout, too, there is nothing around reads that go the usual way.
 func unobserved(timeout time.Duration) func(*replicated.Config) {
 	return func(c *replicated.Config) { c.Observer = nil; c.Failover.SlaveTimeout = timeout }
 }

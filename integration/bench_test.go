@@ -2,6 +2,8 @@ package integration
 
 import (
 	"context"
+	"database/sql"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -19,21 +21,30 @@ import (
 
 // BenchmarkMariaDB reads a row of a slave over loopback, as a handler does that serves a client with a token: with everything on, watching
 // included. It runs the plugin and dbresolver by turns with plain GORM on that slave, and reports for each the median of the batches' times
-// relative to the plain batch beside it.
+// relative to the plain batch beside it; "again-x" is plain GORM's.
 func BenchmarkMariaDB(b *testing.B) {
 	c, err := servers.StartMariaDB(b.Context(), servers.Config{Slaves: 1})
 	servers.Check(b, err)
 	defer c.Close()
-	open := func(dsn string) *gorm.DB {
-		db, err := gorm.Open(mysql.Open(dsn), &gorm.Config{Logger: logger.Discard})
+	open := func(d gorm.Dialector) *gorm.DB {
+		db, err := gorm.Open(d, &gorm.Config{Logger: logger.Discard})
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { closeDB(db) })
 		return db
 	}
-	slave := c.Slaves[0].DSN()
-	plain, routed, resolved := open(slave), open(c.Master.DSN()), open(c.Master.DSN())
+	var pools []*sql.DB // of the slave
+	slave := func() gorm.Dialector {
+		pool, err := sql.Open("mysql", c.Slaves[0].DSN())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { pool.Close() })
+		pools = append(pools, pool)
+		return mysql.New(mysql.Config{Conn: pool})
+	}
+	plain, again, routed, resolved := open(slave()), open(slave()), open(mysql.Open(c.Master.DSN())), open(mysql.Open(c.Master.DSN()))
 	if err := routed.AutoMigrate(&Note{}); err != nil {
 		b.Fatal(err)
 	}
@@ -45,13 +56,13 @@ func BenchmarkMariaDB(b *testing.B) {
 	}
 	counted := &counter{}
 	p := replicated.New(replicated.Config{
-		Slaves: []gorm.Dialector{mysql.Open(slave)}, Secrets: [][]byte{[]byte("0123456789 0123456789 0123456789")}, Observer: counted,
+		Slaves: []gorm.Dialector{slave()}, Secrets: [][]byte{[]byte("0123456789 0123456789 0123456789")}, Observer: counted,
 	})
 	if err := routed.Use(p); err != nil {
 		b.Fatal(err)
 	}
 	defer p.Close()
-	if err := resolved.Use(dbresolver.Register(dbresolver.Config{Replicas: []gorm.Dialector{mysql.Open(slave)}})); err != nil {
+	if err := resolved.Use(dbresolver.Register(dbresolver.Config{Replicas: []gorm.Dialector{slave()}})); err != nil {
 		b.Fatal(err)
 	}
 
@@ -70,7 +81,7 @@ func BenchmarkMariaDB(b *testing.B) {
 		b.Fatal(err)
 	}
 
-	const batch = 200
+	const batch, turns = 100, 4
 	batchOf := func(db *gorm.DB) float64 {
 		start := time.Now()
 		for range batch {
@@ -85,22 +96,30 @@ func BenchmarkMariaDB(b *testing.B) {
 		batchOf(routed)
 	}
 	counted.byMaster = 0
-	batchOf(plain)
-	batchOf(resolved)
 	b.ResetTimer()
-	var times, ours, theirs []float64
-	for done := 0; done < b.N; done += batch {
-		for _, other := range []struct {
-			db   *gorm.DB
-			into *[]float64
-		}{{routed, &ours}, {resolved, &theirs}} {
-			var a, z float64
-			if len(times)%4 < 2 { // neither always goes first
-				a, z = batchOf(plain), batchOf(other.db)
-			} else {
-				z, a = batchOf(other.db), batchOf(plain)
+	var times []float64
+	others := []struct {
+		name  string
+		db    *gorm.DB
+		times []float64 // relative to plain GORM's
+	}{{name: "again", db: again}, {name: "replicated", db: routed}, {name: "dbresolver", db: resolved}}
+	for done := 0; done < b.N; done += batch * turns {
+		for _, i := range rand.Perm(len(others)) {
+			other := &others[i]
+			for _, pool := range pools { // one connection is faster than another, for as long as it lasts
+				pool.SetMaxIdleConns(-1)
+				pool.SetMaxIdleConns(2)
 			}
-			times, *other.into = append(times, a), append(*other.into, z/a)
+			batchOf(plain)
+			batchOf(other.db)
+			for range turns {
+				var p, o float64
+				batches := []func(){func() { p = batchOf(plain) }, func() { o = batchOf(other.db) }}
+				for _, k := range rand.Perm(2) { // neither always goes first
+					batches[k]()
+				}
+				times, other.times = append(times, p), append(other.times, o/p)
+			}
 		}
 	}
 	b.StopTimer()
@@ -110,8 +129,9 @@ func BenchmarkMariaDB(b *testing.B) {
 	median := func(v []float64) float64 { slices.Sort(v); return v[len(v)/2] }
 	b.ReportMetric(0, "ns/op") // that of all of them together: not shown
 	b.ReportMetric(median(times), "plain-ns/op")
-	b.ReportMetric(median(ours), "replicated-x")
-	b.ReportMetric(median(theirs), "dbresolver-x")
+	for _, other := range others {
+		b.ReportMetric(median(other.times), other.name+"-x")
+	}
 }
 
 // counter counts who serves, one statement at a time.

@@ -9,8 +9,8 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// TestReadsInRequests has faults befall one slave after the other while requests read from their slave, and nobody observes their routes: the
-// plugin has a shorter way for those than for all others. A failing read on it runs elsewhere all the same.
+// TestReadsInRequests has faults befall one slave after the other while requests go on to read from theirs: the plugin has a shorter way for
+// that, the shortest if nobody observes it. A read that fails on it runs elsewhere all the same.
 func TestReadsInRequests(t *testing.T) {
 	for _, variant := range []struct {
 		name    string

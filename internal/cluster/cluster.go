@@ -355,6 +355,7 @@ type Server struct {
 	Pool     gorm.ConnPool
 	fits     atomic.Bool
 	marked   atomic.Bool // see Mark
+	state    atomic.Pointer[State]
 	prepared atomic.Pointer[gorm.PreparedStmtDB]
 
 	ID     string
@@ -397,6 +398,9 @@ func (s *Server) Slot() int { return s.slot }
 
 // Fits tells whether the server is a slave that the current view has for reads.
 func (s *Server) Fits() bool { return s.fits.Load() }
+
+// State is that in the current view, or in the last one that had the server; nil if none had.
+func (s *Server) State() *State { return s.state.Load() }
 
 // Mark tells whether it was called before since the latest round began. If not, it is for the caller to say Used: this spares it that, which looks at
 // more memory.

@@ -86,6 +86,9 @@ func (c *Cluster) publish(v *View) {
 			s.Server.fits.Store(slices.Contains(v.Slaves, s.Server))
 		}
 	}
+	for i := range v.All {
+		v.All[i].Server.state.Store(&v.All[i])
+	}
 	c.view.Store(v)
 	close(old.changed)
 }
