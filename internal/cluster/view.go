@@ -81,13 +81,13 @@ func (c *Cluster) publish(v *View) {
 	if old == nil {
 		old = newView(nil, nil)
 	}
+	for i := range v.All {
+		v.All[i].Server.state.Store(&v.All[i])
+	}
 	for _, states := range [][]State{old.All, v.All} {
 		for _, s := range states {
 			s.Server.fits.Store(slices.Contains(v.Slaves, s.Server))
 		}
-	}
-	for i := range v.All {
-		v.All[i].Server.state.Store(&v.All[i])
 	}
 	c.view.Store(v)
 	close(old.changed)
