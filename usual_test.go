@@ -67,7 +67,7 @@ func TestUsualWay(t *testing.T) {
 			observed = new(routes)
 			cfg.Observer = observed
 		}
-		db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{PrepareStmt: maybe(2)})
+		db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{PrepareStmt: maybe(16)})
 		p := replicated.New(cfg)
 		if maybe(12) {
 			p.Register(replicated.Group{Slaves: []gorm.Dialector{dialector(openPool(t, &fake{name: "other"}))}, Masters: []gorm.Dialector{dialector(openPool(t, &fake{name: "others"}))}}, "orders")
