@@ -210,11 +210,7 @@ func newFailover(t testing.TB, slaves int, gormConfig gorm.Config, postgres bool
 	}
 	s.master = &fake{name: "master", log: s.log, answer: answer}
 	s.raw = openPool(t, s.master)
-	db, err := gorm.Open(postgresFake{dialector(s.raw)}, &gormConfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.db = db
+	s.db = openDialector(t, postgresFake{dialector(s.raw)}, gormConfig)
 	cfg := replicated.Config{Observer: s.routes, Probe: replicated.ProbeConfig{Interval: -1}}
 	for i := range slaves {
 		f := &fake{name: fmt.Sprintf("slave-%d", i+1), log: s.log, answer: answer}

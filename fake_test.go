@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"gorm.io/driver/mysql"
 	"gorm.io/gorm"
@@ -292,10 +293,18 @@ func newSetup(t testing.TB, slaves int, gormConfig gorm.Config, change func(*rep
 
 func openFake(t testing.TB, pool gorm.ConnPool, cfg gorm.Config) *gorm.DB {
 	t.Helper()
+	return openDialector(t, dialector(pool), cfg)
+}
+
+// openDialector gives GORM's caches of statements the one TTL with which they start no goroutine (noEvictionTTL of gorm/internal/lru). The goroutine of
+// any other never ends: thousands of them, after some rounds of -count.
+func openDialector(t testing.TB, d gorm.Dialector, cfg gorm.Config) *gorm.DB {
+	t.Helper()
 	if cfg.Logger == nil {
 		cfg.Logger = logger.Discard
 	}
-	db, err := gorm.Open(dialector(pool), &cfg)
+	cfg.PrepareStmtTTL = 10 * 365 * 24 * time.Hour
+	db, err := gorm.Open(d, &cfg)
 	if err != nil {
 		t.Fatalf("gorm.Open: %v", err)
 	}

@@ -115,6 +115,10 @@ func newMock(t *testing.T) (gorm.ConnPool, sqlmock.Sqlmock) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		mock.ExpectClose()
+		db.Close()
+	})
 	return db, mock
 }
 

@@ -648,10 +648,7 @@ func TestDialects(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			routes := &routes{}
-			db, err := gorm.Open(named{dialector(openPool(t, &fake{name: "master"})), test.dialect}, &gorm.Config{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			db := openDialector(t, named{dialector(openPool(t, &fake{name: "master"})), test.dialect}, gorm.Config{})
 			if test.dialect == "sqlite" {
 				db.ClauseBuilders["FOR"] = func(clause.Clause, clause.Builder) {}
 			}

@@ -52,113 +52,115 @@ func TestUsualWay(t *testing.T) {
 	}()
 	var taken, asked int
 	for seed := range uint64(1000) {
-		random := rand.New(rand.NewPCG(seed, 0))
-		maybe := func(n int) bool { return random.IntN(n) == 0 }
-		cfg := replicated.Config{
-			Slaves:  []gorm.Dialector{dialector(openPool(t, &fake{name: "slave-1"})), dialector(openPool(t, &fake{name: "slave-2"}))},
-			Routes:  map[string]replicated.Intent{"/master": replicated.Master, "/slave": replicated.Slave},
-			Secrets: [][]byte{secret}, Probe: replicated.ProbeConfig{Source: history}, Logger: slog.New(slog.DiscardHandler),
-		}
-		auto := !maybe(12)
-		cfg.AutoReadOnSlave = &auto
-		cfg.Token.Monotonic = maybe(12)
-		var observed *routes
-		if maybe(4) {
-			observed = new(routes)
-			cfg.Observer = observed
-		}
-		db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{PrepareStmt: maybe(16)})
-		p := replicated.New(cfg)
-		if maybe(12) {
-			p.Register(replicated.Group{Slaves: []gorm.Dialector{dialector(openPool(t, &fake{name: "other"}))}, Masters: []gorm.Dialector{dialector(openPool(t, &fake{name: "others"}))}}, "orders")
-		}
-		if err := db.Use(p); err != nil {
-			t.Fatal(err)
-		}
-		method := []string{"GET", "GET", "GET", "POST"}[random.IntN(4)]
-		path := []string{"/", "/", "/", "/master", "/slave"}[random.IntN(5)]
-		var h http.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			ctx := r.Context()
-			var did []string
-			for range 12 {
-				switch random.IntN(40) {
-				case 0:
-					ctx = replicated.WithMaster(ctx)
-					did = append(did, "WithMaster")
-				case 1:
-					ctx = replicated.WithSlave(ctx)
-					did = append(did, "WithSlave")
-				case 2:
-					ctx = replicated.WithMaxStaleness(ctx, time.Duration(random.IntN(2))*time.Minute)
-					did = append(did, "WithMaxStaleness")
-				case 3:
-					var cancel context.CancelFunc
-					ctx, cancel = context.WithCancel(ctx)
-					defer cancel()
-				case 4:
-					on := maybe(2)
-					p.SetAutoReadOnSlave(on)
-					did = append(did, fmt.Sprint("auto ", on))
-				case 5:
-					on := maybe(2)
-					p.SetShadow(on)
-					did = append(did, fmt.Sprint("shadow ", on))
-				case 6:
-					if maybe(2) {
-						db.WithContext(ctx).Exec("UPDATE users SET name = 'a'")
-						did = append(did, "wrote")
-					}
-				case 7:
-					p.WithToken(ctx, token)
-					did = append(did, "token")
-				case 8:
-					mark := replicated.UseMaster
-					if maybe(2) {
-						mark = replicated.UseSlave
-					}
-					mark(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ctx = r.Context() })).ServeHTTP(nil, r.WithContext(ctx))
-					did = append(did, "marked")
-				case 9, 10:
-					ctx = r.Context()
-				case 11:
-					if maybe(4) {
-						p.Close()
-						did = append(did, "closed")
-					}
-				}
-				text := texts[random.IntN(len(texts))]
-				if !maybe(8) {
-					text = texts[0]
-				}
-				asked++
-				if observed != nil {
-					observed.take()
-				}
-				if usual, rules := p.BothWays(ctx, text); usual != "" {
-					taken++
-					if cfg.Token.Monotonic {
-						t.Errorf("seed %d: the short way, which remembers nothing, was taken with Monotonic", seed)
-					}
-					if observed != nil {
-						if heard := observed.take(); len(slices.Compact(heard)) != 1 {
-							t.Errorf("seed %d: by the short way and by the rules the Observer heard %q", seed, heard)
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 0))
+			maybe := func(n int) bool { return random.IntN(n) == 0 }
+			cfg := replicated.Config{
+				Slaves:  []gorm.Dialector{dialector(openPool(t, &fake{name: "slave-1"})), dialector(openPool(t, &fake{name: "slave-2"}))},
+				Routes:  map[string]replicated.Intent{"/master": replicated.Master, "/slave": replicated.Slave},
+				Secrets: [][]byte{secret}, Probe: replicated.ProbeConfig{Source: history}, Logger: slog.New(slog.DiscardHandler),
+			}
+			auto := !maybe(12)
+			cfg.AutoReadOnSlave = &auto
+			cfg.Token.Monotonic = maybe(12)
+			var observed *routes
+			if maybe(4) {
+				observed = new(routes)
+				cfg.Observer = observed
+			}
+			db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{PrepareStmt: maybe(2)})
+			p := replicated.New(cfg)
+			if maybe(12) {
+				p.Register(replicated.Group{Slaves: []gorm.Dialector{dialector(openPool(t, &fake{name: "other"}))}, Masters: []gorm.Dialector{dialector(openPool(t, &fake{name: "others"}))}}, "orders")
+			}
+			if err := db.Use(p); err != nil {
+				t.Fatal(err)
+			}
+			method := []string{"GET", "GET", "GET", "POST"}[random.IntN(4)]
+			path := []string{"/", "/", "/", "/master", "/slave"}[random.IntN(5)]
+			var h http.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				ctx := r.Context()
+				var did []string
+				for range 12 {
+					switch random.IntN(40) {
+					case 0:
+						ctx = replicated.WithMaster(ctx)
+						did = append(did, "WithMaster")
+					case 1:
+						ctx = replicated.WithSlave(ctx)
+						did = append(did, "WithSlave")
+					case 2:
+						ctx = replicated.WithMaxStaleness(ctx, time.Duration(random.IntN(2))*time.Minute)
+						did = append(did, "WithMaxStaleness")
+					case 3:
+						var cancel context.CancelFunc
+						ctx, cancel = context.WithCancel(ctx)
+						defer cancel()
+					case 4:
+						on := maybe(2)
+						p.SetAutoReadOnSlave(on)
+						did = append(did, fmt.Sprint("auto ", on))
+					case 5:
+						on := maybe(2)
+						p.SetShadow(on)
+						did = append(did, fmt.Sprint("shadow ", on))
+					case 6:
+						if maybe(2) {
+							db.WithContext(ctx).Exec("UPDATE users SET name = 'a'")
+							did = append(did, "wrote")
+						}
+					case 7:
+						p.WithToken(ctx, token)
+						did = append(did, "token")
+					case 8:
+						mark := replicated.UseMaster
+						if maybe(2) {
+							mark = replicated.UseSlave
+						}
+						mark(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ctx = r.Context() })).ServeHTTP(nil, r.WithContext(ctx))
+						did = append(did, "marked")
+					case 9, 10:
+						ctx = r.Context()
+					case 11:
+						if maybe(4) {
+							p.Close()
+							did = append(did, "closed")
 						}
 					}
-					if usual != rules {
-						t.Errorf("seed %d: %s %s, %v, %q: %s by the short way, %s by the rules", seed, method, path, did, text, usual, rules)
+					text := texts[random.IntN(len(texts))]
+					if !maybe(8) {
+						text = texts[0]
+					}
+					asked++
+					if observed != nil {
+						observed.take()
+					}
+					if usual, rules := p.BothWays(ctx, text); usual != "" {
+						taken++
+						if cfg.Token.Monotonic {
+							t.Error("the short way, which remembers nothing, was taken with Monotonic")
+						}
+						if observed != nil {
+							if heard := observed.take(); len(slices.Compact(heard)) != 1 {
+								t.Errorf("by the short way and by the rules the Observer heard %q", heard)
+							}
+						}
+						if usual != rules {
+							t.Errorf("%s %s, %v, %q: %s by the short way, %s by the rules", method, path, did, text, usual, rules)
+						}
 					}
 				}
+			})
+			if maybe(12) {
+				h = replicated.UseMaster(h)
 			}
+			if maybe(12) {
+				h = replicated.UseSlave(h)
+			}
+			r := httptest.NewRequest(method, path, nil)
+			p.Middleware(h).ServeHTTP(httptest.NewRecorder(), r)
+			p.Close()
 		})
-		if maybe(12) {
-			h = replicated.UseMaster(h)
-		}
-		if maybe(12) {
-			h = replicated.UseSlave(h)
-		}
-		r := httptest.NewRequest(method, path, nil)
-		p.Middleware(h).ServeHTTP(httptest.NewRecorder(), r)
-		p.Close()
 	}
 	t.Logf("the short way was taken for %d of %d statements", taken, asked)
 	if taken < asked/20 {
@@ -255,30 +257,31 @@ func TestUsualFailover(t *testing.T) {
 						faults = faults[:3]
 					}
 					for _, f := range faults {
-						name := fmt.Sprint(timeout, modes[mode].name, way.name, f.name)
-						s := newFailover(t, 2, modes[mode].config, pg, unobserved(timeout))
-						dead := s.slaves[0].dying(f.err, way.from)
-						inGet(s.plugin, func(ctx context.Context) {
-							db := s.in(ctx, modes[mode].session)
-							if err := way.run(db); err != nil {
-								t.Errorf("%s: before: %v", name, err)
-							}
-							s.log.take()
-							dead.Store(true)
-							if err := way.run(db); err != nil {
-								t.Errorf("%s: %v", name, err)
-							}
-							got := s.log.servers()
-							want := "slave-2"
-							if way.before {
-								want = "slave-1 slave-2"
-							}
-							if strings.Join(got, " ") != want {
-								t.Errorf("%s: %v", name, got)
-							}
-							if s.state("slave-1").Serving != f.stays {
-								t.Errorf("%s: serving", name)
-							}
+						t.Run(fmt.Sprint(timeout, modes[mode].name, way.name, f.name), func(t *testing.T) {
+							s := newFailover(t, 2, modes[mode].config, pg, unobserved(timeout))
+							dead := s.slaves[0].dying(f.err, way.from)
+							inGet(s.plugin, func(ctx context.Context) {
+								db := s.in(ctx, modes[mode].session)
+								if err := way.run(db); err != nil {
+									t.Errorf("before: %v", err)
+								}
+								s.log.take()
+								dead.Store(true)
+								if err := way.run(db); err != nil {
+									t.Error(err)
+								}
+								got := s.log.servers()
+								want := "slave-2"
+								if way.before {
+									want = "slave-1 slave-2"
+								}
+								if strings.Join(got, " ") != want {
+									t.Errorf("asked %v, want %s", got, want)
+								}
+								if s.state("slave-1").Serving != f.stays {
+									t.Errorf("serving: %v", !f.stays)
+								}
+							})
 						})
 					}
 				}
@@ -454,10 +457,7 @@ func TestUsualHiddenLocks(t *testing.T) {
 			open := func(name string) gorm.Dialector {
 				return named{dialector(openPool(t, &fake{name: name, log: log})), dialect}
 			}
-			db, err := gorm.Open(open("master"), &gorm.Config{PrepareStmt: mode.config.PrepareStmt})
-			if err != nil {
-				t.Fatal(err)
-			}
+			db := openDialector(t, open("master"), mode.config)
 			if dialect == "sqlite" {
 				db.ClauseBuilders["FOR"] = func(clause.Clause, clause.Builder) {}
 			}
