@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -174,19 +175,24 @@ func BenchmarkCompare(b *testing.B) {
 func compare(b *testing.B, cfg gorm.Config, workers int, run func(*gorm.DB) error) {
 	const batch, turns = 100, 5
 	batchOf := func(c contender) float64 {
-		start := time.Now()
+		var arrived, taken atomic.Int64
 		var wg sync.WaitGroup
 		for range workers {
 			wg.Go(func() {
+				for arrived.Add(1); arrived.Load() < int64(workers); { // to wake a thread takes as long as many operations
+					runtime.Gosched()
+				}
+				start := time.Now()
 				for range batch {
 					if err := run(c.db.WithContext(c.ctx)); err != nil {
 						b.Error(err)
 					}
 				}
+				taken.Add(int64(time.Since(start)))
 			})
 		}
 		wg.Wait()
-		return float64(time.Since(start).Nanoseconds()) / float64(batch*workers)
+		return float64(taken.Load()) / float64(batch*workers*workers)
 	}
 	allocs := func(c contender) float64 {
 		defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it empties pools
