@@ -16,6 +16,7 @@ import (
 // TestIdlePostgreSQL has the log of an idle PostgreSQL master end beyond what its slaves can replay. Nobody is behind
 // for that.
 func TestIdlePostgreSQL(t *testing.T) {
+	servers.Want(t, postgreSQL.kind)
 	// begin opens a transaction that lasts until the test ends.
 	begin := func(t *testing.T, c *servers.Cluster, query string) {
 		t.Helper()

@@ -24,7 +24,8 @@ type statement struct {
 
 // isProbe says whether the plugin asks for a position with it. (Also in the queries of internal/position.)
 func (s statement) isProbe() bool {
-	for _, name := range []string{"gtid_binlog_pos", "gtid_slave_pos", "pg_current_wal", "pg_last_wal_replay_lsn"} {
+	names := []string{"gtid_binlog_pos", "gtid_slave_pos", "gtid_executed", "pg_current_wal", "pg_last_wal_replay_lsn"}
+	for _, name := range names {
 		if strings.Contains(s.text, name) {
 			return true
 		}
@@ -59,7 +60,7 @@ func (e engine) journals(t *testing.T, c *servers.Cluster) []*journal {
 	var journals []*journal
 	for _, s := range all {
 		j := &journal{server: s, read: generalLog}
-		if e.name == postgreSQL.name {
+		if e.kind == postgreSQL.kind {
 			j.read = serverLog
 		} else {
 			exec(s, "SET GLOBAL log_output = 'TABLE'", "SET GLOBAL general_log = ON")
@@ -67,7 +68,7 @@ func (e engine) journals(t *testing.T, c *servers.Cluster) []*journal {
 		}
 		journals = append(journals, j)
 	}
-	if e.name == postgreSQL.name { // this the slaves replay
+	if e.kind == postgreSQL.kind { // this the slaves replay
 		exec(c.Master, "ALTER ROLE test SET log_statement = 'all'")
 		t.Cleanup(func() { exec(c.Master, "ALTER ROLE test RESET log_statement") })
 		if err := c.CatchUp(t.Context()); err != nil {
@@ -96,7 +97,7 @@ func (j *journal) statements(t *testing.T) []statement {
 	return all
 }
 
-// generalLog reads MariaDB's general query log, from the statement with this number on. With a prepared statement only its
+// generalLog reads the general query log of MariaDB and MySQL, from the statement with this number on. With a prepared statement only its
 // execution counts.
 func generalLog(ctx context.Context, s *servers.Server, from int) ([]statement, int, error) {
 	rows, err := s.DB().QueryContext(ctx, "SELECT event_time, argument FROM mysql.general_log "+

@@ -2,6 +2,7 @@ package consistency
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -11,18 +12,10 @@ import (
 // second, and each, then both, stop replaying altogether. No page lacks what its client has just written. The same
 // requests are stale all the time if clients do not carry the token; and who does not write reads from slaves.
 func TestReadYourWrites(t *testing.T) {
-	tests := []struct {
-		engine engine
-		by     string
-	}{
-		{mariaDB, "positions"},
-		{postgreSQL, "positions"},
-		{mySQL, "the time window"},
-	}
-	for _, test := range tests {
-		t.Run(fmt.Sprintf("%s by %s", test.engine.name, test.by), func(t *testing.T) {
-			c := test.engine.cluster(t)
-			a := open(t, test.engine, c, nil)
+	for _, e := range slices.Concat(withPositions, withoutPositions) { // the latter by the time window
+		t.Run(e.name, func(t *testing.T) {
+			c := e.cluster(t)
+			a := open(t, e, c, nil)
 			const pace = 75 * time.Millisecond
 			w := &weather{slaves: c.Slaves, phases: []phase{
 				{lasts: 2 * time.Second},

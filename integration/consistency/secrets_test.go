@@ -11,8 +11,14 @@ import (
 // TestRotatingSecrets has instances of an application, of which some have the new secret already, take each other's
 // tokens: as long as one can open what the other seals.
 func TestRotatingSecrets(t *testing.T) {
+	for _, e := range withPositions {
+		t.Run(e.name, func(t *testing.T) { testRotatingSecrets(t, e) })
+	}
+}
+
+func testRotatingSecrets(t *testing.T, e engine) {
 	before, after := bytes.Repeat([]byte("before"), 6), bytes.Repeat([]byte("after."), 6)
-	c := mariaDB.cluster(t)
+	c := e.cluster(t)
 	secrets := map[string][][]byte{
 		"old":           {before},
 		"old, then new": {before, after},
@@ -21,7 +27,7 @@ func TestRotatingSecrets(t *testing.T) {
 	}
 	apps := map[string]*app{}
 	for name, s := range secrets {
-		apps[name] = open(t, mariaDB, c, func(cfg *replicated.Config) { cfg.Secrets = s })
+		apps[name] = open(t, e, c, func(cfg *replicated.Config) { cfg.Secrets = s })
 	}
 	hold(t, c.Slaves...) // so that a token makes a difference
 	for _, test := range []struct {

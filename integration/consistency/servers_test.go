@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 // engine is a kind of servers.
 type engine struct {
 	name   string
+	kind   string // as servers.Wanted knows it
 	dial   func(dsn string) gorm.Dialector
 	start  func(context.Context, servers.Config) (*servers.Cluster, error)
 	shared func() (*servers.Cluster, error)
@@ -30,15 +32,40 @@ type engine struct {
 var (
 	mariaDB    = newEngine("MariaDB", mysql.Open, servers.StartMariaDB)
 	postgreSQL = newEngine("PostgreSQL", postgres.Open, servers.StartPostgreSQL)
-	mySQL      = newEngine("MySQL 5.6", mysql.Open, servers.StartMySQL) // has no positions that prove anything
+	mySQL      = newEngine("MySQL", mysql.Open, servers.StartMySQL)
 
 	// withPositions are the engines whose positions count.
-	withPositions = []engine{mariaDB, postgreSQL}
+	withPositions = wanted(mariaDB, postgreSQL, mySQL)
+
+	// withoutPositions have none that prove anything.
+	withoutPositions = wanted(mySQL.with("--gtid-mode=OFF"), mySQL.with("--gtid-mode=ON_PERMISSIVE"))
 )
 
-func newEngine(name string, dial func(string) gorm.Dialector, start func(context.Context, servers.Config) (*servers.Cluster, error)) engine {
-	e := engine{name: name, dial: dial, start: start}
-	e.shared = sync.OnceValues(func() (*servers.Cluster, error) {
+func newEngine(kind string, dial func(string) gorm.Dialector,
+	start func(context.Context, servers.Config) (*servers.Cluster, error)) engine {
+	return engine{name: kind, kind: kind, dial: dial, start: start, shared: shared(start)}
+}
+
+// with returns the engine with an option for all servers.
+func (e engine) with(option string) engine {
+	start := e.start
+	e.name += " with " + option
+	e.start = func(ctx context.Context, cfg servers.Config) (*servers.Cluster, error) {
+		cfg.MasterOptions, cfg.SlaveOptions = append(cfg.MasterOptions, option), append(cfg.SlaveOptions, option)
+		return start(ctx, cfg)
+	}
+	e.shared = shared(e.start)
+	return e
+}
+
+// wanted leaves out the engines that tests are not to run on.
+func wanted(engines ...engine) []engine {
+	return slices.DeleteFunc(engines, func(e engine) bool { return !servers.Wanted(e.kind) })
+}
+
+// shared starts a master and two slaves when it is called for the first time.
+func shared(start func(context.Context, servers.Config) (*servers.Cluster, error)) func() (*servers.Cluster, error) {
+	return sync.OnceValues(func() (*servers.Cluster, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		c, err := start(ctx, servers.Config{Slaves: 2})
@@ -49,7 +76,6 @@ func newEngine(name string, dial func(string) gorm.Dialector, start func(context
 		}
 		return c, err
 	})
-	return e
 }
 
 // started are the clusters that tests share.

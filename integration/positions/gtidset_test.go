@@ -23,10 +23,11 @@ type calculus struct {
 var ours = calculus{position.Position.Covers, position.Merge}
 
 func TestGTIDSetsAsMySQLComparesThem(t *testing.T) {
+	servers.Want(t, mySQL.name)
 	seed, n := setting(t, "POSITIONS_SEED", 1), setting(t, "POSITIONS_PAIRS", 20_000)
 	t.Logf("%d pairs, seed %d", n, seed)
 	c := servers.MySQL(t, servers.Config{})
-	g := generator{rand.New(rand.NewPCG(seed, 0))}
+	g := generator{rand.New(rand.NewPCG(seed, 0)), tagsOf(t, c.Master)}
 	var pairs []*pair
 	for range n {
 		pairs = append(pairs, g.pair())
@@ -206,11 +207,14 @@ func text(p position.Position) string {
 }
 
 // generator makes sets. Numbers are few, so that intervals meet.
-type generator struct{ *rand.Rand }
+type generator struct {
+	*rand.Rand
+	tags []string // "" is none
+}
 
-// span is one interval of one UUID.
+// span is one interval of one UUID, and of one tag of it.
 type span struct {
-	uuid        string
+	uuid, tag   string
 	first, last int
 }
 
@@ -220,6 +224,20 @@ var uuids = []string{
 	"3e11fa47-71ca-11e1-9e33-c80aa9429562",
 	"3e11fa47-71ca-11e1-9e33-c80aa9429563",
 	"ffffffff-ffff-ffff-ffff-ffffffffffff",
+}
+
+// tagsOf returns the tags of GTIDs that the server knows: it does from 8.3 on.
+func tagsOf(t *testing.T, s *servers.Server) []string {
+	t.Helper()
+	var version string
+	ok(t, s.DB().QueryRowContext(t.Context(), "SELECT VERSION()").Scan(&version))
+	var major, minor int
+	_, err := fmt.Sscanf(version, "%d.%d", &major, &minor)
+	ok(t, err)
+	if slices.Compare([]int{major, minor}, []int{8, 3}) < 0 {
+		return []string{""}
+	}
+	return []string{"", "", "", "", "", "a", "ab", "_", "a_tag_that_is_as_long_as_possibl", "b1"}
 }
 
 const largest = 1<<63 - 2
@@ -253,7 +271,7 @@ func (g generator) set() []span {
 		return nil
 	}
 	for range 1 + g.IntN(6) {
-		s := span{uuid: uuids[g.IntN(len(uuids))]}
+		s := span{uuid: uuids[g.IntN(len(uuids))], tag: g.tags[g.IntN(len(g.tags))]}
 		s.first = 1 + g.IntN(12)
 		s.last = s.first + g.IntN(4)
 		switch g.IntN(20) {
@@ -283,11 +301,16 @@ func (g generator) spell(set []span) string {
 	var b strings.Builder
 	b.WriteString(blank())
 	for i, s := range set {
-		if i == 0 || set[i-1].uuid != s.uuid || g.IntN(2) == 0 {
+		// What has no tag cannot follow what has one.
+		anew := i == 0 || set[i-1].uuid != s.uuid || set[i-1].tag != "" && s.tag == "" || g.IntN(2) == 0
+		if anew {
 			if i > 0 {
 				b.WriteString("," + blank())
 			}
 			b.WriteString(g.letters(s.uuid, odd) + blank())
+		}
+		if s.tag != "" && (anew || set[i-1].tag != s.tag || g.IntN(2) == 0) {
+			b.WriteString(":" + blank() + g.letters(s.tag, odd) + blank())
 		}
 		fmt.Fprintf(&b, ":%s%d%s", blank(), s.first, blank())
 		if s.last > s.first || odd && g.IntN(2) == 0 {
@@ -297,7 +320,7 @@ func (g generator) spell(set []span) string {
 	return b.String()
 }
 
-// letters writes a UUID in letters of either case.
+// letters writes a UUID or a tag in letters of either case.
 func (g generator) letters(uuid string, odd bool) string {
 	switch {
 	case !odd || g.IntN(2) == 0:

@@ -200,10 +200,7 @@ func testFresh(t *testing.T, k kind) {
 	servers.Check(t, err)
 	t.Cleanup(func() { ok(t, c.Close()) })
 	for i, s := range k.slaves {
-		for _, q := range s.setUp {
-			_, err := c.Slaves[i].DB().ExecContext(ctx, q)
-			ok(t, err)
-		}
+		exec(ctx, t, c.Slaves[i], s.setUp...)
 	}
 	d := newDiary(ctx, t, k, c, "fresh")
 	watched := watch(ctx, t, k, c, cluster.Monitoring{Interval: 100 * time.Millisecond, MinInterval: 10 * time.Millisecond})
@@ -242,8 +239,8 @@ func testFresh(t *testing.T, k kind) {
 	defer finish()
 	var healthy atomic.Bool
 	watchers := make([]*watcher, len(k.slaves))
-	for i, s := range k.slaves {
-		watchers[i] = &watcher{checker: d.table.checker(ctx, t, k, c.Slaves[i], s), t: t, cluster: watched, diary: d, i: i, of: s,
+	for i := range k.slaves {
+		watchers[i] = &watcher{checker: d.table.checker(ctx, t, k, c.Slaves[i]), t: t, cluster: watched, diary: d, i: i,
 			stop: stop, healthy: &healthy, random: rand.New(rand.NewPCG(seed, uint64(i)))}
 		task(func() error { return watchers[i].step(ctx) })
 	}
@@ -333,7 +330,6 @@ type watcher struct {
 	cluster *cluster.Cluster
 	diary   *diary
 	i       int // of the slave
-	of      slave
 	stop    <-chan struct{}
 	random  *rand.Rand
 	held    atomic.Bool  // replays nothing
@@ -355,10 +351,10 @@ type watcher struct {
 func (w *watcher) String() string {
 	slices.Sort(w.tooMuch)
 	return fmt.Sprintf("%d checks, %d of them in the view, lag stood still in %d; the largest lag reported %v, the largest there was %v; "+
-		"too much is reported in health by %v (the median of %d); not there though fresh: %d rows (for up to %v); "+
+		"too much is reported in health by %v (the median of %d); not there though fresh: %d rows; "+
 		"older than MaxLag by up to %v; controls: %d if fresher by %v, %d with half of MaxLag",
 		w.checks, w.in, w.stands, ms(w.reported), ms(w.behind), ms(w.median()), len(w.tooMuch), w.wrong,
-		w.longest.Round(10*time.Microsecond), ms(w.over), w.shifted, shift, w.halved)
+		ms(w.over), w.shifted, shift, w.halved)
 }
 
 func ms(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
@@ -377,7 +373,7 @@ func (w *watcher) judge() {
 	w.t.Helper()
 	const least = 250 // of each of two slaves
 	switch {
-	case w.wrong > 0 && !w.of.unproven:
+	case w.wrong > 0:
 		w.t.Errorf("%d rows were not there, though the slave was fresh", w.wrong)
 	case w.tooOld > 0:
 		w.t.Errorf("%d rows were not there, though the slave was in the view", w.tooOld)
@@ -414,9 +410,6 @@ func (w *watcher) step(ctx context.Context) error {
 	now := time.Now()
 	v := w.cluster.View()
 	state := v.All[w.i]
-	if err := w.settle(ctx); err != nil {
-		return err
-	}
 	if _, err := w.look(ctx); err != nil {
 		return err
 	}
@@ -449,31 +442,21 @@ func (w *watcher) step(ctx context.Context) error {
 			w.over = max(w.over, behind-maxLag)
 		}
 	}
-	return w.report(ctx, state, before(missing, state.FreshAsOf))
+	w.report(state, before(missing, state.FreshAsOf))
+	return nil
 }
 
-// report notes the rows that are not there though the slave is fresh, and waits until they are.
-func (w *watcher) report(ctx context.Context, state cluster.State, late []int) error {
+// report notes the rows that are not there though the slave is fresh.
+func (w *watcher) report(state cluster.State, late []int) {
 	const enough = 3 // reports
-	since := time.Now()
-	if len(late) > 0 {
-		w.unfit++
+	if len(late) == 0 {
+		return
 	}
-	for w.wrong += len(late); len(late) > 0; {
-		if !w.of.unproven {
-			if w.unfit <= enough {
-				w.t.Errorf("%s lacks %d rows, though it is fresh as of %v ago, at %v",
-					state.Server.ID, len(late), time.Since(state.FreshAsOf), state.Position)
-			}
-			return nil // a slave that is held will not have them soon
-		}
-		if _, err := w.look(ctx); err != nil {
-			return err
-		}
-		late = slices.DeleteFunc(late, func(id int) bool { return id <= w.low || w.seen[id] })
-		w.longest = max(w.longest, time.Since(since))
+	w.wrong += len(late)
+	if w.unfit++; w.unfit <= enough {
+		w.t.Errorf("%s lacks %d rows, though it is fresh as of %v ago, at %v",
+			state.Server.ID, len(late), time.Since(state.FreshAsOf), state.Position)
 	}
-	return nil
 }
 
 // notice is what the monitor tells of a server.
@@ -635,7 +618,7 @@ func testComeAndGo(t *testing.T, k kind) {
 				told.expect(ctx, t, s, false)
 				told.expect(ctx, t, s, true)
 			}
-			look := d.table.checker(ctx, t, k, s, slave{})
+			look := d.table.checker(ctx, t, k, s)
 			_, err := look.look(ctx)
 			ok(t, err)
 			if look.low != len(d.times) {

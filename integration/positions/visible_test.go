@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,15 +21,17 @@ import (
 
 // kind is a kind of server that the tests run on.
 type kind struct {
-	name   string
-	start  func(context.Context, servers.Config) (*servers.Cluster, error)
-	driver string // of database/sql
-	config position.Config
-	arg    string // of a prepared statement
-	set    string // SQL for the connection that reads rows; "": none
+	name, variant string
+	start         func(context.Context, servers.Config) (*servers.Cluster, error)
+	driver        string // of database/sql
+	config        position.Config
+	arg           string // of a prepared statement
+	set           string // SQL for the connection that reads rows; "": none
+
+	commits uint64 // how many TestWhatIsCoveredIsVisible makes, unless POSITIONS_COMMITS says otherwise
 
 	// received reads what a slave has been sent, whether or not it has replayed it.
-	received slaveSource
+	received func(*servers.Server) slaveSource
 
 	slaves []slave
 }
@@ -36,47 +40,76 @@ type kind struct {
 type slave struct {
 	name  string
 	setUp []string // SQL
-
-	// unproven: that rows are not visible is no failure.
-	unproven bool
-
-	// settle is SQL that is run after a position was read, before looking for rows.
-	settle string
 }
 
-var kinds = []kind{
+var (
+	oneThread   = []string{"STOP SLAVE", "SET GLOBAL slave_parallel_threads = 1", "START SLAVE"}
+	fourThreads = []string{"STOP SLAVE", "SET GLOBAL slave_parallel_threads = 4", "START SLAVE"}
+	noOrder     = []string{"STOP SLAVE", "SET GLOBAL slave_parallel_threads = 4",
+		"SET GLOBAL slave_preserve_commit_order = OFF", "START SLAVE"}
+)
+
+var mySQL = kind{
+	name: "MySQL", start: servers.StartMySQL, driver: "mysql", config: position.Config{Dialect: "mysql"},
+	arg: "?", received: status("Retrieved_Gtid_Set", position.ParseMySQL),
+	commits: 5_000, // in each of eleven ways; make engines makes ten times as many
+	slaves: []slave{
+		{name: "four threads", setUp: fourThreads},
+		{name: "four threads, in no order", setUp: noOrder},
+	},
+}
+
+var kinds = wanted([]kind{
 	{
 		name: "MariaDB", start: servers.StartMariaDB, driver: "mysql", config: position.Config{Dialect: "mysql"},
 		arg: "?", received: status("Gtid_IO_Pos", position.ParseMariaDB),
+		commits: 50_000,
 		slaves: []slave{
 			{name: "one thread"},
-			{name: "four threads", setUp: []string{"STOP SLAVE", "SET GLOBAL slave_parallel_threads = 4", "START SLAVE"}},
+			{name: "four threads", setUp: fourThreads},
 		},
 	},
 	{
 		name: "PostgreSQL", start: servers.StartPostgreSQL, driver: "pgx", config: position.Config{Dialect: "postgres"},
 		arg: "$1", set: "SET enable_seqscan = off", // before it knows the table it would read all of it
-		received: receivedLSN,
-		slaves:   []slave{{name: "first"}, {name: "second"}},
+		received: receivedLSN, commits: 50_000,
+		slaves: []slave{{name: "first"}, {name: "second"}},
 	},
-	{
-		name: "MySQL 5.6", start: servers.StartMySQL, driver: "mysql",
-		config: position.Config{Dialect: "mysql", AllowMySQL56: true},
-		arg:    "?", received: status("Retrieved_Gtid_Set", position.ParseMySQL),
-		slaves: []slave{
-			{name: "as it is", unproven: true},
-			// As integration/servers does it: this waits for the transaction that is being committed.
-			{name: "settled", settle: "SELECT * FROM mysql.slave_relay_log_info LOCK IN SHARE MODE"},
-		},
-	},
+	mySQL,
+})
+
+// variants are the ways to run MySQL in which a commit, its place in the log and its GTID come about one by one. What
+// writes a slave's GTIDs is another part of the server where the slave has no log, or none of what it replays.
+var variants = wanted([]kind{
+	mySQL.with("slaves that do not log what they replay", nil, []string{"--log-slave-updates=OFF"}),
+	mySQL.with("slaves without a log", nil, []string{"--skip-log-bin"}),
+	mySQL.with("commits in another order than in the log", []string{"--binlog-order-commits=OFF"},
+		[]string{"--binlog-order-commits=OFF"}),
+})
+
+// with is the kind with other options of its servers.
+func (k kind) with(variant string, master, slaves []string) kind {
+	start := k.start
+	k.variant = variant
+	k.start = func(ctx context.Context, cfg servers.Config) (*servers.Cluster, error) {
+		cfg.MasterOptions, cfg.SlaveOptions = master, slaves
+		return start(ctx, cfg)
+	}
+	k.slaves = append(slices.Clone(k.slaves), slave{name: "one thread", setUp: oneThread})
+	return k
+}
+
+// wanted leaves out the kinds that tests are not to run on.
+func wanted(kinds []kind) []kind {
+	return slices.DeleteFunc(kinds, func(k kind) bool { return !servers.Wanted(k.name) })
 }
 
 // TestWhatIsCoveredIsVisible commits rows on a master as fast as it can. Of every row it reads the master's position
 // after the commit. Meanwhile it reads the position of each slave, over and over, and after it, on another connection,
 // the rows that there are: those that the slave's position covers have to be among them.
 func TestWhatIsCoveredIsVisible(t *testing.T) {
-	for _, k := range kinds {
-		t.Run(k.name, func(t *testing.T) { testVisible(t, k) })
+	for _, k := range slices.Concat(kinds, variants) {
+		t.Run(strings.TrimRight(k.name+", "+k.variant, ", "), func(t *testing.T) { testVisible(t, k) })
 	}
 }
 
@@ -87,10 +120,7 @@ func testVisible(t *testing.T, k kind) {
 	servers.Check(t, err)
 	defer func() { ok(t, c.Close()) }()
 	for i, s := range k.slaves {
-		for _, q := range s.setUp {
-			_, err := c.Slaves[i].DB().ExecContext(ctx, q)
-			ok(t, err)
-		}
+		exec(ctx, t, c.Slaves[i], s.setUp...)
 	}
 
 	noticed := t.Run("control: what a slave has received is no proof", func(t *testing.T) {
@@ -99,12 +129,12 @@ func testVisible(t *testing.T, k kind) {
 		l := newLedger(ctx, t, k, c, "received")
 		ok(t, held.Hold(ctx))
 		ok(t, l.write(ctx, k, c.Master, n))
-		replayed := l.checker(ctx, t, k, held, slave{})
-		received := l.checker(ctx, t, k, held, slave{})
+		replayed := l.checker(ctx, t, k, held)
+		received := l.checker(ctx, t, k, held)
 		conn, err := held.DB().Conn(ctx) // an ordinary account may not ask
 		ok(t, err)
 		defer conn.Close()
-		received.reader = position.NewReader(conn, position.Config{Source: k.received})
+		received.reader = position.NewReader(conn, position.Config{Source: k.received(held)})
 		for received.checked < n {
 			ok(t, received.step(ctx))
 		}
@@ -125,13 +155,13 @@ func testVisible(t *testing.T, k kind) {
 		return // and the slave may still be held
 	}
 	t.Run("what it has replayed is", func(t *testing.T) {
-		n := int(setting(t, "POSITIONS_COMMITS", 50_000))
+		n := int(setting(t, "POSITIONS_COMMITS", k.commits))
 		l := newLedger(ctx, t, k, c, "replayed")
 		checkers := make([]*checker, len(k.slaves))
 		errs := make([]error, len(k.slaves))
 		var done sync.WaitGroup
-		for i, s := range k.slaves {
-			checkers[i] = l.checker(ctx, t, k, c.Slaves[i], s)
+		for i := range k.slaves {
+			checkers[i] = l.checker(ctx, t, k, c.Slaves[i])
 			done.Go(func() { errs[i] = checkers[i].run(ctx) })
 		}
 		began := time.Now()
@@ -144,7 +174,7 @@ func testVisible(t *testing.T, k kind) {
 			if checkers[i].checked != n {
 				t.Errorf("%s: %d of %d were checked", s.name, checkers[i].checked, n)
 			}
-			if checkers[i].late > 0 && !s.unproven {
+			if checkers[i].late > 0 {
 				t.Errorf("%s: %d rows were not visible", s.name, checkers[i].late)
 			}
 		}
@@ -260,7 +290,6 @@ type checker struct {
 	ledger *ledger
 	reader *position.Reader // on a connection of its own
 	rows   *sql.Stmt        // on another one: the ids above a certain one
-	settle func(context.Context) error
 
 	taken   int      // of the ledger's commits
 	pending []commit // those taken that no position has covered yet
@@ -270,6 +299,7 @@ type checker struct {
 	low  int          // up to which all have been seen
 
 	steps, checked int
+	gaps           int               // positions of more than one interval
 	edge           int               // checked rows that were not there a step before
 	invisible      map[int]time.Time // by id: covered when that position had been read, and not there
 	late           int               // rows that were invisible
@@ -278,11 +308,12 @@ type checker struct {
 }
 
 func (c *checker) String() string {
-	return fmt.Sprintf("%d rows checked with %d positions, %d of them at the edge; %d not visible at first, for up to %v",
-		c.checked, c.steps, c.edge, c.late, c.longest.Round(10*time.Microsecond))
+	return fmt.Sprintf("%d rows checked with %d positions (%d with gaps), %d of them at the edge; "+
+		"%d not visible at first, for up to %v",
+		c.checked, c.steps, c.gaps, c.edge, c.late, c.longest.Round(10*time.Microsecond))
 }
 
-func (l *ledger) checker(ctx context.Context, t *testing.T, k kind, on *servers.Server, s slave) *checker {
+func (l *ledger) checker(ctx context.Context, t *testing.T, k kind, on *servers.Server) *checker {
 	t.Helper()
 	db, err := sql.Open(k.driver, on.DSN())
 	ok(t, err)
@@ -297,14 +328,7 @@ func (l *ledger) checker(ctx context.Context, t *testing.T, k kind, on *servers.
 	}
 	rows, err := another.PrepareContext(ctx, fmt.Sprintf("SELECT id FROM %s WHERE id > %s", l.table, k.arg))
 	ok(t, err)
-	settle := func(context.Context) error { return nil }
-	if s.settle != "" {
-		settle = func(ctx context.Context) error {
-			_, err := on.DB().ExecContext(ctx, s.settle)
-			return err
-		}
-	}
-	return &checker{ledger: l, reader: position.NewReader(conn, k.config), settle: settle, rows: rows,
+	return &checker{ledger: l, reader: position.NewReader(conn, k.config), rows: rows,
 		seen: map[int]bool{}, invisible: map[int]time.Time{}}
 }
 
@@ -327,14 +351,14 @@ func (c *checker) step(ctx context.Context) error {
 		return err
 	}
 	read := time.Now()
-	if err := c.settle(ctx); err != nil {
-		return err
-	}
 	fresh, err := c.look(ctx)
 	if err != nil {
 		return err
 	}
 	c.steps++
+	if at.Position.Kind() == position.MySQL && strings.Count(at.Position.String(), ":") > 1 {
+		c.gaps++
+	}
 	c.reason = at.Reason
 	more, ended := c.ledger.from(c.taken)
 	c.taken += len(more)
@@ -408,9 +432,13 @@ func (s slaveSource) SlavePosition(ctx context.Context, conn *sql.Conn) (positio
 }
 
 // status reads a position from a column of SHOW SLAVE STATUS.
-func status(column string, parse func(string) (position.Position, error)) slaveSource {
+func status(column string, parse func(string) (position.Position, error)) func(*servers.Server) slaveSource {
+	return func(s *servers.Server) slaveSource { return statusOf(s.Words("SHOW SLAVE STATUS"), column, parse) }
+}
+
+func statusOf(query, column string, parse func(string) (position.Position, error)) slaveSource {
 	return func(ctx context.Context, conn *sql.Conn) (position.Position, error) {
-		rows, err := conn.QueryContext(ctx, "SHOW SLAVE STATUS")
+		rows, err := conn.QueryContext(ctx, query)
 		if err != nil {
 			return position.Position{}, err
 		}
@@ -438,7 +466,9 @@ func status(column string, parse func(string) (position.Position, error)) slaveS
 	}
 }
 
-func receivedLSN(ctx context.Context, conn *sql.Conn) (position.Position, error) {
+func receivedLSN(*servers.Server) slaveSource { return readReceivedLSN }
+
+func readReceivedLSN(ctx context.Context, conn *sql.Conn) (position.Position, error) {
 	var text string
 	err := conn.QueryRowContext(ctx, "SELECT concat_ws(':', (SELECT system_identifier FROM pg_control_system()), "+
 		"(SELECT timeline_id FROM pg_control_checkpoint()), pg_last_wal_receive_lsn())").Scan(&text)

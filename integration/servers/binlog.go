@@ -29,7 +29,6 @@ func (binlog) common(data string) []string {
 		"--no-defaults", // first, or it is not taken
 		"--datadir=" + data,
 		"--skip-name-resolve",
-		"--innodb-log-file-size=16M",
 		"--innodb-buffer-pool-size=32M",
 		"--innodb-use-native-aio=OFF", // its queues are few, and belong to the machine
 	}
@@ -127,7 +126,7 @@ func (binlog) answers(ctx context.Context, s *Server, db *sql.DB) error {
 // for the master.
 func (binlog) exec(ctx context.Context, s *Server, statements ...string) error {
 	for _, q := range statements {
-		if _, err := s.db.ExecContext(ctx, q); err != nil {
+		if _, err := s.db.ExecContext(ctx, s.Words(q)); err != nil {
 			verb, _, _ := strings.Cut(q, " MASTER_") // no password in an error
 			return fmt.Errorf("%s: %w", verb, err)
 		}
@@ -166,9 +165,9 @@ func (b binlog) delay(ctx context.Context, s *Server, seconds int) error {
 	return b.exec(ctx, s, "STOP SLAVE", fmt.Sprintf("CHANGE MASTER TO MASTER_DELAY=%d", seconds), again)
 }
 
-// status returns the slave's view of its replication, by column name.
+// status returns the slave's view of its replication, by MariaDB's names of its columns.
 func (binlog) status(ctx context.Context, s *Server) (map[string]string, error) {
-	rows, err := s.db.QueryContext(ctx, "SHOW SLAVE STATUS")
+	rows, err := s.db.QueryContext(ctx, s.Words("SHOW SLAVE STATUS"))
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +187,7 @@ func (binlog) status(ctx context.Context, s *Server) (map[string]string, error) 
 			return nil, err
 		}
 		for i, name := range names {
-			status[name] = values[i].String
+			status[slaveColumns.Replace(name)] = values[i].String
 		}
 	}
 	return status, rows.Err()
@@ -196,6 +195,15 @@ func (binlog) status(ctx context.Context, s *Server) (map[string]string, error) 
 
 // own returns the server's own transactions, of which there are some according to history.
 func (b binlog) own(ctx context.Context, s *Server, history string) ([]string, error) {
+	own, err := b.ownInAll(ctx, s)
+	if err == nil && own == nil {
+		err = fmt.Errorf("there are some, according to %q, but the logs with them are gone", history)
+	}
+	return own, err
+}
+
+// ownInAll returns the server's own transactions in all files of its binary log.
+func (b binlog) ownInAll(ctx context.Context, s *Server) ([]string, error) {
 	logs, err := b.logs(ctx, s)
 	if err != nil {
 		return nil, err
@@ -208,9 +216,6 @@ func (b binlog) own(ctx context.Context, s *Server, history string) ([]string, e
 		}
 		own = append(own, more...)
 	}
-	if own == nil {
-		return nil, fmt.Errorf("there are some, according to %q, but the logs with them are gone", history)
-	}
 	return own, nil
 }
 
@@ -221,11 +226,18 @@ func (binlog) logs(ctx context.Context, s *Server) ([]string, error) {
 		return nil, err
 	}
 	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
 	var logs []string
 	for rows.Next() {
 		var name string
-		var size int64
-		if err := rows.Scan(&name, &size); err != nil {
+		into := []any{&name}
+		for range columns[1:] { // its size and, on MySQL, whether it is encrypted
+			into = append(into, new(any))
+		}
+		if err := rows.Scan(into...); err != nil {
 			return nil, err
 		}
 		logs = append(logs, name)
@@ -252,7 +264,7 @@ func (binlog) ownIn(ctx context.Context, s *Server, log string) ([]string, error
 			continue
 		}
 		switch kind {
-		case "Gtid": // a transaction begins
+		case "Gtid", "Anonymous_Gtid": // a transaction begins
 			own = append(own, gtidOf(text))
 		// Of what follows, what was written as SQL, also where the change itself is in rows.
 		case "Query", "Annotate_rows", "Rows_query":
@@ -265,7 +277,7 @@ func (binlog) ownIn(ctx context.Context, s *Server, log string) ([]string, error
 }
 
 // gtidOf returns the position in the event with which a transaction begins: "BEGIN GTID 0-2-7" on MariaDB,
-// "SET @@SESSION.GTID_NEXT= 'uuid:7'" on MySQL.
+// "SET @@SESSION.GTID_NEXT= 'uuid:7'" on MySQL, where it is ANONYMOUS if it has none.
 func gtidOf(text string) string {
 	if _, gtid, found := strings.Cut(text, "GTID "); found {
 		return gtid

