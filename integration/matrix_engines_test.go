@@ -9,8 +9,8 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// mariaDBCells are what only MariaDB has, or does in its own way.
-var mariaDBCells = []cell{
+// binlogCells are what only MariaDB and MySQL have, or do in their own way.
+var binlogCells = []cell{
 	{"Raw: of one connection's state", "state SELECT read SELECT", func(db *gorm.DB, r *run) error {
 		var id int64
 		return errors.Join(db.Raw("SELECT LAST_INSERT_ID()").Scan(&id).Error, asks(db))
@@ -18,13 +18,44 @@ var mariaDBCells = []cell{
 	{"Exec: of unknown SQL", "unknown DO read SELECT", func(db *gorm.DB, r *run) error {
 		return errors.Join(db.Exec("DO 1 + 1").Error, asks(db))
 	}},
-	{"Clauses: Slave, unknown SQL", "clause-s DO", func(db *gorm.DB, r *run) error { return db.Clauses(replicated.Slave).Exec("DO 1 + 1").Error }},
+	{"Clauses: Slave, unknown SQL", "clause-s DO", func(db *gorm.DB, r *run) error {
+		return db.Clauses(replicated.Slave).Exec("DO 1 + 1").Error
+	}},
 	{"Migrator.TableType", "master*", migrates(&Shelf{}, func(m gorm.Migrator, table string) error {
 		_, err := m.TableType(&Shelf{})
 		return err
 	})},
+}
+
+// mariaDBCells are what only MariaDB does in its own way.
+var mariaDBCells = []cell{
 	{"Clauses: Returning of an UPDATE, which MariaDB does not have", "write BEGIN UPDATE ROLLBACK", func(db *gorm.DB, r *run) error {
 		return refused(db.Clauses(clause.Returning{}).Model(alone(r.author())).Update("age", 7).Error)
+	}},
+}
+
+// returningCells are what MySQL does not have.
+var returningCells = []cell{
+	{"Raw: INSERT RETURNING, and then a read", "write INSERT read SELECT", func(db *gorm.DB, r *run) error {
+		var id int64
+		err := db.Raw("INSERT INTO notes (text) VALUES (?) RETURNING id", r.name).Scan(&id).Error
+		if id == 0 {
+			err = errors.Join(err, errors.New("no id"))
+		}
+		return errors.Join(err, db.First(&Author{}, known).Error)
+	}},
+	{"Clauses: Returning of an INSERT", "write BEGIN INSERT COMMIT", func(db *gorm.DB, r *run) error {
+		n := Note{Text: r.name}
+		err := db.Clauses(clause.Returning{}).Create(&n).Error
+		if n.ID == 0 {
+			err = errors.Join(err, errors.New("no id"))
+		}
+		return err
+	}},
+	{"Clauses: Returning of a DELETE", "write BEGIN DELETE COMMIT read SELECT", func(db *gorm.DB, r *run) error {
+		var books []Book
+		err := db.Clauses(clause.Returning{}).Where("title = ?", r.author().Name).Delete(&books).Error
+		return errors.Join(count(2, len(books), err), db.First(&Author{}, known).Error)
 	}},
 }
 

@@ -209,14 +209,6 @@ var finisherCells = []cell{
 		var n int64
 		return errors.Join(db.Raw("SELECT COUNT(*) FROM information_schema.tables").Scan(&n).Error, db.First(&Author{}, known).Error)
 	}},
-	{"Raw: INSERT RETURNING, and then a read", "write INSERT read SELECT", func(db *gorm.DB, r *run) error {
-		var id int64
-		err := db.Raw("INSERT INTO notes (text) VALUES (?) RETURNING id", r.name).Scan(&id).Error
-		if id == 0 {
-			err = errors.Join(err, errors.New("no id"))
-		}
-		return errors.Join(err, db.First(&Author{}, known).Error)
-	}},
 	{"Exec", "write INSERT read SELECT", func(db *gorm.DB, r *run) error {
 		tx := db.Exec("INSERT INTO notes (text) VALUES (?)", r.name)
 		return errors.Join(count(1, tx.RowsAffected, tx.Error), db.First(&Author{}, known).Error)

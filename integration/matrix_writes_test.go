@@ -125,19 +125,6 @@ var writeCells = []cell{
 	{"Clauses: OnConflict, update all", "write BEGIN INSERT COMMIT", func(db *gorm.DB, r *run) error {
 		return db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&[]Genre{{Code: r.author().Name, Name: "new"}, {Code: r.name + "a"}}).Error
 	}},
-	{"Clauses: Returning of an INSERT", "write BEGIN INSERT COMMIT", func(db *gorm.DB, r *run) error {
-		n := Note{Text: r.name}
-		err := db.Clauses(clause.Returning{}).Create(&n).Error
-		if n.ID == 0 {
-			err = errors.Join(err, errors.New("no id"))
-		}
-		return err
-	}},
-	{"Clauses: Returning of a DELETE", "write BEGIN DELETE COMMIT read SELECT", func(db *gorm.DB, r *run) error {
-		var books []Book
-		err := db.Clauses(clause.Returning{}).Where("title = ?", r.author().Name).Delete(&books).Error
-		return errors.Join(count(2, len(books), err), db.First(&Author{}, known).Error)
-	}},
 
 	{"Delete: softly", "write BEGIN UPDATE COMMIT", func(db *gorm.DB, r *run) error {
 		d := Draft{Title: r.name}

@@ -35,17 +35,26 @@ type dbrEngine struct {
 	schema []string // what is in each; %s is the server's name
 }
 
+// dbrBinlogSchema is what both MariaDB and MySQL have.
+var dbrBinlogSchema = []string{
+	"CREATE FUNCTION f() RETURNS VARCHAR(40) DETERMINISTIC NO SQL RETURN '%s'",
+	"CREATE PROCEDURE sign(IN t VARCHAR(80)) INSERT INTO pets (name, note) VALUES ('sign', t)",
+	"CREATE FUNCTION signs(t VARCHAR(80)) RETURNS INT MODIFIES SQL DATA " +
+		"BEGIN INSERT INTO pets (name, note) VALUES ('signs', t); RETURN 1; END",
+}
+
 var dbrEngines = []*dbrEngine{
 	{
 		name: "MariaDB", start: servers.StartMariaDB, open: mysql.Open,
 		config: servers.Config{MasterOptions: []string{"--log-bin-trust-function-creators=ON"}},
 		grant:  "GRANT ALL ON %s.* TO test@'%%'",
-		schema: []string{
-			"CREATE SEQUENCE numbers",
-			"CREATE FUNCTION f() RETURNS VARCHAR(40) DETERMINISTIC NO SQL RETURN '%s'",
-			"CREATE PROCEDURE sign(IN t VARCHAR(80)) INSERT INTO pets (name, note) VALUES ('sign', t)",
-			"CREATE FUNCTION signs(t VARCHAR(80)) RETURNS INT MODIFIES SQL DATA BEGIN INSERT INTO pets (name, note) VALUES ('signs', t); RETURN 1; END",
-		},
+		schema: append([]string{"CREATE SEQUENCE numbers"}, dbrBinlogSchema...),
+	},
+	{
+		name: "MySQL", start: servers.StartMySQL, open: mysql.Open,
+		config: servers.Config{MasterOptions: []string{"--log-bin-trust-function-creators=ON"}},
+		grant:  "GRANT ALL ON %s.* TO test@'%%'",
+		schema: dbrBinlogSchema,
 	},
 	{
 		name: "PostgreSQL", start: servers.StartPostgreSQL, open: postgres.Open,
@@ -110,7 +119,7 @@ type dbrAnswer interface{ from() string }
 type dbrServers struct {
 	engine *dbrEngine
 	dsn    map[string]string
-	admin  []*sql.DB          // of the real servers
+	real   []*servers.Server
 	direct map[string]*sql.DB // past the plugins
 }
 
@@ -136,7 +145,7 @@ func startDBRServers(t *testing.T, e *dbrEngine) *dbrServers {
 	servers.Check(t, errors.Join(errs...))
 	for i, names := range sides {
 		real := clusters[i].Master
-		s.admin = append(s.admin, real.DB())
+		s.real = append(s.real, real)
 		for _, name := range names {
 			for _, q := range []string{"CREATE DATABASE " + name, fmt.Sprintf(e.grant, name)} {
 				if _, err := real.DB().Exec(q); err != nil {

@@ -19,6 +19,7 @@ import (
 // TestRefusedByAStandby has functions write in all the ways that a standby of
 // PostgreSQL refuses with different errors: each runs on the master in the same call.
 func TestRefusedByAStandby(t *testing.T) {
+	servers.Want(t, "PostgreSQL")
 	c := servers.PostgreSQL(t, servers.Config{Slaves: 1})
 	direct, err := gorm.Open(postgres.Open(c.Master.DSN()), &gorm.Config{Logger: logger.Discard})
 	if err != nil {

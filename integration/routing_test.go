@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"gorm.io/driver/mysql"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/logger"
@@ -28,46 +27,23 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// started is what startShared and startSharedPostgreSQL started, if any test asked for it.
+// started is what shared started.
 var started []*servers.Cluster
 
-// createFunction creates a function whose name does not tell that it writes.
-const createFunction = "CREATE OR REPLACE FUNCTION sign_in_silence() RETURNS INT MODIFIES SQL DATA " +
-	"BEGIN INSERT INTO notes (text) VALUES ('function'); RETURN 1; END"
-
-// startShared starts the servers that the tests of this package share.
-var startShared = sync.OnceValues(func() (*servers.Cluster, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	functions := []string{"--log-bin-trust-function-creators=ON"}
-	c, err := servers.StartMariaDB(ctx, servers.Config{Slaves: 2, MasterOptions: functions, SlaveOptions: functions})
-	if err != nil {
-		return nil, err
-	}
-	started = append(started, c)
-	db, err := gorm.Open(mysql.Open(c.Master.DSN()), &gorm.Config{})
-	if err != nil {
+// shared starts the servers that the tests of this package share when it is called for the first time, all with the
+// same options.
+func shared(start func(context.Context, servers.Config) (*servers.Cluster, error),
+	options ...string) func() (*servers.Cluster, error) {
+	return sync.OnceValues(func() (*servers.Cluster, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		c, err := start(ctx, servers.Config{Slaves: 2, MasterOptions: options, SlaveOptions: options})
+		if err == nil {
+			started = append(started, c)
+		}
 		return c, err
-	}
-	defer closeDB(db)
-	return c, errors.Join(
-		db.AutoMigrate(&Note{}),
-		db.Exec(createFunction).Error,
-		db.Create(&Note{Text: "first"}).Error,
-		c.CatchUp(ctx),
-	)
-})
-
-// startSharedPostgreSQL is startShared for PostgreSQL, without tables.
-var startSharedPostgreSQL = sync.OnceValues(func() (*servers.Cluster, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	c, err := servers.StartPostgreSQL(ctx, servers.Config{Slaves: 2})
-	if err == nil {
-		started = append(started, c)
-	}
-	return c, err
-})
+	})
+}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -80,14 +56,42 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// shared returns the cluster, and fails the test if any of its slaves has been
-// written to by the time the test ends.
-func shared(t *testing.T) *servers.Cluster {
+// house is an engine's servers, with a table of notes.
+type house struct {
+	*engine
+	*servers.Cluster
+}
+
+// eachHouse runs a test on each engine. It fails if a slave has been written to by the time the test ends.
+func eachHouse(t *testing.T, test func(*testing.T, house)) {
 	t.Helper()
-	c, err := startShared()
-	servers.Check(t, err)
-	t.Cleanup(func() { noWriteOnASlave(t, c) })
-	return c
+	for _, e := range engines {
+		t.Run(e.name, func(t *testing.T) {
+			c, err := e.start()
+			servers.Check(t, err)
+			h := house{e, c}
+			t.Cleanup(func() { noWriteOnASlave(t, c) })
+			h.stock(t)
+			test(t, h)
+		})
+	}
+}
+
+// stock makes the table of notes with one in it, and the function that writes without looking like it.
+func (h house) stock(t *testing.T) {
+	t.Helper()
+	db, err := gorm.Open(h.dial(h.Master.DSN()), &gorm.Config{Logger: logger.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeDB(db)
+	err = db.AutoMigrate(&Note{})
+	for _, q := range h.silent {
+		err = errors.Join(err, db.Exec(q).Error)
+	}
+	if err := errors.Join(err, db.Create(&Note{Text: "first"}).Error, h.CatchUp(t.Context())); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func noWriteOnASlave(t *testing.T, c *servers.Cluster) {
@@ -122,17 +126,17 @@ var modes = []struct {
 	{"SkipDefaultTransaction", gorm.Config{SkipDefaultTransaction: true}, gorm.Session{}},
 }
 
-// open opens the cluster with the plugin, as an application would.
-func open(t *testing.T, c *servers.Cluster, gormConfig gorm.Config, change func(*replicated.Config)) (*gorm.DB, *replicated.Plugin) {
+// open opens the servers with the plugin, as an application would.
+func (h house) open(t *testing.T, gormConfig gorm.Config, change func(*replicated.Config)) (*gorm.DB, *replicated.Plugin) {
 	t.Helper()
 	gormConfig.Logger = logger.Discard
-	db, err := gorm.Open(mysql.Open(c.Master.DSN()), &gormConfig)
+	db, err := gorm.Open(h.dial(h.Master.DSN()), &gormConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var cfg replicated.Config
-	for _, slave := range c.Slaves {
-		cfg.Slaves = append(cfg.Slaves, mysql.Open(slave.DSN()))
+	for _, slave := range h.Slaves {
+		cfg.Slaves = append(cfg.Slaves, h.dial(slave.DSN()))
 	}
 	if change != nil {
 		change(&cfg)
@@ -156,35 +160,39 @@ func closeDB(db *gorm.DB) {
 	}
 }
 
-// whoAnswers asks the server itself.
-func whoAnswers(db *gorm.DB) (id int, err error) {
-	err = db.Raw("SELECT @@server_id").Scan(&id).Error
-	return id, err
+// whoAnswers asks the server itself: "master", "slave 2" or "slave 3".
+func (h house) whoAnswers(db *gorm.DB) (string, error) {
+	var answer string
+	err := db.Raw("SELECT " + h.who).Scan(&answer).Error
+	return h.serverOf(h.Cluster)[answer], err
 }
 
-// role names a server by what it is: the master has 1, the slaves what follows.
-func role(id int) string {
-	if id == 1 {
-		return "master"
-	}
-	return "slave"
+// role returns what kind of server answers.
+func (h house) role(db *gorm.DB) (string, error) {
+	who, err := h.whoAnswers(db)
+	return roleOf(who), err
+}
+
+func roleOf(server string) string {
+	role, _, _ := strings.Cut(server, " ")
+	return role
 }
 
 // TestRequests runs a real net/http server over real servers, and asks them
 // who answered.
-func TestRequests(t *testing.T) {
-	c := shared(t)
+func TestRequests(t *testing.T) { eachHouse(t, testRequests) }
+
+func testRequests(t *testing.T, h house) {
 	off := false
+	// selects reads the server that answers by the table of notes.
+	selects := func(db *gorm.DB) (string, error) {
+		var answer string
+		err := db.Model(&Note{}).Select(h.who).Limit(1).Scan(&answer).Error
+		return roleOf(h.serverOf(h.Cluster)[answer]), err
+	}
 	steps := map[string]func(*gorm.DB) (string, error){
-		"read": func(db *gorm.DB) (string, error) {
-			id, err := whoAnswers(db)
-			return role(id), err
-		},
-		"model": func(db *gorm.DB) (string, error) {
-			var id int
-			err := db.Model(&Note{}).Select("@@server_id").Limit(1).Scan(&id).Error
-			return role(id), err
-		},
+		"read":  h.role,
+		"model": selects,
 		"write, then read": func(db *gorm.DB) (string, error) {
 			note := Note{Text: "hello"}
 			if err := db.Create(&note).Error; err != nil {
@@ -193,67 +201,49 @@ func TestRequests(t *testing.T) {
 			if err := db.First(&Note{}, note.ID).Error; err != nil { // read your own write
 				return "", err
 			}
-			id, err := whoAnswers(db)
-			return role(id), err
+			return h.role(db)
 		},
 		"write with RETURNING, then read": func(db *gorm.DB) (string, error) {
 			var note Note
-			if err := db.Raw("INSERT INTO notes (text) VALUES ('raw') RETURNING id, text").Scan(&note).Error; err != nil || note.ID == 0 {
+			err := db.Raw("INSERT INTO notes (text) VALUES ('raw') RETURNING id, text").Scan(&note).Error
+			if err != nil || note.ID == 0 {
 				return "", fmt.Errorf("%+v, %w", note, err)
 			}
 			if err := db.First(&Note{}, note.ID).Error; err != nil {
 				return "", err
 			}
-			id, err := whoAnswers(db)
-			return role(id), err
+			return h.role(db)
 		},
 		"lock": func(db *gorm.DB) (string, error) {
-			var id int
-			err := db.Model(&Note{}).Clauses(clause.Locking{Strength: "UPDATE"}).Select("@@server_id").Limit(1).Scan(&id).Error
-			return role(id), err
+			return selects(db.Clauses(clause.Locking{Strength: "UPDATE"}))
 		},
 		"raw lock": func(db *gorm.DB) (string, error) {
-			var id int
-			err := db.Raw("SELECT @@server_id FROM notes LIMIT 1 LOCK IN SHARE MODE").Scan(&id).Error
-			return role(id), err
+			var answer string
+			err := db.Raw("SELECT " + h.who + " FROM notes LIMIT 1 " + h.lock).Scan(&answer).Error
+			return roleOf(h.serverOf(h.Cluster)[answer]), err
 		},
-		"clause Master": func(db *gorm.DB) (string, error) {
-			id, err := whoAnswers(db.Clauses(replicated.Master))
-			return role(id), err
-		},
-		"clause Slave": func(db *gorm.DB) (string, error) {
-			id, err := whoAnswers(db.Clauses(replicated.Slave))
-			return role(id), err
-		},
-		"dbresolver.Write": func(db *gorm.DB) (string, error) {
-			id, err := whoAnswers(db.Clauses(dbresolver.Write))
-			return role(id), err
-		},
-		"dbresolver.Read": func(db *gorm.DB) (string, error) {
-			id, err := whoAnswers(db.Clauses(dbresolver.Read))
-			return role(id), err
-		},
+		"clause Master":    func(db *gorm.DB) (string, error) { return h.role(db.Clauses(replicated.Master)) },
+		"clause Slave":     func(db *gorm.DB) (string, error) { return h.role(db.Clauses(replicated.Slave)) },
+		"dbresolver.Write": func(db *gorm.DB) (string, error) { return h.role(db.Clauses(dbresolver.Write)) },
+		"dbresolver.Read":  func(db *gorm.DB) (string, error) { return h.role(db.Clauses(dbresolver.Read)) },
 		"WithMaster": func(db *gorm.DB) (string, error) {
-			id, err := whoAnswers(db.WithContext(replicated.WithMaster(db.Statement.Context)))
-			return role(id), err
+			return h.role(db.WithContext(replicated.WithMaster(db.Statement.Context)))
 		},
 		"WithSlave": func(db *gorm.DB) (string, error) {
-			id, err := whoAnswers(db.WithContext(replicated.WithSlave(db.Statement.Context)))
-			return role(id), err
+			return h.role(db.WithContext(replicated.WithSlave(db.Statement.Context)))
 		},
 		"without the request's context": func(db *gorm.DB) (string, error) {
-			id, err := whoAnswers(db.WithContext(context.Background()))
-			return role(id), err
+			return h.role(db.WithContext(context.Background()))
 		},
-		"transaction":           inTransaction(nil),
-		"read-only transaction": inTransaction(&sql.TxOptions{ReadOnly: true}),
+		"transaction":           h.inTransaction(nil),
+		"read-only transaction": h.inTransaction(&sql.TxOptions{ReadOnly: true}),
 		"clause Slave, transaction": func(db *gorm.DB) (string, error) {
-			return inTransaction(nil)(db.Clauses(replicated.Slave))
+			return h.inTransaction(nil)(db.Clauses(replicated.Slave))
 		},
 		"clause Master, read-only transaction": func(db *gorm.DB) (string, error) {
-			return inTransaction(&sql.TxOptions{ReadOnly: true})(db.Clauses(replicated.Master))
+			return h.inTransaction(&sql.TxOptions{ReadOnly: true})(db.Clauses(replicated.Master))
 		},
-		"serializable transaction": inTransaction(&sql.TxOptions{ReadOnly: true, Isolation: sql.LevelSerializable}),
+		"serializable transaction": h.inTransaction(&sql.TxOptions{ReadOnly: true, Isolation: sql.LevelSerializable}),
 		"write in a transaction, then read": func(db *gorm.DB) (string, error) {
 			note := Note{Text: "in a transaction"}
 			err := db.Transaction(func(tx *gorm.DB) error {
@@ -265,23 +255,21 @@ func TestRequests(t *testing.T) {
 			if err := db.First(&Note{}, note.ID).Error; err != nil {
 				return "", err
 			}
-			id, err := whoAnswers(db)
-			return role(id), err
+			return h.role(db)
 		},
 		"connection": func(db *gorm.DB) (who string, err error) {
 			err = db.Connection(func(tx *gorm.DB) error {
 				var same bool
-				if err := tx.Session(&gorm.Session{}).Exec("SET @here = 42").Error; err != nil {
+				if err := tx.Session(&gorm.Session{}).Exec(h.hold).Error; err != nil {
 					return err
 				}
 				if err := tx.Session(&gorm.Session{}).Create(&Note{Text: "on a connection"}).Error; err != nil {
 					return err
 				}
-				if err := tx.Session(&gorm.Session{}).Raw("SELECT @here = 42").Scan(&same).Error; err != nil || !same {
+				if err := tx.Session(&gorm.Session{}).Raw(h.isHeld).Scan(&same).Error; err != nil || !same {
 					return fmt.Errorf("left the connection: %w", err)
 				}
-				id, err := whoAnswers(tx.Session(&gorm.Session{}))
-				who = role(id)
+				who, err = h.role(tx.Session(&gorm.Session{}))
 				return err
 			})
 			return who, err
@@ -330,8 +318,11 @@ func TestRequests(t *testing.T) {
 				{"GET that writes in a transaction", "GET", "/", "write in a transaction, then read", false, "master"},
 				{"GET on a connection", "GET", "/", "connection", false, "master"},
 			} {
+				if strings.Contains(test.step, "RETURNING") && !h.returning {
+					continue
+				}
 				t.Run(test.name, func(t *testing.T) {
-					db, p := open(t, c, mode.config, func(cfg *replicated.Config) {
+					db, p := h.open(t, mode.config, func(cfg *replicated.Config) {
 						cfg.Routes = map[string]replicated.Intent{"POST /search": replicated.Slave}
 						if test.off {
 							cfg.AutoReadOnSlave = &off
@@ -373,44 +364,45 @@ func TestRequests(t *testing.T) {
 
 // inTransaction asks twice in one transaction: the second time the statement
 // may be prepared already.
-func inTransaction(opts *sql.TxOptions) func(*gorm.DB) (string, error) {
-	return func(db *gorm.DB) (who string, err error) {
+func (h house) inTransaction(opts *sql.TxOptions) func(*gorm.DB) (string, error) {
+	return func(db *gorm.DB) (role string, err error) {
 		err = db.Transaction(func(tx *gorm.DB) error {
-			var seen []int
+			var seen []string
 			for range 2 {
-				id, err := whoAnswers(tx)
+				who, err := h.whoAnswers(tx)
 				if err != nil {
 					return err
 				}
-				seen = append(seen, id)
+				seen = append(seen, who)
 			}
 			if seen[0] != seen[1] {
 				return fmt.Errorf("one transaction on two servers: %v", seen)
 			}
-			who = role(seen[0])
+			role = roleOf(seen[0])
 			return nil
 		}, opts)
-		return who, err
+		return role, err
 	}
 }
 
 // TestBothSlavesServe has the requests spread over the slaves, and each
 // request stay on one.
-func TestBothSlavesServe(t *testing.T) {
-	c := shared(t)
+func TestBothSlavesServe(t *testing.T) { eachHouse(t, testBothSlavesServe) }
+
+func testBothSlavesServe(t *testing.T, h house) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
-			db, p := open(t, c, mode.config, nil)
+			db, p := h.open(t, mode.config, nil)
 			server := httptest.NewServer(p.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				var seen []int
+				var seen []string
 				for range 3 {
-					id, err := whoAnswers(db.WithContext(r.Context()).Session(&mode.session))
+					who, err := h.whoAnswers(db.WithContext(r.Context()).Session(&mode.session))
 					if err != nil {
 						http.Error(w, err.Error(), http.StatusInternalServerError)
 						return
 					}
-					if !slices.Contains(seen, id) {
-						seen = append(seen, id)
+					if !slices.Contains(seen, who) {
+						seen = append(seen, who)
 					}
 				}
 				fmt.Fprint(w, seen)
@@ -432,7 +424,7 @@ func TestBothSlavesServe(t *testing.T) {
 				}
 			}
 			slices.Sort(answered)
-			if want := []string{"[2]", "[3]"}; !slices.Equal(answered, want) {
+			if want := []string{"[slave 2]", "[slave 3]"}; !slices.Equal(answered, want) {
 				t.Errorf("answered by %v, want %v", answered, want)
 			}
 		})
@@ -442,10 +434,17 @@ func TestBothSlavesServe(t *testing.T) {
 // TestNoWriteThroughASlavesTransaction has what nobody sees in the SQL, a
 // stored function that writes, be refused by the server: the transaction is read-only there.
 func TestNoWriteThroughASlavesTransaction(t *testing.T) {
-	c := shared(t)
+	eachHouse(t, func(t *testing.T, h house) {
+		if !h.refuses { // what a standby refuses counts as gone astray; see TestRefusedByAStandby
+			testNoWriteThroughASlavesTransaction(t, h)
+		}
+	})
+}
+
+func testNoWriteThroughASlavesTransaction(t *testing.T, h house) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
-			db, _ := open(t, c, mode.config, nil)
+			db, _ := h.open(t, mode.config, nil)
 			db = db.WithContext(t.Context()).Session(&mode.session)
 			var n int
 			err := db.Clauses(replicated.Slave).Transaction(func(tx *gorm.DB) error {
@@ -467,9 +466,10 @@ func TestNoWriteThroughASlavesTransaction(t *testing.T) {
 
 // TestMigratorUsesTheMaster has AutoMigrate run under a Slave intent while the
 // slaves are behind: what it asks before each change has to be answered by the master.
-func TestMigratorUsesTheMaster(t *testing.T) {
-	c := shared(t)
-	holdAll(t, c)
+func TestMigratorUsesTheMaster(t *testing.T) { eachHouse(t, testMigratorUsesTheMaster) }
+
+func testMigratorUsesTheMaster(t *testing.T, h house) {
+	holdAll(t, h.Cluster)
 	type v1 struct {
 		ID   int64
 		Name string `gorm:"size:50;index"`
@@ -482,7 +482,7 @@ func TestMigratorUsesTheMaster(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			seen := &servedBy{}
-			db, _ := open(t, c, mode.config, func(cfg *replicated.Config) { cfg.Observer = seen })
+			db, _ := h.open(t, mode.config, func(cfg *replicated.Config) { cfg.Observer = seen })
 			db = db.WithContext(replicated.WithSlave(t.Context())).Session(&mode.session)
 			table := db.Table("migrated").Session(&gorm.Session{})
 			for _, model := range []any{&v1{}, &v1{}, &v2{}, &v2{}} {
@@ -506,8 +506,8 @@ func TestMigratorUsesTheMaster(t *testing.T) {
 				}
 			}
 			// The control: an ordinary query in the same session is answered by a slave.
-			if id, err := whoAnswers(db); err != nil || role(id) != "slave" {
-				t.Errorf("answered by %d, %v", id, err)
+			if role, err := h.role(db); err != nil || role != "slave" {
+				t.Errorf("answered by %s, %v", role, err)
 			}
 		})
 	}
@@ -545,17 +545,30 @@ func (o *servedBy) reasons() (reasons []replicated.Reason) {
 // on the master, in the same call.
 func TestReadOnlySlaves(t *testing.T) {
 	functions := "--log-bin-trust-function-creators=ON"
-	c := servers.MariaDB(t, servers.Config{Slaves: 1, MasterOptions: []string{functions}, SlaveOptions: []string{functions, "--read-only=ON"}})
+	cfg := servers.Config{Slaves: 1, MasterOptions: []string{functions}, SlaveOptions: []string{functions, "--read-only=ON"}}
+	eachBinlog(t, cfg, testReadOnlySlaves)
+}
+
+// eachBinlog runs a test on MariaDB and MySQL, with servers of its own.
+func eachBinlog(t *testing.T, cfg servers.Config, test func(*testing.T, house)) {
+	t.Helper()
+	starts := map[string]func(testing.TB, servers.Config) *servers.Cluster{"MariaDB": servers.MariaDB, "MySQL": servers.MySQL}
+	for _, e := range engines {
+		if start, ok := starts[e.name]; ok {
+			t.Run(e.name, func(t *testing.T) { test(t, house{e, start(t, cfg)}) })
+		}
+	}
+}
+
+func testReadOnlySlaves(t *testing.T, h house) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
+			h.stock(t)
 			var logged bytes.Buffer
 			routes := &servedBy{}
-			db, _ := open(t, c, mode.config, func(cfg *replicated.Config) {
+			db, _ := h.open(t, mode.config, func(cfg *replicated.Config) {
 				cfg.Observer, cfg.Logger = routes, slog.New(slog.NewTextHandler(&logged, nil))
 			})
-			if err := errors.Join(db.AutoMigrate(&Note{}), db.Exec(createFunction).Error, c.CatchUp(t.Context())); err != nil {
-				t.Fatal(err)
-			}
 			routes.take()
 			db = db.WithContext(replicated.WithSlave(t.Context())).Session(&mode.session)
 			for i := range 3 {
@@ -572,22 +585,25 @@ func TestReadOnlySlaves(t *testing.T) {
 				t.Errorf("logged %d times:\n%s", n, &logged)
 			}
 			var n int64
-			if err := db.Clauses(replicated.Master).Model(&Note{}).Count(&n).Error; err != nil || n != 3 {
-				t.Errorf("written %d times, want 3; %v", n, err)
+			if err := db.Clauses(replicated.Master).Model(&Note{}).Count(&n).Error; err != nil || n != 4 {
+				t.Errorf("%d notes, want the first and three; %v", n, err)
 			}
 			if err := db.Exec("DROP TABLE notes").Error; err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	noWriteOnASlave(t, c)
+	noWriteOnASlave(t, h.Cluster)
 }
 
 // TestStrayWritesAreSeen is the control of all the tests above: on servers of
 // its own, a write that does go to a slave succeeds and is found.
 func TestStrayWritesAreSeen(t *testing.T) {
-	c := servers.MariaDB(t, servers.Config{Slaves: 1})
-	slave, err := gorm.Open(mysql.Open(c.Slaves[0].DSN()), &gorm.Config{})
+	eachBinlog(t, servers.Config{Slaves: 1}, testStrayWritesAreSeen)
+}
+
+func testStrayWritesAreSeen(t *testing.T, h house) {
+	slave, err := gorm.Open(h.dial(h.Slaves[0].DSN()), &gorm.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -595,7 +611,7 @@ func TestStrayWritesAreSeen(t *testing.T) {
 	if err := slave.Exec("CREATE TABLE astray (id INT)").Error; err != nil {
 		t.Fatal(err)
 	}
-	own, err := c.Slaves[0].OwnTransactions(t.Context())
+	own, err := h.Slaves[0].OwnTransactions(t.Context())
 	if err != nil || len(own) != 1 {
 		t.Errorf("found %q, %v; want one transaction", own, err)
 	}
@@ -625,10 +641,11 @@ func holdAll(t *testing.T, c *servers.Cluster) {
 
 // TestSlavesAreBehind shows on a held slave that reads do come from it, and
 // that a request which wrote does not.
-func TestSlavesAreBehind(t *testing.T) {
-	c := shared(t)
-	holdAll(t, c)
-	db, p := open(t, c, gorm.Config{}, nil)
+func TestSlavesAreBehind(t *testing.T) { eachHouse(t, testSlavesAreBehind) }
+
+func testSlavesAreBehind(t *testing.T, h house) {
+	holdAll(t, h.Cluster)
+	db, p := h.open(t, gorm.Config{}, nil)
 	text := fmt.Sprintf("held at %d", time.Now().UnixNano())
 	count := func(db *gorm.DB) (n int64) {
 		if err := db.Model(&Note{}).Where("text = ?", text).Count(&n).Error; err != nil {

@@ -34,9 +34,16 @@ func (s *safeBuffer) String() string {
 // TestWritableSlaves has the slaves of these tests, which take writes on
 // purpose, be found out.
 func TestWritableSlaves(t *testing.T) {
-	c := shared(t)
+	eachHouse(t, func(t *testing.T, h house) {
+		if !h.refuses {
+			testWritableSlaves(t, h)
+		}
+	})
+}
+
+func testWritableSlaves(t *testing.T, h house) {
 	var logged safeBuffer
-	_, p := open(t, c, gorm.Config{}, func(cfg *replicated.Config) { cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
+	_, p := h.open(t, gorm.Config{}, func(cfg *replicated.Config) { cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
 	writable := func() (ids []string) {
 		for _, s := range p.Status().Groups[0].Servers {
 			if s.Writable {
@@ -48,7 +55,7 @@ func TestWritableSlaves(t *testing.T) {
 	deadline := time.After(30 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for len(writable()) < len(c.Slaves) {
+	for len(writable()) < len(h.Slaves) {
 		select {
 		case <-tick.C:
 		case <-deadline:
@@ -58,7 +65,7 @@ func TestWritableSlaves(t *testing.T) {
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, slave := range c.Slaves {
+	for _, slave := range h.Slaves {
 		if n := strings.Count(logged.String(), "server="+slave.Addr()); n != 1 {
 			t.Errorf("%v: logged %d times:\n%s", slave, n, &logged)
 		}

@@ -15,12 +15,11 @@ import (
 	osexec "os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	mysqldriver "github.com/go-sql-driver/mysql"
-	"gorm.io/driver/mysql"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
@@ -59,7 +58,9 @@ type engine struct {
 	// sever has the slave receive nothing from its master.
 	sever func(context.Context, *servers.Server) (undo func(context.Context) error, err error)
 	// lose has the slave fall to an earlier position than it has shown, and stay there. It calls meanwhile just before.
-	lose func(_ context.Context, _ *servers.Server, meanwhile func(context.Context) error) (undo func(context.Context) error, err error)
+	// forgets: it has its rows all the same, and no position.
+	forgets bool
+	lose    func(_ context.Context, _ *servers.Server, meanwhile func(context.Context) error) (undo func(context.Context) error, err error)
 	// promote makes the slave that has come the furthest the master of the others. Their master must be down.
 	promote func(context.Context, []*servers.Server) (*servers.Server, error)
 	// attach makes the former master, which was killed, a slave of the server that took its place.
@@ -73,7 +74,8 @@ type engine struct {
 	err    error
 }
 
-var engines = []*engine{mariaDB, postgreSQL}
+var engines = slices.DeleteFunc([]*engine{mariaDB, mySQL, postgreSQL},
+	func(e *engine) bool { return !servers.Wanted(e.name) })
 
 // exec runs statements on one connection of this package's account.
 func exec(ctx context.Context, s *servers.Server, statements ...string) error {
@@ -87,7 +89,7 @@ func exec(ctx context.Context, s *servers.Server, statements ...string) error {
 
 func execOn(ctx context.Context, conn *sql.Conn, s *servers.Server, statements ...string) error {
 	for _, q := range statements {
-		if _, err := conn.ExecContext(ctx, q); err != nil {
+		if _, err := conn.ExecContext(ctx, s.Words(q)); err != nil {
 			verb, _, _ := strings.Cut(q, "'") // no password in an error
 			return fmt.Errorf("%v: %s: %w", s, verb, err)
 		}
@@ -168,121 +170,7 @@ func occupy(ctx context.Context, e *engine, s *servers.Server, n int) (free func
 	return free, nil, nil
 }
 
-var mariaDB = &engine{
-	name:  "MariaDB",
-	dial:  mysql.Open,
-	start: servers.StartMariaDB,
-	through: func(dsn, addr string) string {
-		cfg, err := mysqldriver.ParseDSN(dsn)
-		if err != nil {
-			panic("a DSN of package servers does not parse")
-		}
-		cfg.Addr = addr
-		return cfg.FormatDSN()
-	},
-	slow: func(d time.Duration, word string) string {
-		return fmt.Sprintf("SELECT SLEEP(%.3f) AS %s", d.Seconds(), word)
-	},
-	prepare: func(context.Context, *servers.Cluster) error { return nil },
-	active: "SELECT CONCAT(ID, '/', QUERY_ID) FROM information_schema.PROCESSLIST WHERE INFO LIKE ? AND TIME_MS > 100 " +
-		"AND ID <> CONNECTION_ID()",
-	data:        "SELECT @@datadir",
-	schema:      "test.",
-	connections: "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'test'",
-	killAll:     "KILL USER test",
-	prepared:    "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'",
-	// It waits for statements that write, and for locks. The application's account has no privilege to write all the same: it has some in its database only.
-	readOnly: ordered([]string{"SET SESSION lock_wait_timeout = 10", "SET GLOBAL read_only = ON"}, []string{"SET GLOBAL read_only = OFF"}),
-	sever:    ordered([]string{"STOP SLAVE"}, []string{"START SLAVE"}),
-	// It has the rows, and forgets how far it is.
-	lose: func(ctx context.Context, s *servers.Server, meanwhile func(context.Context) error) (func(context.Context) error, error) {
-		if err := meanwhile(ctx); err != nil {
-			return nil, err
-		}
-		if err := exec(ctx, s, "STOP SLAVE"); err != nil {
-			return nil, err
-		}
-		start := func(ctx context.Context) error { return exec(ctx, s, "START SLAVE") }
-		before, err := ask[string](ctx, s, "SELECT @@GLOBAL.gtid_slave_pos")
-		if err != nil || strings.Contains(before, "'") {
-			return start, fmt.Errorf("it is at %q: %w", before, err)
-		}
-		undo := func(ctx context.Context) error {
-			return exec(ctx, s, "SET GLOBAL gtid_slave_pos = '"+before+"'", "START SLAVE")
-		}
-		return undo, exec(ctx, s, "SET GLOBAL gtid_slave_pos = ''")
-	},
-}
-
 func init() { // these refer to the engine
-	mariaDB.crowd = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
-		const least = 10 // of max_connections
-		before, err := ask[int](ctx, s, "SELECT @@GLOBAL.max_connections")
-		if err != nil {
-			return nil, err
-		}
-		free, refused, err := occupy(ctx, mariaDB, s, least)
-		if err = errors.Join(err, refused); err != nil {
-			return nil, err
-		}
-		conn, err := s.DB().Conn(ctx) // it lets in one that may do everything, if there is not one already
-		if err != nil {
-			return nil, err
-		}
-		undo := func(ctx context.Context) error {
-			err := execOn(ctx, conn, s, fmt.Sprintf("SET GLOBAL max_connections = %d", before))
-			return errors.Join(err, conn.Close(), free())
-		}
-		return undo, execOn(ctx, conn, s, fmt.Sprintf("SET GLOBAL max_connections = %d", least))
-	}
-	mariaDB.lockOut = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
-		cfg, err := mysqldriver.ParseDSN(s.DSN())
-		if err != nil {
-			return nil, errors.New("a DSN of package servers does not parse")
-		}
-		password := func(ctx context.Context, text string) error {
-			return exec(ctx, s, "SET SESSION sql_log_bin = OFF", fmt.Sprintf("ALTER USER test@'%%' IDENTIFIED BY '%s'", text))
-		}
-		undo := func(ctx context.Context) error { return password(ctx, cfg.Passwd) }
-		return undo, errors.Join(password(ctx, "another"), exec(ctx, s, mariaDB.killAll))
-	}
-	mariaDB.promote = func(ctx context.Context, slaves []*servers.Server) (*servers.Server, error) {
-		var first *servers.Server
-		var furthest string
-		for _, s := range slaves {
-			at, err := ask[string](ctx, s, "SELECT @@GLOBAL.gtid_binlog_pos")
-			if err != nil {
-				return nil, err
-			}
-			if first != nil && at != furthest {
-				return nil, fmt.Errorf("%v is at %s, %v at %s", first, furthest, s, at) // there is one domain, and all were to catch up
-			}
-			first, furthest = slaves[0], at
-		}
-		if err := exec(ctx, first, "STOP SLAVE", "RESET SLAVE ALL"); err != nil {
-			return nil, err
-		}
-		for _, s := range slaves[1:] {
-			err := exec(ctx, s, "STOP SLAVE", fmt.Sprintf("CHANGE MASTER TO MASTER_PORT = %d", first.Port()), "START SLAVE")
-			if err != nil {
-				return nil, err
-			}
-		}
-		return first, nil
-	}
-	mariaDB.attach = func(ctx context.Context, former, master *servers.Server) error {
-		cfg, err := mysqldriver.ParseDSN(master.DSN())
-		if err != nil {
-			return errors.New("a DSN of package servers does not parse")
-		}
-		if err := former.Start(ctx); err != nil {
-			return err
-		}
-		return exec(ctx, former, "SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos",
-			fmt.Sprintf("CHANGE MASTER TO MASTER_USE_GTID = slave_pos, MASTER_PORT = %d, MASTER_CONNECT_RETRY = 1, "+
-				"MASTER_HOST = '127.0.0.1', MASTER_USER = 'admin', MASTER_PASSWORD = '%s'", master.Port(), cfg.Passwd), "START SLAVE")
-	}
-
 	postgreSQL.crowd = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		var task sync.WaitGroup

@@ -152,7 +152,7 @@ type childProcess struct {
 
 func startChild(t *testing.T, k kind, how string) *childProcess {
 	t.Helper()
-	k.check(t)
+	k.engine(t)
 	exe, err := os.Executable()
 	ok(t, err)
 	p := &childProcess{cmd: exec.Command(exe), tmp: t.TempDir()}

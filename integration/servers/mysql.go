@@ -17,67 +17,74 @@ import (
 
 // mySQL is the engine of MySQL, from 8.0.23 on, where SLAVE and MASTER became REPLICA and SOURCE. Its servers have
 // GTIDs, unless the options of a [Config] say otherwise: --gtid-mode=OFF, or ON_PERMISSIVE.
-type mySQL struct{ binlog }
+type mySQL struct {
+	binlog
+	program string
+	version []int
+}
 
 var _ engine = mySQL{}
 
-// mySQLProgram returns the server's program: REPLICATED_MYSQL, which names it or its folder; or else a mysqld in PATH;
-// or else what .ci/deps has fetched.
-func mySQLProgram() (string, error) {
+// findMySQL finds the server's program: REPLICATED_MYSQL, which names it or its folder; or else a mysqld in PATH; or else
+// what .ci/deps has fetched.
+func findMySQL() (mySQL, error) {
 	if named := os.Getenv("REPLICATED_MYSQL"); named != "" {
 		for _, path := range []string{named, filepath.Join(named, "mysqld"), filepath.Join(named, "bin", "mysqld")} {
-			if path, err := exec.LookPath(path); err == nil {
-				return filepath.Abs(path)
+			if m, ok := askMySQL(path); ok {
+				return m, nil
 			}
 		}
-		return "", fmt.Errorf("%w: mysqld, which REPLICATED_MYSQL says to be %s", ErrNotInstalled, named)
+		return mySQL{}, fmt.Errorf("%w: mysqld of MySQL 8.0.23 or later, which REPLICATED_MYSQL says to be %s",
+			ErrNotInstalled, named)
 	}
-	if path, err := program("mysqld", ""); err == nil && isMySQL(path) {
-		return path, nil
+	if path, err := program("mysqld", ""); err == nil {
+		if m, ok := askMySQL(path); ok {
+			return m, nil
+		}
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("%w: mysqld, for which there is no place: %w", ErrNotInstalled, err)
+		return mySQL{}, fmt.Errorf("%w: mysqld, for which there is no place: %w", ErrNotInstalled, err)
 	}
 	path := filepath.Join(cache, "gorm-replicated", "mysql-9", "bin", "mysqld")
-	if _, err := exec.LookPath(path); err != nil {
-		return "", fmt.Errorf("%w: mysqld of MySQL 8.0 or later, neither in PATH nor at %s (make deps fetches it)",
-			ErrNotInstalled, path)
+	if m, ok := askMySQL(path); ok {
+		return m, nil
 	}
-	return path, nil
+	return mySQL{}, fmt.Errorf("%w: mysqld of MySQL 8.0.23 or later, neither in PATH nor at %s (make deps fetches it)",
+		ErrNotInstalled, path)
 }
 
-var mySQLVersion = regexp.MustCompile(`Ver (\d+)\.(\d+)\.(\d+)`)
+// mySQLVersion is in what the program says of itself: "/usr/sbin/mysqld  Ver 9.7.4 for Linux on x86_64".
+var mySQLVersion = regexp.MustCompile(` Ver (\d+)\.(\d+)\.(\d+)(\S*)`)
 
-// isMySQL says whether a program is a server that this package knows. MariaDB's packages have a mysqld, too.
-func isMySQL(path string) bool {
+// askMySQL says whether a program is a server that this package knows. MariaDB's packages have a mysqld, too.
+func askMySQL(path string) (m mySQL, ok bool) {
 	out, err := exec.Command(path, "--no-defaults", "--version").Output()
 	version := mySQLVersion.FindStringSubmatch(string(out))
-	if err != nil || version == nil || strings.Contains(string(out), "MariaDB") {
-		return false
+	if err != nil || version == nil || strings.Contains(version[4], "MariaDB") {
+		return mySQL{}, false
 	}
-	var numbers []int
-	for _, text := range version[1:] {
+	m.program = path
+	for _, text := range version[1:4] {
 		n, err := strconv.Atoi(text)
 		if err != nil {
-			return false
+			return mySQL{}, false
 		}
-		numbers = append(numbers, n)
+		m.version = append(m.version, n)
 	}
-	return slices.Compare(numbers, []int{8, 0, 23}) >= 0
+	return m, m.isFrom(8, 0, 23)
 }
 
+// isFrom says whether the server has this version, or a later one.
+func (m mySQL) isFrom(version ...int) bool { return slices.Compare(m.version, version) >= 0 }
+
 // mysqld returns the command that runs the server's program.
-func (mySQL) mysqld(options ...string) (command, error) {
-	path, err := mySQLProgram()
-	if err != nil {
-		return command{}, err
-	}
-	return command{argv: slices.Concat([]string{path}, options, []string{
+func (m mySQL) mysqld(options ...string) command {
+	return command{argv: slices.Concat([]string{m.program}, options, []string{
 		"--mysqlx=OFF", // it would take a port and a socket of its own
 		"--innodb-doublewrite=OFF",
 		"--loose-innodb-redo-log-capacity=32M", // from 8.0.30 on
-	})}, nil
+	})}
 }
 
 func (m mySQL) install(ctx context.Context, c *Cluster, dir string) error {
@@ -85,11 +92,8 @@ func (m mySQL) install(ctx context.Context, c *Cluster, dir string) error {
 	if err := os.WriteFile(file, []byte(m.accounts(c)), 0o600); err != nil {
 		return fmt.Errorf("servers: %w", err)
 	}
-	initialize, err := m.mysqld(append(m.common(dir),
+	initialize := m.mysqld(append(m.common(dir),
 		"--initialize-insecure", "--tmpdir="+c.reaper.dir, "--init-file="+file)...)
-	if err != nil {
-		return err
-	}
 	if err := c.reaper.runToEnd(ctx, dir+".log", initialize); err != nil {
 		return fmt.Errorf("servers: installing MySQL: %w", err)
 	}
@@ -106,10 +110,16 @@ func (m mySQL) command(s *Server) (command, error) {
 		"--enforce-gtid-consistency=ON", // required by the former
 		"--relay-log-recovery=ON",
 		"--binlog-rows-query-log-events=ON", // the SQL as well, as MariaDB does
-	)...)
+	)...), nil
 }
 
-func (mySQL) words(statement string) string { return mySQLWords.Replace(statement) }
+func (m mySQL) words(statement string) string {
+	statement = mySQLWords.Replace(statement)
+	if m.isFrom(8, 2) {
+		statement = mySQLLogWords.Replace(statement)
+	}
+	return statement
+}
 
 // hasGTIDs says whether every transaction of s has a GTID.
 func (mySQL) hasGTIDs(ctx context.Context, s *Server) (has bool, err error) {
@@ -135,12 +145,8 @@ func (m mySQL) follow(ctx context.Context, s *Server) error {
 // logged returns where the binary log of s ends.
 func (m mySQL) logged(ctx context.Context, s *Server) (file string, at int64, err error) {
 	var ignored [3]sql.NullString
-	for _, query := range logStatus {
-		err = s.db.QueryRowContext(ctx, query).Scan(&file, &at, &ignored[0], &ignored[1], &ignored[2])
-		if err == nil {
-			break
-		}
-	}
+	err = s.db.QueryRowContext(ctx, s.Words("SHOW MASTER STATUS")).
+		Scan(&file, &at, &ignored[0], &ignored[1], &ignored[2])
 	return file, at, err
 }
 

@@ -142,7 +142,11 @@ func StartMariaDB(ctx context.Context, cfg Config) (*Cluster, error) {
 // --gtid-mode=OFF or ON_PERMISSIVE in both options of the Config, by places in the master's binary log. What MySQL cannot
 // replicate by GTIDs, CREATE TEMPORARY TABLE in a transaction for one, it refuses.
 func StartMySQL(ctx context.Context, cfg Config) (*Cluster, error) {
-	return start(ctx, mySQL{}, cfg)
+	m, err := findMySQL()
+	if err != nil {
+		return nil, err
+	}
+	return start(ctx, m, cfg)
 }
 
 // StartPostgreSQL is as StartMariaDB, with a PostgreSQL master and hot standbys that stream from it, each with a

@@ -23,10 +23,9 @@ import (
 
 // kind is a kind of server that the tests run on.
 type kind struct {
-	name      string
-	engine    engine
-	start     func(context.Context, Config) (*Cluster, error)
-	installed func() (string, error)
+	name  string
+	find  func() (engine, error)
+	start func(context.Context, Config) (*Cluster, error)
 
 	driver string // of database/sql
 	gorm   func(dsn string) gorm.Dialector
@@ -37,11 +36,12 @@ type kind struct {
 }
 
 var kinds = []kind{
-	{"MariaDB", mariaDB{}, StartMariaDB, func() (string, error) { return program("mariadbd", mariaDBPackage) },
-		"mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog},
-	{"MySQL", mySQL{}, StartMySQL, mySQLProgram, "mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog},
-	{"PostgreSQL", postgreSQL{}, StartPostgreSQL, postgreSQLBin, "pgx", postgres.Open, "notes", "inet_server_port()",
-		ownOfPostgreSQL, astrayOnPostgreSQL},
+	{"MariaDB", func() (engine, error) { _, err := program("mariadbd", mariaDBPackage); return mariaDB{}, err },
+		StartMariaDB, "mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog},
+	{"MySQL", func() (engine, error) { return findMySQL() },
+		StartMySQL, "mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog},
+	{"PostgreSQL", func() (engine, error) { _, err := postgreSQLBin(); return postgreSQL{}, err },
+		StartPostgreSQL, "pgx", postgres.Open, "notes", "inet_server_port()", ownOfPostgreSQL, astrayOnPostgreSQL},
 }
 
 // eachKind runs a test on every kind of server.
@@ -58,11 +58,12 @@ func eachKind(t *testing.T, test func(*testing.T, kind)) {
 	}
 }
 
-// check skips or fails the test if the servers are not installed.
-func (k kind) check(t *testing.T) {
+// engine skips or fails the test if the servers are not installed.
+func (k kind) engine(t *testing.T) engine {
 	t.Helper()
-	_, err := k.installed()
+	e, err := k.find()
 	Check(t, err)
+	return e
 }
 
 // open returns a pool as the code under test would have it.
@@ -645,7 +646,8 @@ func TestAServerThatCannotStartSaysWhy(t *testing.T) {
 func TestAPortTakenByAnotherIsReplaced(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		ctx := t.Context()
-		c, err := newCluster(k.engine, Config{})
+		engine := k.engine(t)
+		c, err := newCluster(engine, Config{})
 		ok(t, err)
 		defer c.Close()
 		silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, as far as the kernel goes, and says nothing
@@ -661,9 +663,9 @@ func TestAPortTakenByAnotherIsReplaced(t *testing.T) {
 		}
 		s := c.Master
 		installed := filepath.Join(c.reaper.dir, "installed")
-		Check(t, k.engine.install(ctx, c, installed))
+		Check(t, engine.install(ctx, c, installed))
 		ok(t, os.Mkdir(s.dir, 0o700))
-		ok(t, k.engine.create(ctx, s, installed))
+		ok(t, engine.create(ctx, s, installed))
 		ok(t, s.startFirst(ctx, ports))
 		if asked != 2 || s.Port() == taken {
 			t.Errorf("it is at %d, after %d attempts", s.Port(), asked)
@@ -780,9 +782,9 @@ func TestMySQLIsFound(t *testing.T) {
 			}
 			// Whatever this machine has in PATH is not what is asked about.
 			programs["in PATH"] = write(t, filepath.Join(dir, "path/mysqld"), cmp.Or(row.inPath, "5.0.0"))
-			got, err := mySQLProgram()
-			if got != programs[row.want] || (err == nil) != (row.want != none) {
-				t.Errorf("%q, %v, want the one %s, %q", got, err, row.want, programs[row.want])
+			got, err := findMySQL()
+			if got.program != programs[row.want] || (err == nil) != (row.want != none) {
+				t.Errorf("%q, %v, want the one %s, %q", got.program, err, row.want, programs[row.want])
 			}
 			if err != nil && !errors.Is(err, ErrNotInstalled) {
 				t.Errorf("%v, want that it is not installed", err)

@@ -29,8 +29,11 @@ var mySQLWords = strings.NewReplacer(
 	"MASTER_DELAY", "SOURCE_DELAY",
 )
 
-// logStatus are the statements for the end of the binary log: MySQL's from 8.2 on, and what all others have.
-var logStatus = []string{"SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"}
+// mySQLLogWords has those that came with MySQL 8.2. The others went with 8.4.
+var mySQLLogWords = strings.NewReplacer(
+	"SHOW MASTER STATUS", "SHOW BINARY LOG STATUS",
+	"RESET MASTER", "RESET BINARY LOGS AND GTIDS",
+)
 
 // slaveColumns has the columns of MySQL's SHOW REPLICA STATUS by the names of SHOW SLAVE STATUS.
 var slaveColumns = strings.NewReplacer("Replica_", "Slave_", "Source_", "Master_")

@@ -1,0 +1,203 @@
+package faults_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	mysqldriver "github.com/go-sql-driver/mysql"
+	"gorm.io/driver/mysql"
+
+	"github.com/gorm-replicated/replicated/integration/servers"
+)
+
+// binlogEngine returns what MariaDB and MySQL have in common. Words about replication are MariaDB's: see exec.
+func binlogEngine(kind string, start func(context.Context, servers.Config) (*servers.Cluster, error)) *engine {
+	e := &engine{
+		name:  kind,
+		dial:  mysql.Open,
+		start: start,
+		through: func(dsn, addr string) string {
+			cfg := configOf(dsn)
+			cfg.Addr = addr
+			return cfg.FormatDSN()
+		},
+		slow: func(d time.Duration, word string) string {
+			return fmt.Sprintf("SELECT SLEEP(%.3f) AS %s", d.Seconds(), word)
+		},
+		prepare:     func(context.Context, *servers.Cluster) error { return nil },
+		data:        "SELECT @@datadir",
+		schema:      "test.",
+		connections: "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'test'",
+		// It waits for statements that write, and for locks. The application's account has no privilege to write all
+		// the same: it has some in its database only.
+		readOnly: ordered([]string{"SET SESSION lock_wait_timeout = 10", "SET GLOBAL read_only = ON"},
+			[]string{"SET GLOBAL read_only = OFF"}),
+		sever:   ordered([]string{"STOP SLAVE"}, []string{"START SLAVE"}),
+		forgets: true,
+	}
+	e.crowd = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+		return binlogCrowd(ctx, e, s)
+	}
+	return e
+}
+
+func configOf(dsn string) *mysqldriver.Config {
+	cfg, err := mysqldriver.ParseDSN(dsn)
+	if err != nil {
+		panic("a DSN of package servers does not parse")
+	}
+	return cfg
+}
+
+// binlogCrowd takes all connections that the server has, after it has made them few.
+func binlogCrowd(ctx context.Context, e *engine, s *servers.Server) (func(context.Context) error, error) {
+	const least = 10 // of max_connections
+	before, err := ask[int](ctx, s, "SELECT @@GLOBAL.max_connections")
+	if err != nil {
+		return nil, err
+	}
+	free, refused, err := occupy(ctx, e, s, least)
+	if err = errors.Join(err, refused); err != nil {
+		return nil, err
+	}
+	conn, err := s.DB().Conn(ctx) // it lets in one that may do everything, if there is not one already
+	if err != nil {
+		return nil, err
+	}
+	undo := func(ctx context.Context) error {
+		err := execOn(ctx, conn, s, fmt.Sprintf("SET GLOBAL max_connections = %d", before))
+		return errors.Join(err, conn.Close(), free())
+	}
+	return undo, execOn(ctx, conn, s, fmt.Sprintf("SET GLOBAL max_connections = %d", least))
+}
+
+// binlogLockOut changes the application's account, and ends its connections.
+func binlogLockOut(e *engine, account func(password string) (do, undo string)) func(context.Context, *servers.Server) (
+	func(context.Context) error, error) {
+	return func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+		do, undo := account(configOf(s.DSN()).Passwd)
+		change := func(ctx context.Context, statement string) error {
+			return exec(ctx, s, "SET SESSION sql_log_bin = OFF", statement)
+		}
+		return func(ctx context.Context) error { return change(ctx, undo) },
+			errors.Join(change(ctx, do), exec(ctx, s, e.killAll))
+	}
+}
+
+// binlogLose has a slave that has all rows forget how far it is, by a statement; at is an expression for how far it is.
+func binlogLose(at, forget string, remember func(at string) []string) func(context.Context, *servers.Server,
+	func(context.Context) error) (func(context.Context) error, error) {
+	return func(ctx context.Context, s *servers.Server, meanwhile func(context.Context) error) (func(context.Context) error, error) {
+		if err := meanwhile(ctx); err != nil {
+			return nil, err
+		}
+		if err := exec(ctx, s, "STOP SLAVE"); err != nil {
+			return nil, err
+		}
+		start := func(ctx context.Context) error { return exec(ctx, s, "START SLAVE") }
+		before, err := ask[string](ctx, s, "SELECT "+at)
+		if err != nil || strings.Contains(before, "'") {
+			return start, fmt.Errorf("it is at %q: %w", before, err)
+		}
+		undo := func(ctx context.Context) error {
+			return errors.Join(exec(ctx, s, remember(before)...), start(ctx))
+		}
+		return undo, exec(ctx, s, forget)
+	}
+}
+
+// binlogPromote makes the first slave the master of the others. All of them have to be at the same position.
+func binlogPromote(at string) func(context.Context, []*servers.Server) (*servers.Server, error) {
+	return func(ctx context.Context, slaves []*servers.Server) (*servers.Server, error) {
+		first := slaves[0]
+		furthest, err := ask[string](ctx, first, "SELECT "+at)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range slaves[1:] {
+			if is, err := ask[string](ctx, s, "SELECT "+at); err != nil || is != furthest {
+				return nil, fmt.Errorf("%v is at %s, %v at %s: %w", first, furthest, s, is, err)
+			}
+		}
+		if err := exec(ctx, first, "STOP SLAVE", "RESET SLAVE ALL"); err != nil {
+			return nil, err
+		}
+		for _, s := range slaves[1:] {
+			err := exec(ctx, s, "STOP SLAVE", fmt.Sprintf("CHANGE MASTER TO MASTER_PORT = %d", first.Port()), "START SLAVE")
+			if err != nil {
+				return nil, err
+			}
+		}
+		return first, nil
+	}
+}
+
+// binlogAttach has the former master follow its successor, from the position that it has got to itself.
+func binlogAttach(prepare []string, option string) func(ctx context.Context, former, master *servers.Server) error {
+	return func(ctx context.Context, former, master *servers.Server) error {
+		if err := former.Start(ctx); err != nil {
+			return err
+		}
+		return exec(ctx, former, append(prepare, fmt.Sprintf("CHANGE MASTER TO %s, MASTER_PORT = %d, "+
+			"MASTER_CONNECT_RETRY = 1, MASTER_HOST = '127.0.0.1', MASTER_USER = 'admin', MASTER_PASSWORD = '%s'",
+			option, master.Port(), configOf(master.DSN()).Passwd), "START SLAVE")...)
+	}
+}
+
+var mariaDB = func() *engine {
+	e := binlogEngine("MariaDB", servers.StartMariaDB)
+	e.active = "SELECT CONCAT(ID, '/', QUERY_ID) FROM information_schema.PROCESSLIST WHERE INFO LIKE ? AND TIME_MS > 100 " +
+		"AND ID <> CONNECTION_ID()"
+	e.killAll = "KILL USER test"
+	e.prepared = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'"
+	e.lose = binlogLose("@@GLOBAL.gtid_slave_pos", "SET GLOBAL gtid_slave_pos = ''", func(at string) []string {
+		return []string{"SET GLOBAL gtid_slave_pos = '" + at + "'"}
+	})
+	e.lockOut = binlogLockOut(e, func(password string) (do, undo string) {
+		return "ALTER USER test@'%' IDENTIFIED BY 'another'", fmt.Sprintf("ALTER USER test@'%%' IDENTIFIED BY '%s'", password)
+	})
+	e.promote = binlogPromote("@@GLOBAL.gtid_binlog_pos") // of the one domain that there is
+	e.attach = binlogAttach([]string{"SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos"}, "MASTER_USE_GTID = slave_pos")
+	return e
+}()
+
+// mySQL has no statement that ends the connections of an account.
+var mySQL = func() *engine {
+	e := binlogEngine("MySQL", servers.StartMySQL)
+	e.prepare = func(ctx context.Context, c *servers.Cluster) error {
+		err := exec(ctx, c.Master, "CREATE DATABASE tools", `CREATE PROCEDURE tools.kill_all() BEGIN
+DECLARE done INT DEFAULT 0;
+DECLARE found BIGINT;
+DECLARE all_of CURSOR FOR SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'test';
+DECLARE CONTINUE HANDLER FOR NOT FOUND SET done = 1;
+DECLARE CONTINUE HANDLER FOR 1094 BEGIN END; -- it has ended by itself
+OPEN all_of;
+each_one: LOOP
+	FETCH all_of INTO found;
+	IF done THEN LEAVE each_one; END IF;
+	KILL found;
+END LOOP;
+CLOSE all_of;
+END`)
+		return errors.Join(err, c.CatchUp(ctx))
+	}
+	e.killAll = "CALL tools.kill_all()"
+	e.connections = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'test'"
+	e.active = "SELECT CONCAT(ID, '/', INFO) FROM information_schema.PROCESSLIST " +
+		"WHERE INFO LIKE ? AND STATE = 'User sleep' AND ID <> CONNECTION_ID()"
+	e.prepared = "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'"
+	e.lose = binlogLose("@@GLOBAL.gtid_executed", "RESET MASTER", func(at string) []string {
+		return []string{"RESET MASTER", "SET GLOBAL gtid_purged = '" + strings.ReplaceAll(at, "\n", "") + "'"}
+	})
+	// Debian's 9.7 keeps the password that it saw last in mind, and goes on taking it after ALTER USER: it lacks the part
+	// of the server that would have it forgotten.
+	e.lockOut = binlogLockOut(e, func(string) (do, undo string) {
+		return "RENAME USER test@'%' TO another@'%'", "RENAME USER another@'%' TO test@'%'"
+	})
+	e.promote = binlogPromote("@@GLOBAL.gtid_executed")
+	e.attach = binlogAttach(nil, "MASTER_AUTO_POSITION = 1")
+	return e
+}()
