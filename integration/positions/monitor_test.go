@@ -49,7 +49,7 @@ func watch(ctx context.Context, t *testing.T, k kind, c *servers.Cluster, cfg cl
 	ok(t, err)
 	watched := cluster.New([]*cluster.Server{master}, slaves)
 	t.Cleanup(func() { ok(t, watched.Close()) })
-	cfg.Dialect, cfg.AllowMySQL56, cfg.MaxLag = k.config.Dialect, k.config.AllowMySQL56, maxLag
+	cfg.Dialect, cfg.MaxLag = k.config.Dialect, maxLag
 	watched.Watch(cfg)
 	watched.AwaitFirst(ctx)
 	return watched

@@ -10,9 +10,8 @@ import (
 
 // Monitoring says how a cluster is watched.
 type Monitoring struct {
-	Dialect      string          // as in position.Config
-	Source       position.Source // as in position.Config
-	AllowMySQL56 bool            // as in position.Config
+	Dialect string          // as in position.Config
+	Source  position.Source // as in position.Config
 
 	// Blind: no server is asked for its position. Slaves that fail are asked for a sign of life.
 	Blind bool
@@ -35,7 +34,7 @@ type Monitoring struct {
 
 // Watch begins to watch the servers. It is called at most once, before any of the methods below.
 func (c *Cluster) Watch(cfg Monitoring) {
-	config := position.Config{Dialect: cfg.Dialect, Source: cfg.Source, AllowMySQL56: cfg.AllowMySQL56}
+	config := position.Config{Dialect: cfg.Dialect, Source: cfg.Source}
 	if cfg.Blind {
 		config = position.Config{Dialect: "one of which nothing is asked"}
 	}

@@ -14,10 +14,6 @@ type Config struct {
 
 	// Source is asked instead, whatever the Dialect. Default nil: the servers that this package knows.
 	Source Source
-
-	// AllowMySQL56 takes the positions of MySQL 5.6, too. There they are no proof: it publishes the GTID of a
-	// transaction some milliseconds before others see what it has written. For tests.
-	AllowMySQL56 bool
 }
 
 // Source reads positions where this package cannot: from servers of another kind, from the tables of a replication that
@@ -168,7 +164,7 @@ func identify(ctx context.Context, conn *sql.Conn, cfg Config) (server, error) {
 	case cfg.Source != nil:
 		return sourceServer{cfg.Source}, nil
 	case cfg.Dialect == "mysql":
-		return identifyMySQL(ctx, conn, cfg.AllowMySQL56)
+		return identifyMySQL(ctx, conn)
 	case cfg.Dialect == "postgres":
 		return identifyPostgreSQL(ctx, conn)
 	default:

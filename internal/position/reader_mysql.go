@@ -16,7 +16,7 @@ import (
 const whichMySQL = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('aurora_version', 'version', 'version_comment', " +
 	"'server_uuid', 'server_id', 'hostname', 'port', 'gtid_binlog_state')"
 
-func identifyMySQL(ctx context.Context, conn *sql.Conn, allow56 bool) (server, error) {
+func identifyMySQL(ctx context.Context, conn *sql.Conn) (server, error) {
 	variables, err := showVariables(ctx, conn, whichMySQL)
 	if err != nil {
 		return nil, fmt.Errorf("which server it is: %w", err)
@@ -54,7 +54,7 @@ func identifyMySQL(ctx context.Context, conn *sql.Conn, allow56 bool) (server, e
 	switch {
 	case !atLeast(version, 5, 6):
 		return noServer{name, name + " has no GTIDs; they begin with 5.6, and are a proof from 5.7 on"}, nil
-	case !atLeast(version, 5, 7) && !allow56:
+	case !atLeast(version, 5, 7):
 		return noServer{name, name + " publishes GTIDs before others see the transaction; 5.7 and later do not"}, nil
 	}
 	query := with(mySQLAny, mySQLSelf, "server_uuid")
