@@ -93,7 +93,8 @@ type Config struct {
 	// Failover says what happens when servers fail.
 	Failover FailoverConfig
 
-	// Logger takes what an operator should know. Default: slog.Default().
+	// Logger takes what an operator should know: above all, when db.Use is called, that a group has no
+	// positions, and what to set. Default: slog.Default().
 	Logger *slog.Logger
 
 	// Observer is told about every routed statement. Default: none.
@@ -148,6 +149,9 @@ type TokenConfig struct {
 //
 // Servers are asked where the dialect is MySQL's or PostgreSQL's, or there is a Source. Pools that a dialector, or the *gorm.DB,
 // brings ready-made are asked only if Secrets, MaxLag, Interval or Source is set.
+//
+// Where servers have no positions, as MySQL has none while gtid_mode is not ON, lag is not known, MaxLag has
+// no effect, and tokens carry a time. That is logged once for each group, with the remedy.
 type ProbeConfig struct {
 	// Interval is between two rounds of questions while slaves are read; if they are not it is a quarter of MaxLag.
 	// Default: 1 s. Negative: no questions at all. Then lag is not known, and tokens carry a time.

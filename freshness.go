@@ -294,6 +294,10 @@ func (s *session) demand(g *group, m *memory, wrote bool, reading position.Readi
 	if p.sealer == nil {
 		return // it is said elsewhere
 	}
+	if err == nil && slices.ContainsFunc(g.related, func(g *group) bool { return g.saidNoPositions.Load() }) {
+		p.tokens.timeOnly.Add(1) // warnNoPositions has said that it will be so
+		return
+	}
 	if err != nil {
 		reading.Reason = err.Error()
 	}

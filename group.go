@@ -49,6 +49,8 @@ type group struct {
 	policy   dbresolver.Policy // nil: any server
 	measures bool              // the policy is LeastLatency
 	warned   sync.Once         // that a transaction elsewhere writes its tables
+
+	saidNoPositions atomic.Bool // see warnNoPositions
 }
 
 // open gives g its servers.

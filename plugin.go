@@ -235,11 +235,15 @@ func (p *Plugin) monitor(deadline time.Time) {
 	}
 	var watched []*group
 	for _, g := range p.groups {
-		g.unwatched = p.unwatched(g)
+		none := p.unwatched(g)
+		g.unwatched = none.Reason
+		if none.Remedy != "" && g.hasSlaves() {
+			await(ctx, func() { p.warnNoPositions(g, g.cluster.Masters[0], none.Reason, none.Remedy) })
+		}
 		g.cluster.Watch(cluster.Monitoring{
 			Blind: g.unwatched != "", Dialect: p.dialectName, Source: known,
 			Interval: p.config.Probe.Interval, MinInterval: p.config.Probe.MinInterval, MaxLag: g.maxLag,
-			Notice: func(s *cluster.Server, in bool, reason string) {
+			Notice: func(s *cluster.Server, in bool, reason, remedy string) {
 				log := p.config.Logger.With("group", g.name, "server", s.ID)
 				switch {
 				case in && s.Slave:
@@ -247,10 +251,17 @@ func (p *Plugin) monitor(deadline time.Time) {
 				case in:
 					log.Info("replicated: the master answers again")
 				case s.Slave:
-					log.Warn("replicated: a slave is not read", "reason", reason)
+					why := []any{"reason", reason}
+					if remedy != "" {
+						why = append(why, "remedy", remedy)
+					}
+					log.Warn("replicated: a slave is not read", why...)
 				default:
 					log.Warn("replicated: the master cannot be asked how far it is: the lag of slaves stands still, and tokens carry a time", "reason", reason)
 				}
+			},
+			NoPositions: func(s *cluster.Server, reason, remedy string) {
+				p.warnNoPositions(g, s, reason, remedy)
 			},
 			Writable: func(s *cluster.Server) {
 				p.config.Logger.Warn("replicated: a slave takes writes: run it with read_only, so that none can go astray", "group", g.name, "server", s.ID)
@@ -263,17 +274,42 @@ func (p *Plugin) monitor(deadline time.Time) {
 	}
 }
 
-// unwatched tells why the servers of g are not asked for anything, "" if they are: see ProbeConfig.
-func (p *Plugin) unwatched(g *group) string {
+// await returns when f has returned or ctx has ended: a Logger that hangs must not hold up db.Use.
+func await(ctx context.Context, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// warnNoPositions says that g has no positions, and what mends it: once, see cluster.Monitoring.
+func (p *Plugin) warnNoPositions(g *group, s *cluster.Server, reason, remedy string) {
+	g.saidNoPositions.Store(true)
+	p.config.Logger.Warn("replicated: a group has no positions: the lag of its slaves is not known, "+
+		"MaxLag has no effect, and tokens carry a time",
+		"group", g.name, "server", s.ID, "reason", reason, "remedy", remedy)
+}
+
+// unwatched tells why the servers of g are not asked for anything, "" if they are: see ProbeConfig. There is
+// a remedy where that is not the configuration's own choice.
+func (p *Plugin) unwatched(g *group) position.Reading {
+	none, known := position.ByDialect(p.dialectName)
 	switch {
 	case p.config.Probe.Interval < 0:
-		return "Probe.Interval is negative"
-	case p.config.Probe.Source == nil && p.dialectName != "mysql" && p.dialectName != "postgres":
-		return fmt.Sprintf("no positions are known of the dialect %q: they take a Probe.Source", p.dialectName)
+		return position.Reading{Reason: "Probe.Interval is negative"}
+	case p.config.Probe.Source == nil && !known:
+		return none
 	case !p.probes && !g.cluster.Watchable():
-		return "a connection pool was brought ready-made: set Probe.Interval to have it watched"
+		return position.Reading{
+			Reason: "a connection pool was brought ready-made: set Probe.Interval to have it watched",
+		}
 	}
-	return ""
+	return position.Reading{}
 }
 
 // masterID names the *gorm.DB's own server by its address, or else "master", unless one of the others

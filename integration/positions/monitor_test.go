@@ -527,7 +527,7 @@ func testComeAndGo(t *testing.T, k kind) {
 		}
 	}
 	watched := watch(ctx, t, k, c, cluster.Monitoring{Interval: time.Second, MinInterval: 10 * time.Millisecond,
-		Notice: func(s *cluster.Server, in bool, reason string) {
+		Notice: func(s *cluster.Server, in bool, reason, _ string) {
 			public(s, reason)
 			told[s.ID] <- notice{in, reason}
 		}})

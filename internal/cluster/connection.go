@@ -57,7 +57,7 @@ func (c *connection) read(ctx context.Context) (position.Reading, error) {
 	db, err := c.pool()
 	if err != nil {
 		if errors.Is(err, errNoPool) {
-			return position.Reading{Reason: err.Error()}, nil
+			return position.Reading{Reason: err.Error(), Remedy: "a DSN, or a pool that is a *sql.DB"}, nil
 		}
 		return position.Reading{}, err
 	}

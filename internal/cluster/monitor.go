@@ -23,10 +23,16 @@ type Monitoring struct {
 	// MaxLag is how far a slave in the view may be behind. More than 0.
 	MaxLag time.Duration
 
-	// Notice, if not nil, is told when a slave leaves the view and when it enters it again, and why; and when a master does not
-	// answer any longer, and when it does again. All count as in at first: of those that are, after the first round,
-	// nothing is told. It must not call Close.
-	Notice func(s *Server, in bool, reason string)
+	// Notice, if not nil, is told when a slave leaves the view and when it enters it again, and why, with the
+	// remedy as in position.Reading; and when a master does not answer any longer, and when it does again.
+	// All count as in at first: of those that are, after the first round, nothing is told. It must not call
+	// Close.
+	Notice func(s *Server, in bool, reason, remedy string)
+
+	// NoPositions, if not nil, is told that the group has no positions, and which server has none, with
+	// reason and remedy as in position.Reading. It is told once: after the first round, or as soon as it is
+	// known. It is not told again if the group gets positions and loses them. It must not call Close.
+	NoPositions func(s *Server, reason, remedy string)
 
 	// Writable, if not nil, is told the first time that a slave says that it takes writes. It must not call Close.
 	Writable func(*Server)
@@ -52,7 +58,7 @@ func (c *Cluster) Watchable() bool {
 }
 
 // AwaitFirst returns when each slave has answered or failed to, and those that answer are in the view, or a little later
-// if some are not. Or when ctx ends.
+// if some are not; and what there is to tell of that has been told. Or when ctx ends.
 func (c *Cluster) AwaitFirst(ctx context.Context) {
 	if m := c.monitor; m == nil || m.cfg.Blind || len(c.slaves) == 0 {
 		return

@@ -113,7 +113,7 @@ func newStage(t *testing.T, masters, slaves int, cfg Monitoring) *stage {
 	ss, sscripts := make(slaves, true)
 	g.master, g.masters, g.slaves = mscripts[0], mscripts, sscripts
 	g.Cluster = New(ms, ss)
-	cfg.Notice = func(s *Server, in bool, reason string) {
+	cfg.Notice = func(s *Server, in bool, reason, _ string) {
 		if in {
 			reason = "in"
 		}

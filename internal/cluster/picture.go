@@ -185,7 +185,7 @@ func (p *picture) state(s *watched, now time.Time) (State, bool) {
 	}
 	switch {
 	case s.answered && s.reading.WrongRole:
-		state.Reason = "not a slave: " + s.reading.Reason
+		state.Reason, state.Remedy = "not a slave: "+s.reading.Reason, s.reading.Remedy
 	case s.answered && s.against != "" && !s.down:
 		state.Reason = s.against
 	case s.down && s.failed == 0:
@@ -198,7 +198,7 @@ func (p *picture) state(s *watched, now time.Time) (State, bool) {
 	if !state.Up {
 		return state, false
 	}
-	state.Position, state.Reason = s.reading.Position, s.reading.Reason
+	state.Position, state.Reason, state.Remedy = s.reading.Position, s.reading.Reason, s.reading.Remedy
 	if !p.positions {
 		for _, m := range p.masters {
 			if p.blind {
@@ -231,6 +231,26 @@ func (p *picture) state(s *watched, now time.Time) (State, bool) {
 
 // hopeless is how far behind a slave is for which it is not worth to ask more often.
 const hopeless = 2 * time.Second
+
+// lacking returns a server because of which the group has no positions, nil if there is none. A server does
+// not count if nobody has to do anything for its position to come. Nor does a slave beside a master that has
+// a position: that slave is not read, but the others are.
+func (p *picture) lacking() *watched {
+	if p.positions || p.blind {
+		return nil
+	}
+	for _, m := range p.masters {
+		if m.reading.Remedy != "" {
+			return m
+		}
+	}
+	for _, s := range p.slaves {
+		if s.isUp() && s.reading.Remedy != "" {
+			return s
+		}
+	}
+	return nil
+}
 
 // covered tells whether each slave that is up, and not far behind anyway, has been seen to cover q.
 func (p *picture) covered(q position.Position, now time.Time) bool {

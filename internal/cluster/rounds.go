@@ -32,7 +32,7 @@ type monitor struct {
 	tasks  sync.WaitGroup // the probes', and the closing of what has left
 	ended  chan struct{}  // closed when the goroutine has ended
 	woken  chan struct{}
-	first  chan struct{} // closed when AwaitFirst may return
+	first  chan struct{} // closed when AwaitFirst may return, by the goroutine
 	begun  sync.Once     // the goroutine
 
 	used, hurried atomic.Bool // since the latest round began
@@ -50,6 +50,8 @@ type monitor struct {
 	news    []func()    // to be told by the goroutine
 	advance time.Time   // when a slave that is not far behind was last seen to have advanced
 	heard   time.Time   // since when each slave has answered or failed to
+	started bool        // the first round is over
+	lacks   bool        // NoPositions was told
 }
 
 func newMonitor(c *Cluster, cfg Monitoring, newAsker func(*Server) asker) *monitor {
@@ -197,9 +199,13 @@ func (m *monitor) step() time.Duration {
 	news := m.news
 	m.news = nil
 	pause := m.next(now).Sub(now)
+	started := m.started
 	m.mu.Unlock()
 	for _, tell := range news {
 		tell()
+	}
+	if started {
+		m.endFirst() // after the news: whoever waits for the first round finds in the log what it showed
 	}
 	return pause
 }
@@ -316,14 +322,20 @@ func (m *monitor) publish(now time.Time) {
 	if !m.firstIsOver(now) {
 		return
 	}
-	tell := func(w *watched, in bool, reason string) {
+	if w := m.picture.lacking(); w != nil && !m.lacks {
+		m.lacks = true
+		if reading := w.reading; m.cfg.NoPositions != nil {
+			m.news = append(m.news, func() { m.cfg.NoPositions(w.server, reading.Reason, reading.Remedy) })
+		}
+	}
+	tell := func(w *watched, in bool, state State) {
 		if in != w.told && m.cfg.Notice != nil {
-			m.news = append(m.news, func() { m.cfg.Notice(w.server, in, reason) })
+			m.news = append(m.news, func() { m.cfg.Notice(w.server, in, state.Reason, state.Remedy) })
 		}
 		w.told = in
 	}
 	for i, w := range m.picture.masters {
-		tell(w, masters[i].Up, masters[i].Reason)
+		tell(w, masters[i].Up, masters[i])
 	}
 	for i, s := range m.picture.slaves {
 		if s.added {
@@ -332,7 +344,7 @@ func (m *monitor) publish(now time.Time) {
 			}
 			s.added, s.told = false, !s.fits
 		}
-		tell(s, s.fits, states[i].Reason)
+		tell(s, s.fits, states[i])
 		if !s.writes && s.server.Writable() && m.cfg.Writable != nil {
 			s.writes = true
 			m.news = append(m.news, func() { m.cfg.Writable(s.server) })
@@ -340,12 +352,10 @@ func (m *monitor) publish(now time.Time) {
 	}
 }
 
-// firstIsOver tells whether AwaitFirst may return, and has it do so.
+// firstIsOver tells whether the first round is over.
 func (m *monitor) firstIsOver(now time.Time) bool {
-	select {
-	case <-m.first:
+	if m.started {
 		return true
-	default:
 	}
 	waits := false
 	for _, s := range m.picture.slaves {
@@ -360,8 +370,17 @@ func (m *monitor) firstIsOver(now time.Time) bool {
 	if waits && now.Sub(m.heard) < firstDelay {
 		return false
 	}
-	close(m.first)
+	m.started = true
 	return true
+}
+
+// endFirst has AwaitFirst return.
+func (m *monitor) endFirst() {
+	select {
+	case <-m.first:
+	default:
+		close(m.first)
+	}
 }
 
 // next returns when there is something to do if nothing happens.

@@ -30,6 +30,7 @@ type State struct {
 	FreshAsOf time.Time         // zero: not known
 	Position  position.Position // the latest; unknown if not Up
 	Reason    string            // why it is not in Slaves, or has no position; empty if all is well
+	Remedy    string            // what mends that, if it is known
 
 	stood time.Time // up to when lag counts, if the master could not be asked since; otherwise zero
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"regexp"
@@ -63,7 +64,7 @@ func (g *stage) rounds(n int) {
 
 func (s *script) isWrong() {
 	s.says(func(context.Context) (position.Reading, error) {
-		return position.Reading{WrongRole: true, Reason: "another role"}, nil
+		return position.Reading{WrongRole: true, Reason: "another role", Remedy: "another server"}, nil
 	})
 }
 
@@ -389,6 +390,91 @@ func TestNotices(t *testing.T) {
 		if slices.Sort(g.notices[2:]); !slices.Equal(g.notices, want) {
 			t.Errorf("got %q", g.notices)
 		}
+	})
+}
+
+func (s *script) needs(remedy string) {
+	s.says(func(context.Context) (position.Reading, error) {
+		return position.Reading{Reason: "no position", Remedy: remedy}, nil
+	})
+}
+
+// TestNoPositions: it is told once of which server a group has no positions, and what mends that.
+func TestNoPositions(t *testing.T) {
+	masterNeeds := func(g *stage) { g.master.needs("GTIDs") }
+	for _, test := range []struct {
+		name          string
+		masters       int
+		first, second func(*stage)
+		want          string // what is told first and then, of the first round and of what is known later
+	}{
+		{"all have some", 1, func(*stage) {}, func(*stage) {}, ""},
+		{"the master has none", 1, masterNeeds, func(*stage) {}, "master-0: GTIDs; "},
+		{"no server has", 1, func(g *stage) {
+			g.master.needs("GTIDs")
+			g.slaves[0].needs("GTIDs")
+			g.slaves[1].needs("GTIDs")
+		}, func(*stage) {}, "master-0: GTIDs; "},
+		{"one of two masters has none", 2, func(g *stage) { g.masters[1].needs("GTIDs") }, func(*stage) {},
+			"master-1: GTIDs; "},
+		{"a slave has none", 1, func(g *stage) { g.slaves[1].needs("GTIDs") }, func(*stage) {}, ""},
+		{"the master's comes by itself", 1, func(g *stage) { g.master.lacks("nothing yet") },
+			func(*stage) {}, ""},
+		{"the master is down, a slave has none", 1, func(g *stage) {
+			g.master.isDead()
+			g.slaves[1].needs("GTIDs")
+		}, masterNeeds, "slave-1: GTIDs; "},
+		{"the master is down, and comes back without", 1, func(g *stage) { g.master.isDead() }, masterNeeds,
+			"; master-0: GTIDs"},
+		{"the master is down, a slave is none", 1, func(g *stage) {
+			g.master.isDead()
+			g.slaves[0].isWrong()
+		}, func(g *stage) { g.master.is(at(1)) }, ""},
+		{"GTIDs are switched off", 1, func(*stage) {}, masterNeeds, "; master-0: GTIDs"},
+		{"GTIDs are switched on, and off again", 1, masterNeeds, func(g *stage) {
+			g.master.is(at(1))
+			g.rounds(3)
+			g.master.needs("GTIDs")
+		}, "master-0: GTIDs; "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var told []string
+				cfg := stageConfig
+				cfg.NoPositions = func(s *Server, _, remedy string) { told = append(told, s.ID+": "+remedy) }
+				g := newStage(t, test.masters, 2, cfg)
+				test.first(g)
+				g.begin(t)
+				first := strings.Join(told, ", ")
+				told = nil
+				test.second(g)
+				for range 3 { // a master without a position is believed after MaxLag
+					g.rounds(3)
+					time.Sleep(stageConfig.MaxLag)
+				}
+				if got := first + "; " + strings.Join(told, ", "); got != cmp.Or(test.want, "; ") {
+					t.Errorf("got %q, want %q", got, test.want)
+				}
+				g.end(t)
+			})
+		})
+	}
+}
+
+// TestNewsIsToldBeforeAwaitFirstReturns: whoever waits for the first round finds in the log what it showed.
+func TestNewsIsToldBeforeAwaitFirstReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := stageConfig
+		cfg.NoPositions = func(*Server, string, string) { time.Sleep(time.Second) }
+		g := newStage(t, 1, 1, cfg)
+		g.master.needs("GTIDs")
+		began := time.Now()
+		g.monitor.start()
+		g.AwaitFirst(t.Context())
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("took %v", took)
+		}
+		g.end(t)
 	})
 }
 

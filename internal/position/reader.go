@@ -47,6 +47,10 @@ type Reading struct {
 	// is one.
 	Reason string
 
+	// Remedy says what to set or change so that there is a position, for logs: "log_bin on the master". Empty
+	// if there is one, or if nothing has to be changed for it to come: "nothing has been replayed yet".
+	Remedy string
+
 	// ReadOnly: the server refuses writes of ordinary accounts (read_only of MySQL and MariaDB), or those of this
 	// connection (transaction_read_only of PostgreSQL, which is on where it replays). False where it is not known.
 	ReadOnly bool
@@ -144,7 +148,15 @@ func (r *Reader) read(ctx context.Context, ask func(server, context.Context, *sq
 	if ping := r.conn.PingContext(ctx); ping != nil {
 		return Reading{}, fmt.Errorf("position: asking the server: %w", err)
 	}
-	return Reading{Reason: err.Error(), Failed: true}, nil
+	return Reading{Reason: err.Error(), Remedy: r.failureRemedy(), Failed: true}, nil
+}
+
+// failureRemedy is the remedy where a server answers the question with an error.
+func (r *Reader) failureRemedy() string {
+	if r.cfg.Source != nil {
+		return "a Probe.Source that gets an answer from this server"
+	}
+	return "an account that may ask this, or " + takesSource
 }
 
 func (r *Reader) ask(ctx context.Context, ask func(server, context.Context, *sql.Conn) (Reading, error)) (Reading, error) {
@@ -168,15 +180,29 @@ func identify(ctx context.Context, conn *sql.Conn, cfg Config) (server, error) {
 	case cfg.Dialect == "postgres":
 		return identifyPostgreSQL(ctx, conn)
 	default:
-		return noServer{cfg.Dialect, fmt.Sprintf("no positions are known of the dialect %q", cfg.Dialect)}, nil
+		none, _ := ByDialect(cfg.Dialect)
+		return noServer{cfg.Dialect, none.Reason, none.Remedy}, nil
 	}
+}
+
+// takesSource is the remedy for servers that only a Source can ask. It is replicated.Config's name for it.
+const takesSource = "Probe.Source"
+
+// ByDialect tells whether a Reader without a Source knows servers of a dialect. If not, none is what it
+// says of them.
+func ByDialect(dialect string) (none Reading, known bool) {
+	if dialect == "mysql" || dialect == "postgres" {
+		return Reading{}, true
+	}
+	reason := fmt.Sprintf("no positions are known of the dialect %q", dialect)
+	return Reading{Reason: reason, Remedy: takesSource}, false
 }
 
 // readingAt returns what to say of a server that is at p.
 func readingAt(p Position, err error, empty string) Reading {
 	switch {
 	case err != nil:
-		return Reading{Reason: err.Error()}
+		return Reading{Reason: err.Error(), Remedy: takesSource}
 	case !p.Known():
 		return Reading{Reason: empty}
 	default:
@@ -200,14 +226,14 @@ func (s sourceServer) slave(ctx context.Context, conn *sql.Conn) (Reading, error
 }
 
 // noServer is a server without positions. It is asked for a sign of life.
-type noServer struct{ name, reason string }
+type noServer struct{ name, reason, remedy string }
 
 func (s noServer) String() string { return s.name }
 
 func (s noServer) master(ctx context.Context, conn *sql.Conn) (Reading, error) {
-	return Reading{Reason: s.reason}, conn.PingContext(ctx)
+	return Reading{Reason: s.reason, Remedy: s.remedy}, conn.PingContext(ctx)
 }
 
 func (s noServer) slave(ctx context.Context, conn *sql.Conn) (Reading, error) {
-	return Reading{Reason: s.reason}, conn.PingContext(ctx)
+	return Reading{Reason: s.reason, Remedy: s.remedy}, conn.PingContext(ctx)
 }

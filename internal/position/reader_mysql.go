@@ -16,6 +16,18 @@ import (
 const whichMySQL = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('aurora_version', 'version', 'version_comment', " +
 	"'server_uuid', 'server_id', 'hostname', 'port', 'gtid_binlog_state')"
 
+// The remedies, in the words of a configuration file.
+const (
+	gtidModeRemedy = "gtid_mode=ON and enforce_gtid_consistency=ON on every server of the group"
+	oldMySQLRemedy = "MySQL 5.7 or later, with " + gtidModeRemedy
+	logBinRemedy   = "log_bin on the master"
+
+	// A MySQL server that is promoted has all transactions in gtid_executed. A MariaDB server has those of
+	// its former master in gtid_binlog_pos only if it has logged them.
+	mariaDBLogBinRemedy = logBinRemedy + ", and log_slave_updates=ON on a slave that may be promoted"
+	oldMariaDBRemedy    = "MariaDB 10.0 or later, with " + mariaDBLogBinRemedy
+)
+
 func identifyMySQL(ctx context.Context, conn *sql.Conn) (server, error) {
 	variables, err := showVariables(ctx, conn, whichMySQL)
 	if err != nil {
@@ -36,29 +48,32 @@ func identifyMySQL(ctx context.Context, conn *sql.Conn) (server, error) {
 	case strings.Contains(names, "mariadb"):
 		name := "MariaDB " + version
 		if !atLeast(version, 10, 0) {
-			return noServer{name, name + " has no GTIDs; they begin with 10.0"}, nil
+			return noServer{name, name + " has no GTIDs", oldMariaDBRemedy}, nil
 		}
 		return &gtidServer{name: name, parse: ParseMariaDB, self: selfOfMariaDB,
-			onMaster: with(mariaDBMaster, mariaDBMasterSelf, "server_id", "gtid_binlog_state"),
-			onSlave:  with(mariaDBSlave, mariaDBSlaveSelf, "server_id", "gtid_binlog_state")}, nil
+			logRemedy: mariaDBLogBinRemedy,
+			onMaster:  with(mariaDBMaster, mariaDBMasterSelf, "server_id", "gtid_binlog_state"),
+			onSlave:   with(mariaDBSlave, mariaDBSlaveSelf, "server_id", "gtid_binlog_state")}, nil
 	case strings.Contains(names, "tidb"):
 		// It answers to gtid_mode, but that does nothing.
-		return noServer{"TiDB " + version, "TiDB has no GTIDs; it takes a Source"}, nil
+		return noServer{"TiDB " + version, "TiDB has no GTIDs", takesSource}, nil
 	case variables["aurora_version"] != "":
 		// Its readers share the writer's storage and replay no binary log, so GTIDs do not tell what they see. (Aurora's
 		// user guide, "Using GTID-based replication".) Not tried.
 		name := "Aurora MySQL " + variables["aurora_version"]
-		return noServer{name, name + " replicates without GTIDs; it takes a Source"}, nil
+		return noServer{name, name + " replicates without GTIDs", takesSource}, nil
 	}
 	name := "MySQL " + version
 	switch {
 	case !atLeast(version, 5, 6):
-		return noServer{name, name + " has no GTIDs; they begin with 5.6, and are a proof from 5.7 on"}, nil
+		return noServer{name, name + " has no GTIDs", oldMySQLRemedy}, nil
 	case !atLeast(version, 5, 7):
-		return noServer{name, name + " publishes GTIDs before others see the transaction; 5.7 and later do not"}, nil
+		reason := name + " publishes GTIDs before others see the transaction"
+		return noServer{name, reason, oldMySQLRemedy}, nil
 	}
 	query := with(mySQLAny, mySQLSelf, "server_uuid")
-	return &gtidServer{name: name, parse: ParseMySQL, self: selfOfMySQL, onMaster: query, onSlave: query}, nil
+	return &gtidServer{name: name, parse: ParseMySQL, self: selfOfMySQL, logRemedy: logBinRemedy,
+		onMaster: query, onSlave: query}, nil
 }
 
 // showVariables returns the variables that a SHOW finds, by their names in lower case.
@@ -125,6 +140,7 @@ type gtidServer struct {
 	parse             func(string) (Position, error)
 	onMaster, onSlave string                        // queries
 	self              func(selfText, Position) self // nil if they do not ask for it
+	logRemedy         string                        // of a master without a binary log
 
 	// What was read last. Often nothing has happened since, and a set can be long.
 	text     string
@@ -194,9 +210,9 @@ func (s *gtidServer) read(ctx context.Context, conn *sql.Conn, query string, mas
 	reading := Reading{ReadOnly: isOn(readOnly), Writable: readOnly.Valid && !isOn(readOnly)}
 	switch {
 	case mode.String != "ON":
-		reading.Reason = fmt.Sprintf("gtid_mode is %s", mode.String)
+		reading.Reason, reading.Remedy = fmt.Sprintf("gtid_mode is %s", mode.String), gtidModeRemedy
 	case master && !isOn(log):
-		reading.Reason = "log_bin is OFF"
+		reading.Reason, reading.Remedy = "log_bin is OFF", s.logRemedy
 	case text.String == "":
 		reading.Reason = "nothing with a GTID has happened yet"
 	case text.String == s.text:
@@ -204,7 +220,7 @@ func (s *gtidServer) read(ctx context.Context, conn *sql.Conn, query string, mas
 	default:
 		p, err := s.parse(text.String)
 		if err != nil {
-			reading.Reason = err.Error()
+			reading.Reason, reading.Remedy = err.Error(), takesSource
 			break
 		}
 		s.text, s.position = text.String, p

@@ -56,12 +56,12 @@ func identifyPostgreSQL(ctx context.Context, conn *sql.Conn) (server, error) {
 	name := "PostgreSQL " + version.String
 	switch {
 	case number.Int64 < 10_00_00:
-		return noServer{name, name + " cannot be asked; 10 and later can"}, nil
+		return noServer{name, name + " cannot be asked for a position", "PostgreSQL 10 or later"}, nil
 	case aurora:
 		// Its readers share the writer's storage. What it answers here was not tried; what tells is
 		// aurora_replica_status().
 		name = "Aurora " + name
-		return noServer{name, name + " replicates in its own way; it takes a Source"}, nil
+		return noServer{name, name + " replicates in its own way", takesSource}, nil
 	}
 	id, err := strconv.ParseInt(system.String, 10, 64) // signed only because there is no other type
 	if err != nil {
@@ -97,22 +97,31 @@ type postgreSQLServer struct {
 func (s *postgreSQLServer) String() string { return s.name }
 
 func (s *postgreSQLServer) master(ctx context.Context, conn *sql.Conn) (Reading, error) {
-	return s.read(ctx, conn, postgreSQLMaster, false, "in recovery: a standby, not a master")
+	return s.read(ctx, conn, postgreSQLMaster, false, Reading{
+		Reason: "in recovery: a standby, not a master",
+		Remedy: "an address of the master that leads to the primary",
+	})
 }
 
 func (s *postgreSQLServer) slave(ctx context.Context, conn *sql.Conn) (Reading, error) {
-	return s.read(ctx, conn, postgreSQLSlave, true, "not in recovery: promoted, or never a standby")
+	return s.read(ctx, conn, postgreSQLSlave, true, Reading{
+		Reason: "not in recovery: promoted, or never a standby",
+		Remedy: "slaves that are standbys",
+	})
 }
 
 // read asks a server that should be in recovery, or not; otherwise it says wrong.
-func (s *postgreSQLServer) read(ctx context.Context, conn *sql.Conn, query string, standby bool, wrong string) (Reading, error) {
+func (s *postgreSQLServer) read(
+	ctx context.Context, conn *sql.Conn, query string, standby bool, wrong Reading,
+) (Reading, error) {
 	var recovering bool
 	var lsn, timeline, readOnly, snapshot sql.NullString
 	if err := conn.QueryRowContext(ctx, query).Scan(&recovering, &lsn, &timeline, &readOnly, &snapshot); err != nil {
 		return Reading{}, err
 	}
 	if recovering != standby {
-		return Reading{Reason: wrong, ReadOnly: isOn(readOnly), Writable: !isOn(readOnly), WrongRole: true}, nil
+		wrong.ReadOnly, wrong.Writable, wrong.WrongRole = isOn(readOnly), !isOn(readOnly), true
+		return wrong, nil
 	}
 	p, err := s.parse(lsn, timeline)
 	if err == nil && !standby {

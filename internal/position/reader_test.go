@@ -73,6 +73,7 @@ func TestReader(t *testing.T) {
 		answer  answer // nil: it is not asked, but pinged
 		want    string // the position, or the reason why there is none
 		server  string
+		remedy  string // if it is not known, and does not come by itself
 
 		readOnly, wrongRole bool
 	}{
@@ -83,34 +84,48 @@ func TestReader(t *testing.T) {
 		{name: "MySQL 5.7, line ends", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text("5.7.44-log"), text("")},
 			query: mySQLAny, answer: answer{text(set + ",\n" + uuidB + ":1"), text("ON"), text("1"), text("0")}, want: set + "," + uuidB + ":1", server: "MySQL 5.7.44-log"},
 		{name: "MySQL, GTIDs off", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text(mysql80), text("")},
-			query: mySQLAny, answer: answer{text(set), text("OFF"), int64(1), int64(1)}, want: "gtid_mode is OFF", server: "MySQL 8.0.36-28", readOnly: true},
+			query: mySQLAny, answer: answer{text(set), text("OFF"), int64(1), int64(1)},
+			want: "gtid_mode is OFF", server: "MySQL 8.0.36-28", remedy: gtidModeRemedy, readOnly: true},
 		{name: "MySQL, GTIDs halfway", cfg: Config{Dialect: "mysql"}, slave: true, which: whichMySQL, version: answer{text(mysql80), text("")},
-			query: mySQLAny, answer: answer{text(set), text("ON_PERMISSIVE"), int64(1), int64(0)}, want: "gtid_mode is ON_PERMISSIVE", server: "MySQL 8.0.36-28"},
+			query: mySQLAny, answer: answer{text(set), text("ON_PERMISSIVE"), int64(1), int64(0)},
+			want: "gtid_mode is ON_PERMISSIVE", server: "MySQL 8.0.36-28",
+			remedy: gtidModeRemedy},
+		{name: "MySQL, GTIDs begin", cfg: Config{Dialect: "mysql"},
+			which: whichMySQL, version: answer{text(mysql80), text("")},
+			query: mySQLAny, answer: answer{text(set), text("OFF_PERMISSIVE"), int64(1), int64(0)},
+			want: "gtid_mode is OFF_PERMISSIVE", server: "MySQL 8.0.36-28", remedy: gtidModeRemedy},
 		{name: "MySQL, master without a binary log", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text(mysql80), text("")},
-			query: mySQLAny, answer: answer{text(set), text("ON"), int64(0), int64(0)}, want: "log_bin is OFF", server: "MySQL 8.0.36-28"},
+			query: mySQLAny, answer: answer{text(set), text("ON"), int64(0), int64(0)},
+			want: "log_bin is OFF", server: "MySQL 8.0.36-28", remedy: logBinRemedy},
 		{name: "MySQL, slave without a binary log", cfg: Config{Dialect: "mysql"}, slave: true, which: whichMySQL, version: answer{text(mysql80), text("")},
 			query: mySQLAny, answer: answer{text(set), text("ON"), int64(0), int64(0)}, want: set, server: "MySQL 8.0.36-28"},
 		{name: "MySQL, nothing yet", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text(mysql80), text("")},
 			query: mySQLAny, answer: answer{text(""), text("ON"), int64(1), int64(0)}, want: "nothing with a GTID has happened yet", server: "MySQL 8.0.36-28"},
 		{name: "MySQL, NULLs", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text(mysql80), nil},
-			query: mySQLAny, answer: answer{nil, nil, nil, nil}, want: "gtid_mode is ", server: "MySQL 8.0.36-28"},
+			query: mySQLAny, answer: answer{nil, nil, nil, nil},
+			want: "gtid_mode is ", server: "MySQL 8.0.36-28", remedy: gtidModeRemedy},
 		{name: "MySQL, garbage", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text(mysql80), text("")},
-			query: mySQLAny, answer: answer{text("0-1-5"), text("ON"), int64(1), int64(0)}, want: "expected a UUID", server: "MySQL 8.0.36-28"},
+			query: mySQLAny, answer: answer{text("0-1-5"), text("ON"), int64(1), int64(0)},
+			want: "expected a UUID", server: "MySQL 8.0.36-28", remedy: takesSource},
 		{name: "MySQL 5.6", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text("5.6.51-log"), text("")},
-			want: "publishes GTIDs before others see the transaction", server: "MySQL 5.6.51-log"},
+			want: "publishes GTIDs before others see the transaction", server: "MySQL 5.6.51-log",
+			remedy: oldMySQLRemedy},
 		{name: "MySQL 5.6, slave", cfg: Config{Dialect: "mysql"}, slave: true, which: whichMySQL,
 			version: answer{text("5.6.51-log"), text("MySQL Community Server (GPL)")},
-			want:    "publishes GTIDs before others see the transaction", server: "MySQL 5.6.51-log"},
-		{name: "MySQL 5.5", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text("5.5.62"), text("")},
-			want: "has no GTIDs", server: "MySQL 5.5.62"},
+			want:    "publishes GTIDs before others see the transaction", server: "MySQL 5.6.51-log",
+			remedy: oldMySQLRemedy},
+		{name: "MySQL 5.5", cfg: Config{Dialect: "mysql"},
+			which: whichMySQL, version: answer{text("5.5.62"), text("")},
+			want: "has no GTIDs", server: "MySQL 5.5.62", remedy: oldMySQLRemedy},
 		{name: "MySQL, no version", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{nil, nil},
-			want: "has no GTIDs", server: "MySQL "},
+			want: "has no GTIDs", server: "MySQL ", remedy: oldMySQLRemedy},
 		{name: "TiDB", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text("8.0.11-TiDB-v7.5.0"), text("TiDB Server (Apache License 2.0)")},
-			want: "TiDB has no GTIDs; it takes a Source", server: "TiDB 8.0.11-TiDB-v7.5.0"},
+			want: "TiDB has no GTIDs", server: "TiDB 8.0.11-TiDB-v7.5.0", remedy: takesSource},
 
 		{name: "Aurora MySQL", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text("8.0.32"), text("Source distribution"), text("3.05.2")},
-			want: "replicates without GTIDs; it takes a Source", server: "Aurora MySQL 3.05.2"},
-		{name: "MySQL, no variables at all", cfg: Config{Dialect: "mysql"}, which: whichMySQL, want: "has no GTIDs", server: "MySQL "},
+			want: "replicates without GTIDs", server: "Aurora MySQL 3.05.2", remedy: takesSource},
+		{name: "MySQL, no variables at all", cfg: Config{Dialect: "mysql"}, which: whichMySQL,
+			want: "has no GTIDs", server: "MySQL ", remedy: oldMySQLRemedy},
 
 		{name: "MariaDB, master", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text(mariadb11), text("mariadb.org binary distribution")},
 			query: mariaDBMaster, answer: answer{text(list), text("ON"), int64(1), int64(0)}, want: list, server: "MariaDB 11.4.2-MariaDB-ubu2404-log"},
@@ -123,13 +138,15 @@ func TestReader(t *testing.T) {
 		{name: "MariaDB by its comment", cfg: Config{Dialect: "mysql"}, slave: true, which: whichMySQL, version: answer{text("10.6.1"), text("MariaDB Server")},
 			query: mariaDBSlave, answer: answer{text(list), text("ON"), int64(1), int64(0)}, want: list, server: "MariaDB 10.6.1"},
 		{name: "MariaDB, master without a binary log", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text(mariadb11), text("")},
-			query: mariaDBMaster, answer: answer{text(""), text("ON"), int64(0), int64(0)}, want: "log_bin is OFF", server: "MariaDB 11.4.2-MariaDB-ubu2404-log"},
+			query: mariaDBMaster, answer: answer{text(""), text("ON"), int64(0), int64(0)},
+			want:   "log_bin is OFF",
+			server: "MariaDB 11.4.2-MariaDB-ubu2404-log", remedy: mariaDBLogBinRemedy},
 		{name: "MariaDB, slave without a binary log", cfg: Config{Dialect: "mysql"}, slave: true, which: whichMySQL, version: answer{text(mariadb11), text("")},
 			query: mariaDBSlave, answer: answer{text(list), text("ON"), int64(0), int64(0)}, want: list, server: "MariaDB 11.4.2-MariaDB-ubu2404-log"},
 		{name: "MariaDB, a slave that has replayed nothing", cfg: Config{Dialect: "mysql"}, slave: true, which: whichMySQL, version: answer{text(mariadb11), text("")},
 			query: mariaDBSlave, answer: answer{text(""), text("ON"), int64(1), int64(0)}, want: "nothing with a GTID has happened yet", server: "MariaDB 11.4.2-MariaDB-ubu2404-log"},
 		{name: "MariaDB 5.5", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text("5.5.68-MariaDB"), text("")},
-			want: "has no GTIDs", server: "MariaDB 5.5.68-MariaDB"},
+			want: "has no GTIDs", server: "MariaDB 5.5.68-MariaDB", remedy: oldMariaDBRemedy},
 
 		{name: "PostgreSQL, master", cfg: Config{Dialect: "postgres"}, which: whichPostgreSQL, version: whichPG15,
 			query: postgreSQLMaster, answer: answer{false, "16/B374D848", "00000002", "off", nil},
@@ -142,10 +159,12 @@ func TestReader(t *testing.T) {
 			want: "7711070308038412141:31:16/B374D848", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
 		{name: "PostgreSQL, a master that is a standby", cfg: Config{Dialect: "postgres"}, which: whichPostgreSQL, version: whichPG15,
 			query: postgreSQLMaster, answer: answer{true, nil, nil, "on", nil},
-			want: "in recovery: a standby, not a master", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true, wrongRole: true},
+			want: "in recovery: a standby, not a master", server: "PostgreSQL 15.4 (Debian 15.4-1)",
+			remedy: "an address of the master that leads to the primary", readOnly: true, wrongRole: true},
 		{name: "PostgreSQL, a slave that was promoted", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: whichPG15,
 			query: postgreSQLSlave, answer: answer{false, "16/B374D848", "2", "off", nil}, // it remembers what it replayed last
-			want: "not in recovery: promoted, or never a standby", server: "PostgreSQL 15.4 (Debian 15.4-1)", wrongRole: true},
+			want: "not in recovery: promoted, or never a standby", server: "PostgreSQL 15.4 (Debian 15.4-1)",
+			remedy: "slaves that are standbys", wrongRole: true},
 		{name: "PostgreSQL, nothing replayed", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: whichPG15,
 			query: postgreSQLSlave, answer: answer{true, nil, "1", "on", nil},
 			want: "nothing has been replayed yet", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
@@ -157,23 +176,29 @@ func TestReader(t *testing.T) {
 			want: "nothing has been replayed yet", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
 		{name: "PostgreSQL, a timeline that is none", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: whichPG15,
 			query: postgreSQLSlave, answer: answer{true, "16/B374D848", "x", "on", nil},
-			want: "the timeline", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
+			want: "the timeline", server: "PostgreSQL 15.4 (Debian 15.4-1)",
+			remedy: takesSource, readOnly: true},
 		{name: "PostgreSQL, garbage", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: whichPG15,
 			query: postgreSQLSlave, answer: answer{true, "16-B374D848", "1", "on", nil},
-			want: "expected '/'", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
+			want: "expected '/'", server: "PostgreSQL 15.4 (Debian 15.4-1)",
+			remedy: takesSource, readOnly: true},
 		{name: "PostgreSQL, a system identifier beyond 2038", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL,
 			version: answer{"19.0", "190000", "-7", int64(16 << 20), "8192", false},
 			query:   postgreSQLSlave, answer: answer{true, "0/00000001", "1", "on", nil},
 			want: "18446744073709551609:1:0/1", server: "PostgreSQL 19.0", readOnly: true},
 		{name: "PostgreSQL 9.6", cfg: Config{Dialect: "postgres"}, which: whichPostgreSQL, version: answer{"9.6.24", "90624", "7", int64(16 << 20), "8192", false},
-			want: "10 and later can", server: "PostgreSQL 9.6.24"},
+			want: "cannot be asked for a position", server: "PostgreSQL 9.6.24",
+			remedy: "PostgreSQL 10 or later"},
 		{name: "PostgreSQL, no system identifier", cfg: Config{Dialect: "postgres"}, which: whichPostgreSQL, version: answer{"15.4", "150004", nil, int64(16 << 20), "8192", false},
-			want: "the system identifier", server: ""},
+			want: "the system identifier", server: "",
+			remedy: "an account that may ask this, or " + takesSource},
 		{name: "Aurora PostgreSQL", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: answer{"15.4", "150004", "7", int64(16 << 20), "8192", true},
-			want: "it takes a Source", server: "Aurora PostgreSQL 15.4"},
+			want: "replicates in its own way", server: "Aurora PostgreSQL 15.4", remedy: takesSource},
 
-		{name: "another dialect", cfg: Config{Dialect: "sqlite"}, want: `no positions are known of the dialect "sqlite"`, server: "sqlite"},
-		{name: "no dialect", want: `no positions are known of the dialect ""`, server: ""},
+		{name: "another dialect", cfg: Config{Dialect: "sqlite"},
+			want: `no positions are known of the dialect "sqlite"`, server: "sqlite", remedy: takesSource},
+		{name: "no dialect",
+			want: `no positions are known of the dialect ""`, server: "", remedy: takesSource},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -209,6 +234,9 @@ func TestReader(t *testing.T) {
 			}
 			if got.Position.Known() && got.Position.String() != tt.want || !got.Position.Known() && !strings.Contains(got.Reason, tt.want) {
 				t.Errorf("the position is %v, the reason %q, want %q", got.Position, got.Reason, tt.want)
+			}
+			if got.Remedy != tt.remedy {
+				t.Errorf("the remedy is %q, want %q", got.Remedy, tt.remedy)
 			}
 			if got.ReadOnly != tt.readOnly || got.WrongRole != tt.wrongRole {
 				t.Errorf("read-only %t, in the wrong role %t", got.ReadOnly, got.WrongRole)
@@ -334,8 +362,9 @@ func TestReaderErrors(t *testing.T) {
 				t.Errorf("the reading is %+v", got)
 			}
 			if tt.refused {
-				if err != nil || !got.Failed || !strings.Contains(got.Reason, denied.Error()) {
-					t.Fatalf("the reason is %q, the error %v", got.Reason, err)
+				if err != nil || !got.Failed || got.Remedy != r.failureRemedy() ||
+					!strings.Contains(got.Reason, denied.Error()) {
+					t.Fatalf("the reading is %+v, the error %v", got, err)
 				}
 				// It may be in a better mood next time.
 				if tt.which != nil {
@@ -414,12 +443,13 @@ func TestSource(t *testing.T) {
 	}
 
 	none, err := NewReader(conn, Config{Source: counter{}}).Slave(t.Context())
-	if err != nil || none.Position.Known() || none.Reason != "the Source has none" {
+	if err != nil || none.Position.Known() || none.Reason != "the Source has none" || none.Remedy != "" {
 		t.Errorf("%+v, %v", none, err)
 	}
 	m.ExpectPing()
 	failed, err := NewReader(conn, Config{Source: counter{master: 7, err: errors.New("the log is full")}}).Master(t.Context())
-	if err != nil || failed.Position.Known() || failed.Reason != "the log is full" {
+	if err != nil || failed.Position.Known() || failed.Reason != "the log is full" ||
+		failed.Remedy != "a Probe.Source that gets an answer from this server" {
 		t.Errorf("%+v, %v", failed, err)
 	}
 }
