@@ -58,9 +58,10 @@ func (e engine) journals(t *testing.T, c *servers.Cluster) []*journal {
 		}
 	}
 	var journals []*journal
+	isPostgreSQL := e.kind == postgreSQL.kind || e.kind == pgBouncer.kind
 	for _, s := range all {
 		j := &journal{server: s, read: generalLog}
-		if e.kind == postgreSQL.kind {
+		if isPostgreSQL {
 			j.read = serverLog
 		} else {
 			exec(s, "SET GLOBAL log_output = 'TABLE'", "SET GLOBAL general_log = ON")
@@ -68,11 +69,16 @@ func (e engine) journals(t *testing.T, c *servers.Cluster) []*journal {
 		}
 		journals = append(journals, j)
 	}
-	if e.kind == postgreSQL.kind { // this the slaves replay
+	if isPostgreSQL { // this the slaves replay
 		exec(c.Master, "ALTER ROLE test SET log_statement = 'all'")
 		t.Cleanup(func() { exec(c.Master, "ALTER ROLE test RESET log_statement") })
 		if err := c.CatchUp(t.Context()); err != nil {
 			t.Fatal(err)
+		}
+	}
+	if e.kind == pgBouncer.kind { // connections that are opened from now on may get one to the server that was there before
+		for _, s := range all {
+			exec(s, "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'test'")
 		}
 	}
 	return journals

@@ -33,9 +33,10 @@ var (
 	mariaDB    = newEngine("MariaDB", mysql.Open, servers.StartMariaDB)
 	postgreSQL = newEngine("PostgreSQL", postgres.Open, servers.StartPostgreSQL)
 	mySQL      = newEngine("MySQL", mysql.Open, servers.StartMySQL)
+	pgBouncer  = newEngine("PgBouncer", postgres.Open, servers.StartPgBouncer)
 
 	// withPositions are the engines whose positions count.
-	withPositions = wanted(mariaDB, postgreSQL, mySQL)
+	withPositions = wanted(mariaDB, postgreSQL, mySQL, pgBouncer)
 
 	// withoutPositions have none that prove anything.
 	withoutPositions = wanted(mySQL.with("--gtid-mode=OFF"), mySQL.with("--gtid-mode=ON_PERMISSIVE"))

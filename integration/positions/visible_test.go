@@ -76,7 +76,18 @@ var kinds = wanted([]kind{
 		slaves: []slave{{name: "first"}, {name: "second"}},
 	},
 	mySQL,
+	{
+		name: "PgBouncer", start: startPgBouncer, driver: "pgx", config: position.Config{Dialect: "postgres"},
+		arg: "$1", received: receivedLSN, commits: 50_000,
+		slaves: []slave{{name: "first"}, {name: "second"}},
+	},
 })
+
+// startPgBouncer has the slaves' options say what no SET can: behind PgBouncer the next statement may run elsewhere.
+func startPgBouncer(ctx context.Context, cfg servers.Config) (*servers.Cluster, error) {
+	cfg.SlaveOptions = append(cfg.SlaveOptions, "--enable_seqscan=off") // for the same reason as on PostgreSQL
+	return servers.StartPgBouncer(ctx, cfg)
+}
 
 // variants are the ways to run MySQL in which a commit, its place in the log and its GTID come about one by one. What
 // writes a slave's GTIDs is another part of the server where the slave has no log, or none of what it replays.

@@ -275,11 +275,11 @@ func (postgreSQL) stopSignal() syscall.Signal { return syscall.SIGINT }
 
 func (postgreSQL) portTaken(log string) bool { return strings.Contains(log, "Address already in use") }
 
-func (postgreSQL) url(s *Server, user string) string {
+func (postgreSQL) url(s *Server, addr, user string) string {
 	u := url.URL{
 		Scheme: "postgres",
 		User:   url.UserPassword(user, s.cluster.password),
-		Host:   s.Addr(),
+		Host:   addr,
 		Path:   postgreSQLDatabase,
 		// Also if the environment has other wishes.
 		RawQuery: url.Values{"sslmode": {"disable"}, "timezone": {"UTC"}}.Encode(),
@@ -288,7 +288,7 @@ func (postgreSQL) url(s *Server, user string) string {
 }
 
 func (e postgreSQL) open(s *Server) (*sql.DB, error) {
-	cfg, err := pgx.ParseConfig(e.url(s, postgreSQLAdmin))
+	cfg, err := pgx.ParseConfig(e.url(s, s.ownAddr(), postgreSQLAdmin))
 	if err != nil {
 		return nil, err
 	}
@@ -297,7 +297,7 @@ func (e postgreSQL) open(s *Server) (*sql.DB, error) {
 	return stdlib.OpenDB(*cfg), nil
 }
 
-func (e postgreSQL) dsn(s *Server) string { return e.url(s, postgreSQLUser) }
+func (e postgreSQL) dsn(s *Server) string { return e.url(s, s.Addr(), postgreSQLUser) }
 
 func (postgreSQL) answers(ctx context.Context, s *Server, db *sql.DB) error {
 	var data string
@@ -305,7 +305,7 @@ func (postgreSQL) answers(ctx context.Context, s *Server, db *sql.DB) error {
 		return err
 	}
 	if data != s.data() {
-		return fmt.Errorf("the server of %s is at %s", data, s.Addr()) // it was faster to take the port
+		return fmt.Errorf("the server of %s is at %s", data, s.ownAddr()) // it was faster to take the port
 	}
 	return nil
 }

@@ -20,12 +20,17 @@ import (
 // Server is one server of a [Cluster]. It keeps its address and its data when it is stopped, killed and started.
 type Server struct {
 	cluster *Cluster
+	daemon  daemon
 	master  *Server // nil for the master
 	id      int
 	dir     string // holds the data folder, the log and temporary files
 	options []string
 	port    int     // set, like db, by startFirst, before anybody else sees the server
 	db      *sql.DB // nil if startFirst failed
+
+	front  *Server // what clients reach it through; nil: nothing
+	behind *Server // of a front: its server
+	apart  bool    // of a front: it does not share the fate of its server
 
 	mu   sync.Mutex
 	proc *process // the latest one; nil before the first
@@ -38,14 +43,24 @@ func (s *Server) ID() int { return s.id }
 
 // String returns "master" or "slave 2": the role and the ID.
 func (s *Server) String() string {
+	if s.behind != nil {
+		return "front of " + s.behind.String()
+	}
 	if s.master == nil {
 		return "master"
 	}
 	return "slave " + strconv.Itoa(s.id)
 }
 
-// Addr returns the server's address, 127.0.0.1 and its port.
-func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+// Addr returns the address to which the DSN leads: 127.0.0.1 and the server's port, or that of the PgBouncer before it.
+func (s *Server) Addr() string {
+	if s.front != nil {
+		return s.front.Addr()
+	}
+	return s.ownAddr()
+}
+
+func (s *Server) ownAddr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
 // Port returns the server's port. It tells who answered a query: @@port on MariaDB and MySQL, inet_server_port() on
 // PostgreSQL.
@@ -71,7 +86,18 @@ func (s *Server) Start(ctx context.Context) error {
 	if s.running() {
 		return fmt.Errorf("servers: starting %v: it is running", s)
 	}
-	return s.start(ctx, s.db)
+	if err := s.start(ctx, s.db); err != nil {
+		return err
+	}
+	return s.sharing(func(front *Server) error { return front.Start(ctx) })
+}
+
+// sharing does to what clients reach s through what befalls s, if it shares its fate.
+func (s *Server) sharing(do func(front *Server) error) error {
+	if s.front == nil || s.front.apart {
+		return nil
+	}
+	return do(s.front)
 }
 
 // Stop ends the server cleanly, without waiting for its clients, and waits until it has ended. It may be frozen, or not
@@ -82,10 +108,13 @@ func (s *Server) Stop(ctx context.Context) error {
 	defer s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	if err := s.sharing(func(front *Server) error { return front.Stop(ctx) }); err != nil {
+		return err
+	}
 	if !s.running() {
 		return nil
 	}
-	if err := s.proc.signal(s.cluster.engine.stopSignal()); err != nil && s.running() {
+	if err := s.proc.signal(s.daemon.stopSignal()); err != nil && s.running() {
 		return fmt.Errorf("servers: stopping %v: %w", s, err)
 	}
 	// Who is frozen hears it only once thawed.
@@ -113,6 +142,9 @@ func (s *Server) Kill() error {
 	defer s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
+	if err := s.sharing((*Server).Kill); err != nil {
+		return err
+	}
 	if !s.running() {
 		return nil
 	}
@@ -131,6 +163,9 @@ func (s *Server) Freeze() error {
 	defer cancel()
 	if !s.running() {
 		return fmt.Errorf("servers: freezing %v: it is not running", s)
+	}
+	if err := s.sharing((*Server).Freeze); err != nil {
+		return err
 	}
 	if err := s.proc.freeze(ctx); err != nil {
 		return fmt.Errorf("servers: freezing %v: %w", s, err)
@@ -151,7 +186,7 @@ func (s *Server) Thaw() error {
 	if err := s.proc.thaw(); err != nil {
 		return fmt.Errorf("servers: thawing %v: %w", s, err)
 	}
-	return nil
+	return s.sharing((*Server).Thaw)
 }
 
 // CatchUp waits until the slave has replayed what the master has now.
@@ -239,7 +274,7 @@ func (s *Server) startFirst(ctx context.Context, ports func() (int, error)) erro
 		if s.port, err = ports(); err != nil {
 			return err
 		}
-		db, err := s.cluster.engine.open(s)
+		db, err := s.daemon.open(s)
 		if err != nil {
 			return fmt.Errorf("servers: %w", err)
 		}
@@ -250,7 +285,7 @@ func (s *Server) startFirst(ctx context.Context, ports func() (int, error)) erro
 		}
 		_ = db.Close() // nothing went over it
 		// Free a moment ago, taken now: try another port, until the context ends.
-		if ctx.Err() != nil || s.running() || !s.cluster.engine.portTaken(s.logged()) {
+		if ctx.Err() != nil || s.running() || !s.daemon.portTaken(s.logged()) {
 			return err
 		}
 		if err := os.Remove(s.log()); err != nil {
@@ -261,7 +296,7 @@ func (s *Server) startFirst(ctx context.Context, ports func() (int, error)) erro
 
 // start runs the server and waits until it answers at db.
 func (s *Server) start(ctx context.Context, db *sql.DB) error {
-	cmd, err := s.cluster.engine.command(s)
+	cmd, err := s.daemon.command(s)
 	if err != nil {
 		return err
 	}
@@ -280,7 +315,7 @@ func (s *Server) start(ctx context.Context, db *sql.DB) error {
 		case <-ctx.Done():
 		}
 	}()
-	err = poll(ctx, func() error { return s.cluster.engine.answers(ctx, s, db) })
+	err = poll(ctx, func() error { return s.daemon.answers(ctx, s, db) })
 	if err != nil {
 		return fmt.Errorf("servers: starting %v: %w; the end of its log:\n%s", s, err, s.logged())
 	}

@@ -10,7 +10,7 @@
 //	}
 //
 // [MariaDB], [MySQL] and [PostgreSQL] end the cluster with the test. Tests that share one start it with [StartMariaDB],
-// [StartMySQL] or [StartPostgreSQL] and pass its error to [Check]. Whatever happens to the test process (a panic,
+// [StartMySQL], [StartPostgreSQL] or [StartPgBouncer] and pass its error to [Check]. Whatever happens to the test process (a panic,
 // os.Exit, kill -9, at any moment), no server and no folder stays behind: see reaper.
 //
 // MariaDB's and MySQL's slaves are writable on purpose: a write that went astray succeeds, and [Server.OwnTransactions]
@@ -22,7 +22,7 @@
 //
 // REPLICATED_KINDS restricts tests to some kinds of servers: see [Wanted].
 //
-// PostgreSQL refuses to run as root. Where the tests do, it runs as the account postgres, if there is one, or nobody,
+// PostgreSQL and PgBouncer refuse to run as root. Where the tests do, they run as the account postgres, if there is one, or nobody,
 // which has to be able to reach the folder for temporary files (TMPDIR).
 //
 // # Adding an engine
@@ -67,6 +67,9 @@ type Config struct {
 	// options of this package, so that they win: "--max-connections=50". Default none. (Some settings of a PostgreSQL
 	// slave, max_connections among them, must not be lower than its master's.)
 	MasterOptions, SlaveOptions []string
+
+	// PgBouncer says how the PgBouncer before each server is run; only [StartPgBouncer] heeds it.
+	PgBouncer PgBouncer
 }
 
 // Cluster is a running master with its slaves. Its methods, and those of its servers, may be called concurrently.
@@ -84,6 +87,8 @@ type Cluster struct {
 // engine is what servers of one kind do in their own way. Contexts that are passed to it have a deadline. SQL that it
 // runs on a slave must not count as one of the slave's own transactions.
 type engine interface {
+	daemon
+
 	// install makes dir, the data folder of a server without a history, for the servers of c. In it there is an account
 	// that may do everything, for this package.
 	install(ctx context.Context, c *Cluster, dir string) error
@@ -92,24 +97,8 @@ type engine interface {
 	// if s is a slave, from its master, which runs. It may take the installed one away if s is the master.
 	create(ctx context.Context, s *Server, installed string) error
 
-	// command returns the program that runs s in the foreground, in the process that it is started as. What it prints
-	// goes to the log.
-	command(s *Server) (command, error)
-
-	// stopSignal is what ends a server cleanly, without waiting for its clients.
-	stopSignal() syscall.Signal
-
-	// portTaken tells from the log of a server that ended whether it did because somebody else had its port.
-	portTaken(log string) bool
-
-	// open returns a pool of connections to s for this package; it need not be up.
-	open(s *Server) (*sql.DB, error)
-
 	// dsn is [Server.DSN].
 	dsn(s *Server) string
-
-	// answers returns nil if what answers at db is s, and serves.
-	answers(ctx context.Context, s *Server, db *sql.DB) error
 
 	// words is [Server.Words].
 	words(statement string) string
@@ -129,6 +118,31 @@ type engine interface {
 	release(ctx context.Context, s *Server) error
 	delay(ctx context.Context, s *Server, seconds int) error
 	ownTransactions(ctx context.Context, s *Server) ([]string, error)
+}
+
+// daemon is how the process of a server is run.
+type daemon interface {
+	// command returns the program that runs s in the foreground, in the process that it is started as. What it prints
+	// goes to the log.
+	command(s *Server) (command, error)
+
+	// stopSignal is what ends a server cleanly, without waiting for its clients.
+	stopSignal() syscall.Signal
+
+	// portTaken tells from the log of a server that ended whether it did because somebody else had its port.
+	portTaken(log string) bool
+
+	// open returns a pool of connections to s for this package; it need not be up.
+	open(s *Server) (*sql.DB, error)
+
+	// answers returns nil if what answers at db is s, and serves.
+	answers(ctx context.Context, s *Server, db *sql.DB) error
+}
+
+// fronted is an engine with another process before each server, through which clients reach it.
+type fronted interface {
+	// front returns how that process is run, and whether it is on a machine of its own.
+	front() (_ daemon, apart bool)
 }
 
 // StartMariaDB starts a MariaDB master and its slaves, and returns when every slave replicates. The context ends the
@@ -153,6 +167,12 @@ func StartMySQL(ctx context.Context, cfg Config) (*Cluster, error) {
 // replication slot.
 func StartPostgreSQL(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, postgreSQL{}, cfg)
+}
+
+// StartPgBouncer is StartPostgreSQL with a PgBouncer in transaction mode before each server, through which [Server.DSN]
+// leads. What this package does itself goes past it: replication, [Server.DB].
+func StartPgBouncer(ctx context.Context, cfg Config) (*Cluster, error) {
+	return start(ctx, pgBouncer{settings: cfg.PgBouncer}, cfg)
 }
 
 // MariaDB is StartMariaDB for one test: it fails or skips the test as [Check] does, and closes the cluster at its end.
@@ -187,7 +207,7 @@ func forTest(t testing.TB, c *Cluster, err error) *Cluster {
 	return c
 }
 
-// Check does nothing if err, from StartMariaDB, StartMySQL or StartPostgreSQL, is nil. If it is ErrNotInstalled, the test is
+// Check does nothing if err, from StartMariaDB or its like, is nil. If it is ErrNotInstalled, the test is
 // skipped, naming what is missing; but where everything should be present, which the environment says with CI=true, and
 // for all other errors, the test fails.
 func Check(t testing.TB, err error) {
@@ -240,13 +260,22 @@ func newCluster(e engine, cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{engine: e, reaper: r, password: password()}
 	c.close = sync.OnceValue(c.closeNow)
-	c.Master = &Server{cluster: c, id: 1, dir: filepath.Join(r.dir, "1"), options: cfg.MasterOptions}
+	c.Master = c.newServer(1, cfg.MasterOptions)
 	for i := range cfg.Slaves {
-		id := i + 2
-		c.Slaves = append(c.Slaves, &Server{cluster: c, master: c.Master, id: id,
-			dir: filepath.Join(r.dir, strconv.Itoa(id)), options: cfg.SlaveOptions})
+		s := c.newServer(i+2, cfg.SlaveOptions)
+		s.master = c.Master
+		c.Slaves = append(c.Slaves, s)
 	}
 	return c, nil
+}
+
+func (c *Cluster) newServer(id int, options []string) *Server {
+	s := &Server{cluster: c, daemon: c.engine, id: id, dir: filepath.Join(c.reaper.dir, strconv.Itoa(id)), options: options}
+	if e, ok := c.engine.(fronted); ok {
+		front, apart := e.front()
+		s.front = &Server{cluster: c, daemon: front, id: id, dir: s.dir + ".front", behind: s, apart: apart}
+	}
+	return s
 }
 
 func (c *Cluster) start(ctx context.Context) error {
@@ -261,7 +290,13 @@ func (c *Cluster) start(ctx context.Context) error {
 		if err := c.engine.create(ctx, s, installed); err != nil {
 			return fmt.Errorf("servers: making the data folder of %v: %w", s, err)
 		}
-		return s.startFirst(ctx, freePort)
+		if err := s.startFirst(ctx, freePort); err != nil || s.front == nil {
+			return err
+		}
+		if err := os.Mkdir(s.front.dir, 0o700); err != nil {
+			return fmt.Errorf("servers: %w", err)
+		}
+		return s.front.startFirst(ctx, freePort)
 	}
 	// The master first: it may be what the slaves are made from.
 	if err := startFirst(c.Master); err != nil {
@@ -294,7 +329,13 @@ func (c *Cluster) CatchUp(ctx context.Context) error {
 func (c *Cluster) Close() error { return c.close() }
 
 func (c *Cluster) closeNow() error {
-	err := each(c.servers(), func(s *Server) error {
+	all := c.servers()
+	for _, s := range c.servers() {
+		if s.front != nil {
+			all = append(all, s.front)
+		}
+	}
+	err := each(all, func(s *Server) error {
 		// First the server: closing a connection to one that is frozen could take its time.
 		err := s.Kill()
 		if db := s.DB(); db != nil {
