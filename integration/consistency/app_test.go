@@ -2,13 +2,13 @@ package consistency
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +21,8 @@ import (
 
 	"github.com/gorm-replicated/replicated"
 	"github.com/gorm-replicated/replicated/integration/servers"
+	"github.com/gorm-replicated/replicated/internal/position"
+	"github.com/gorm-replicated/replicated/internal/token"
 )
 
 // Entry is the n-th that a client has written.
@@ -48,6 +50,8 @@ type app struct {
 	names     map[string]string
 	header    string // of the token
 	cookie    string
+	tokens    *token.Sealer // opens what the plugin seals
+	ttl       time.Duration // of tokens
 	log       *lines
 }
 
@@ -55,7 +59,7 @@ type app struct {
 var opened atomic.Int64
 
 // open opens the cluster with the plugin, and serves the application.
-func open(t *testing.T, e engine, c *servers.Cluster, change func(*replicated.Config)) *app {
+func open(t testing.TB, e engine, c *servers.Cluster, change func(*replicated.Config)) *app {
 	t.Helper()
 	gormConfig := &gorm.Config{Logger: logger.Discard}
 	db, err := gorm.Open(e.dial(c.Master.DSN()), gormConfig)
@@ -87,8 +91,11 @@ func open(t *testing.T, e engine, c *servers.Cluster, change func(*replicated.Co
 	if change != nil {
 		change(&cfg)
 	}
-	a := &app{number: opened.Add(1), db: db, plugin: replicated.New(cfg), header: "Replicated-Token", cookie: "replicated", log: log,
-		names: map[string]string{c.Master.Addr(): "master"}}
+	a := &app{number: opened.Add(1), db: db, plugin: replicated.New(cfg), header: "Replicated-Token", cookie: "replicated",
+		ttl: cmp.Or(cfg.Token.TTL, 5*time.Minute), log: log, names: map[string]string{c.Master.Addr(): "master"}}
+	if a.tokens, err = token.NewSealer(cfg.Secrets, a.cookie); err != nil {
+		t.Fatal(err)
+	}
 	for _, slave := range c.Slaves {
 		a.names[slave.Addr()] = slave.String()
 	}
@@ -98,7 +105,8 @@ func open(t *testing.T, e engine, c *servers.Cluster, change func(*replicated.Co
 	// Every request leaves a trail, which the plugin's observer writes.
 	handler := a.plugin.Middleware(a.routes())
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), trailKey{}, &trail{})))
+		trail := &trail{plugin: a.plugin, began: time.Now(), before: a.plugin.Status()}
+		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), trailKey{}, trail)))
 	}))
 	a.url = server.URL
 	a.transport = &http.Transport{MaxIdleConnsPerHost: 200}
@@ -123,6 +131,7 @@ type page struct {
 	Slave  bool
 	Reason string // why it was asked
 	Token  string // what the client brought
+	Better string // the slave that should have answered instead of the master; "" if none should
 }
 
 func (a *app) routes() http.Handler {
@@ -146,14 +155,108 @@ func (a *app) read(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	route := trailOf(r.Context()).last()
+	trail := trailOf(r.Context())
+	route := trail.last()
 	p := page{N: entry.N, Server: a.name(route.Server), Slave: route.Intent == replicated.Slave, Reason: route.Reason.String()}
 	p.Token = r.Header.Get(a.header)
 	if cookie, err := r.Cookie(a.cookie); err == nil {
 		p.Token += cookie.Value
 	}
+	p.Better = a.passedOver(r, trail)
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(p) // without WriteHeader: the first Write is the first byte
+}
+
+// passedOver returns the slave that should have answered a read which the master did; "" if the master is right. A slave
+// should have if it served when the request came and when its route was decided, and had been seen by the former to have
+// what the tokens of the request demand. This does not depend on when slaves are asked, nor on how long anything takes.
+func (a *app) passedOver(r *http.Request, t *trail) string {
+	route := t.last()
+	switch {
+	case route.Intent == replicated.Slave || route.Reason == replicated.ReasonStaleness:
+		return ""
+	case route.Reason == replicated.ReasonFailover || route.Reason == replicated.ReasonRecovering: // not about freshness
+		return ""
+	}
+	demanded, decidable := a.demanded(r, t.began)
+	if !decidable {
+		return ""
+	}
+	for _, before := range slavesOf(t.before) {
+		covers := true
+		for _, p := range demanded {
+			covers = covers && positionOf(before, p.Kind()).Covers(p)
+		}
+		if covers && before.Serving && statusOf(t.decided, before.ID).Serving {
+			return a.name(before.ID)
+		}
+	}
+	return ""
+}
+
+// demanded returns the positions that the tokens of a request demand. It is not decidable what they do if one demands a
+// time that was not over when the request came.
+func (a *app) demanded(r *http.Request, began time.Time) (positions []position.Position, decidable bool) {
+	texts := r.Header.Values(a.header)
+	for _, cookie := range r.Cookies() {
+		if cookie.Name == a.cookie || cookie.Name == a.cookie+"-read" { // the latter is that of Token.Monotonic
+			texts = append(texts, cookie.Value)
+		}
+	}
+	for _, text := range texts {
+		opened, err := a.tokens.Open(text, began, a.ttl)
+		if err != nil {
+			continue // it counts as none
+		}
+		for _, entry := range opened {
+			if began.Before(entry.Until) {
+				return nil, false
+			}
+			p, err := position.Parse(entry.Position)
+			if err != nil {
+				return nil, false
+			}
+			if p.Known() {
+				positions = append(positions, p)
+			}
+		}
+	}
+	return positions, true
+}
+
+// positionOf returns that of a server, which covers nothing if it is not of this kind.
+func positionOf(s replicated.ServerStatus, kind position.Kind) (p position.Position) {
+	parse := position.ParseMariaDB
+	switch kind {
+	case position.MySQL:
+		parse = position.ParseMySQL
+	case position.PostgreSQL:
+		parse = position.ParsePostgreSQL
+	}
+	p, _ = parse(s.Position) // unknown, and so covers nothing, if the text is empty
+	return p
+}
+
+// slavesOf returns the slaves of a plugin.
+func slavesOf(s replicated.Status) (slaves []replicated.ServerStatus) {
+	for _, g := range s.Groups {
+		for _, server := range g.Servers {
+			if server.Role == replicated.Slave {
+				slaves = append(slaves, server)
+			}
+		}
+	}
+	return slaves
+}
+
+// statusOf returns that of the slave with this ID.
+func statusOf(s replicated.Status, id string) replicated.ServerStatus {
+	for _, slave := range slavesOf(s) {
+		if slave.ID == id {
+			return slave
+		}
+	}
+	return replicated.ServerStatus{}
 }
 
 // name is how the tests call a server.
@@ -229,12 +332,7 @@ func (a *app) state() string {
 
 // slave returns the status of a slave.
 func (a *app) slave(s *servers.Server) replicated.ServerStatus {
-	for _, g := range a.plugin.Status().Groups {
-		if i := slices.IndexFunc(g.Servers, func(status replicated.ServerStatus) bool { return status.ID == s.Addr() }); i >= 0 {
-			return g.Servers[i]
-		}
-	}
-	return replicated.ServerStatus{}
+	return statusOf(a.plugin.Status(), s.Addr())
 }
 
 // observer writes each statement's route into the trail of its request.
@@ -245,6 +343,9 @@ func (observer) Routed(ctx context.Context, r replicated.Route) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.routes = append(t.routes, r)
+		if r.Intent == replicated.Master {
+			t.decided = t.plugin.Status()
+		}
 	}
 }
 
@@ -252,8 +353,13 @@ type trailKey struct{}
 
 // trail is where the statements of one request went.
 type trail struct {
-	mu     sync.Mutex
-	routes []replicated.Route
+	plugin *replicated.Plugin
+	began  time.Time
+	before replicated.Status // how the plugin saw its servers when the request came
+
+	mu      sync.Mutex
+	routes  []replicated.Route
+	decided replicated.Status // the same, when the master was last decided on
 }
 
 func trailOf(ctx context.Context) *trail {

