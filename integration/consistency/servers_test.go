@@ -247,11 +247,11 @@ func (w *weather) wander(ctx context.Context, s *servers.Server, ends time.Time,
 	return nil
 }
 
-// whole says whether every phase has passed at least once.
+// whole says whether every phase has passed at least once, or none will any longer.
 func (w *weather) whole() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.past >= len(w.phases)*len(w.slaves)
+	return w.failed != nil || w.past >= len(w.phases)*len(w.slaves)
 }
 
 func (w *weather) String() string {
