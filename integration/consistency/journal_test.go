@@ -156,10 +156,17 @@ func serverLog(ctx context.Context, s *servers.Server, from int) ([]statement, i
 	return all, from + len(log), nil
 }
 
-// sorted tells the statements of a journal apart: those of the application, probes, and the rest.
+// isGreeting says whether the plugin asks with it which server there is, as it does over each new connection of its own: if a
+// probe was not answered within a second, there is one.
+func (s statement) isGreeting() bool {
+	return strings.Contains(s.text, "'server_uuid', 'server_id'") || strings.Contains(s.text, "pg_control_system")
+}
+
+// sorted tells the statements of a journal apart: those of the application, probes, and the rest. A greeting is in none.
 func sorted(all []statement) (entries, probes, others []statement) {
 	for _, s := range all {
 		switch {
+		case s.isGreeting():
 		case s.isEntries():
 			entries = append(entries, s)
 		case s.isProbe():
@@ -169,18 +176,6 @@ func sorted(all []statement) (entries, probes, others []statement) {
 		}
 	}
 	return entries, probes, others
-}
-
-// perSecond returns how many of them there are at most from any of them on within one second.
-func perSecond(statements []statement) (most int) {
-	first := 0
-	for last, s := range statements {
-		for s.at.Sub(statements[first].at) >= time.Second {
-			first++
-		}
-		most = max(most, last-first+1)
-	}
-	return most
 }
 
 // texts prints statements for the message of a failure.
