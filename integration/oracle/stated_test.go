@@ -6,9 +6,9 @@ import (
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
 )
 
-// mariaDBStated are statements of which the truth is stated by hand: they would hurt the server that is asked, or leave no
-// trace that it shows, or are MySQL's own, and there is no MySQL here to ask.
-var mariaDBStated = map[truth][]string{
+// binlogStated are statements of which the truth is stated by hand: they would hurt the server that is asked,
+// or leave no trace that it shows, or are of engines and plugins that are not there.
+var binlogStated = map[truth][]string{
 	write: {
 		// They hurt.
 		"SHUTDOWN", "SHUTDOWN WAIT FOR ALL SLAVES", "RESTART", "KILL 5", "KILL QUERY 5", "KILL HARD CONNECTION 5", "KILL USER oracle", "RESET MASTER", "RESET MASTER TO 5", "RESET SLAVE ALL",
@@ -25,6 +25,9 @@ var mariaDBStated = map[truth][]string{
 		"(TABLE t) UNION (TABLE u) INTO OUTFILE 'x'", "SELECT * FROM t INTO OUTFILE S3 's3://x'", "WITH x AS (SELECT 1) DELETE FROM t", "WITH x AS (SELECT 1) UPDATE t SET a = 1", "WITH RECURSIVE x AS (SELECT 1) DELETE t FROM t JOIN x",
 		"EXPLAIN ANALYZE DELETE FROM t", "EXPLAIN ANALYZE FORMAT=TREE UPDATE t SET a = 1", "EXPLAIN FORMAT=JSON INTO @x DELETE FROM t", "INSERT INTO t TABLE u", "REPLACE INTO t VALUES ROW(1), ROW(2)", "INSERT INTO t VALUES (1) AS n ON DUPLICATE KEY UPDATE a = n.a",
 		"ANALYZE TABLE t UPDATE HISTOGRAM ON a", "SELECT keyring_key_store('a', 'AES', 'x')", "SELECT group_replication_set_as_primary('x')", "SELECT version_tokens_set('a=b')", "SELECT audit_log_filter_flush()",
+		"SELECT innodb_redo_log_archive_start('x', 'y')", "SELECT innodb_redo_log_archive_flush()",
+		"SELECT innodb_redo_log_sharp_checkpoint()", "DO innodb_set_open_files_limit(100)",
+		"SELECT option_tracker_usage_set('x', '{}')", "SELECT innodb_redo_log_consumer_register()",
 		"DO LAST_INSERT_ID(1), keyring_key_remove('x')", "SELECT asynchronous_connection_failover_reset()", "XA COMMIT 'x'", "XA ROLLBACK 'x'", "XA PREPARE 'x'",
 		// Of engines that are not here.
 		"SELECT SPIDER_DIRECT_SQL('DELETE FROM t', '', 'srv \"x\"')", "SELECT mroonga_command('table_remove t')", "SELECT sys_exec('rm -rf /')", "SELECT lambda_async('arn', '{}')", "SELECT jfile_make('{}', 'x')",
@@ -35,7 +38,9 @@ var mariaDBStated = map[truth][]string{
 		"EXPLAIN FORMAT=JSON INTO @x SELECT 1", "SET ROLE ALL EXCEPT x", "GET STACKED DIAGNOSTICS @n = NUMBER", "SET @@SESSION.gtid_next = 'AUTOMATIC'", "SELECT @@gtid_next",
 	},
 	locking: {
-		"SELECT * FROM t FOR SHARE", "SELECT * FROM t FOR SHARE OF t NOWAIT", "SELECT * FROM t, u FOR SHARE OF t FOR UPDATE OF u SKIP LOCKED", "TABLE t FOR UPDATE", "(SELECT * FROM t FOR SHARE) UNION (SELECT * FROM u)", "EXPLAIN ANALYZE SELECT * FROM t FOR UPDATE",
+		"SELECT * FROM t FOR SHARE", "SELECT * FROM t FOR SHARE OF t NOWAIT",
+		"SELECT * FROM t, u FOR SHARE OF t FOR UPDATE OF u SKIP LOCKED", "TABLE t FOR UPDATE",
+		"(SELECT * FROM t FOR SHARE) UNION (SELECT * FROM u)",
 		"SELECT * FROM t JOIN LATERAL (SELECT * FROM u FOR UPDATE) x",
 	},
 	read: {
@@ -85,7 +90,7 @@ func TestStated(t *testing.T) {
 		name    string
 		dialect sqlkind.Dialect
 		stated  map[truth][]string
-	}{{"MariaDB and MySQL", sqlkind.MySQL, mariaDBStated}, {"PostgreSQL", sqlkind.PostgreSQL, postgreSQLStated}} {
+	}{{"MariaDB and MySQL", sqlkind.MySQL, binlogStated}, {"PostgreSQL", sqlkind.PostgreSQL, postgreSQLStated}} {
 		t.Run(tt.name, func(t *testing.T) {
 			var findings []finding
 			for tr, texts := range tt.stated {

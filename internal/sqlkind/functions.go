@@ -24,7 +24,12 @@ const (
 	masking      = refman + "data-masking-component-functions.html"
 	lockService  = refman + "locking-service.html"
 	versionToken = refman + "version-tokens-reference.html"
-	mle          = "dev.mysql.com/doc/refman/9.3/en/mle-component-functions.html"
+	redoLog      = refman + "innodb-redo-log.html"
+	openFiles    = refman + "innodb-parameters.html"
+
+	optionTracker = "dev.mysql.com/doc/refman/9.3/en/option-tracker-component-functions.html"
+
+	mle = "dev.mysql.com/doc/refman/9.3/en/mle-component-functions.html"
 
 	mariadb     = "mariadb.com/kb/en/"
 	sequences   = mariadb + "sequence-functions/"
@@ -177,6 +182,17 @@ var functionsMySQL = []function{
 	{"group_replication_set_write_concurrency", Write, groupRepl},
 	{"group_replication_switch_to_multi_primary_mode", Write, groupRepl},
 	{"group_replication_switch_to_single_primary_mode", Write, groupRepl},
+	{"innodb_redo_log_archive_start", Write, redoLog},
+	{"innodb_redo_log_archive_stop", Write, redoLog},
+	{"innodb_redo_log_archive_flush", Write, redoLog},
+	{"innodb_redo_log_consumer_register", Write, redoLog},
+	{"innodb_redo_log_consumer_unregister", Write, redoLog},
+	{"innodb_redo_log_consumer_advance", Write, redoLog},
+	{"innodb_redo_log_sharp_checkpoint", Write, redoLog},
+	{"innodb_set_open_files_limit", Write, openFiles},
+	{"option_tracker_option_register", Write, optionTracker},
+	{"option_tracker_option_unregister", Write, optionTracker},
+	{"option_tracker_usage_set", Write, optionTracker},
 	{"keyring_key_generate", Write, keyring},
 	{"keyring_key_remove", Write, keyring},
 	{"keyring_key_store", Write, keyring},
@@ -446,7 +462,7 @@ var functionsPostgreSQL = []function{
 	{"lo_close", Stateful, pgLargeObjects},
 	{"lo_lseek", Stateful, pgLargeObjects},
 	{"lo_lseek64", Stateful, pgLargeObjects},
-	{"lo_open", Stateful, pgLargeObjects},
+	{"lo_open", Unknown, pgLargeObjects}, // may open to write; Stateful if its arguments show that it does not
 	{"lo_tell", Stateful, pgLargeObjects},
 	{"lo_tell64", Stateful, pgLargeObjects},
 	{"loread", Stateful, pgLargeObjects},

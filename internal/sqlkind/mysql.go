@@ -134,7 +134,7 @@ func (s *scan) statementMySQL() Kind {
 		return s.statefulIf(s.at("savepoint"))
 	case "lock", "unlock":
 		s.advance()
-		return s.statefulIf(s.at("tables", "table"))
+		return s.statefulIf(s.at("tables", "table", "instance"))
 	case "get":
 		s.advance()
 		_ = s.accept("current") || s.accept("stacked")

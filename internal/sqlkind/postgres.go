@@ -81,10 +81,26 @@ func (s *scan) observePostgreSQL() {
 	if s.prev.isName() {
 		s.namePostgreSQL()
 	}
+	if t.is(')') && s.depth == s.opening-1 {
+		s.largeObjectPostgreSQL()
+	}
 	if t.is('.') {
 		s.ofValue = s.prev.is(')') || s.prev.is(']') || s.prev.kind == tokParam || s.ofValue && s.prev2.is('.')
 		s.qualifier = s.prev
 	}
+}
+
+// largeObjectPostgreSQL judges lo_open at the end of its arguments. Opening a large object to write is
+// refused by a server that is read-only, so the last argument has to be the number that stands for reading
+// alone.
+func (s *scan) largeObjectPostgreSQL() {
+	const invRead = "262144"
+	if s.prev.kind == tokNumber && s.textOf(s.prev) == invRead && s.prev2.is(',') {
+		s.find(Stateful)
+	} else {
+		s.find(callsPostgreSQL["lo_open"])
+	}
+	s.opening = 0
 }
 
 // mayOpen reports whether a statement inside of another may begin at the current token: in a parenthesis, or behind the
@@ -174,7 +190,9 @@ func (s *scan) callPostgreSQL(dotted bool) {
 	if _, ok := s.writers[string(b)]; ok {
 		s.find(Write)
 	}
-	if k, ok := callsPostgreSQL[string(b)]; ok {
+	if string(b) == "lo_open" && s.tok.is('(') && s.opening == 0 {
+		s.opening = s.depth
+	} else if k, ok := callsPostgreSQL[string(b)]; ok {
 		s.find(k)
 	} else {
 		s.find(familyKind(b))

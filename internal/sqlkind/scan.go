@@ -17,6 +17,7 @@ type scan struct {
 	// PostgreSQL.
 	opens     bool  // the UPDATE or DELETE passed last may begin a statement
 	qualifier token // what stands before the last dot
+	opening   int   // the depth inside of the parentheses of lo_open, or 0
 	ofValue   bool  // it is not a name, but a value: ('s'::regclass).nextval is a call
 }
 
