@@ -23,14 +23,34 @@ type generator struct {
 // newGenerator reads a grammar of testdata. A line that is not indented names a rule; the indented ones below it are its
 // alternatives, of which the first is the one that ends a recursion. <name> stands for another rule, <call> for a call of
 // a function. Lines that begin with # say nothing.
-func newGenerator(t *testing.T, name string, seed uint64) *generator {
+//
+// A rule that several files name has the alternatives of all of them.
+func newGenerator(t *testing.T, seed uint64, files ...string) *generator {
+	t.Helper()
+	g := &generator{rand: rand.New(rand.NewPCG(seed, 0)), rules: map[string][]string{}}
+	for _, name := range files {
+		g.read(t, name)
+	}
+	for rule, alternatives := range g.rules {
+		for _, a := range alternatives {
+			for _, m := range reference.FindAllStringSubmatch(a, -1) {
+				if g.rules[m[1]] == nil && m[1] != "call" {
+					t.Fatalf("%s: rule %s speaks of <%s>, which is not there", files, rule, m[1])
+				}
+			}
+		}
+	}
+	return g
+}
+
+// read reads one file of testdata.
+func (g *generator) read(t *testing.T, name string) {
 	t.Helper()
 	f, err := os.Open(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	g := &generator{rand: rand.New(rand.NewPCG(seed, 0)), rules: map[string][]string{}}
 	rule := ""
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
@@ -46,16 +66,6 @@ func newGenerator(t *testing.T, name string, seed uint64) *generator {
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
-	for rule, alternatives := range g.rules {
-		for _, a := range alternatives {
-			for _, m := range reference.FindAllStringSubmatch(a, -1) {
-				if g.rules[m[1]] == nil && m[1] != "call" {
-					t.Fatalf("%s: rule %s speaks of <%s>, which is not there", name, rule, m[1])
-				}
-			}
-		}
-	}
-	return g
 }
 
 var reference = regexp.MustCompile(`<([a-z_0-9]+)>`)

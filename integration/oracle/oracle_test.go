@@ -3,7 +3,7 @@
 // Thousands of statements, hand-written in testdata and generated, are run on a server that is there for nothing else.
 // What the server refuses in a read-only transaction, what its log and its tables look like afterwards, and what became
 // of the connection is the truth; sqlkind sees the text alone, and its verdict is compared with the truth. See [truth]
-// for what is asked, and mariadb_test.go and postgres_test.go for how each engine answers.
+// for what is asked, and binlog_test.go and postgres_test.go for how the engines answer.
 //
 // The same statements are run each time. ORACLE_SEED makes others, ORACLE_STATEMENTS more of them:
 //

@@ -30,7 +30,7 @@ func TestPostgreSQL(t *testing.T) {
 	seed := setting(t, "ORACLE_SEED", 1)
 	n := setting(t, "ORACLE_STATEMENTS", 2000)
 	t.Logf("ORACLE_SEED=%d ORACLE_STATEMENTS=%d", seed, n)
-	g := newGenerator(t, "postgres.grammar", uint64(seed))
+	g := newGenerator(t, uint64(seed), "postgres.grammar")
 	calls := p.validCalls(t, p.functions(t, max(1, 8000/max(1, n))))
 	g.calls = slices.DeleteFunc(slices.Clone(calls), func(s statement) bool {
 		return s.probing || s.hidden || strings.Contains(s.sql, "ts_rewrite") // Unknown, whatever its arguments: once is enough

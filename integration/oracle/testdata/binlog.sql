@@ -1,0 +1,849 @@
+--# What both MariaDB 10.11 and MySQL 9.7 understand. Statements end at an empty line. See corpus_test.go.
+--# The database is made by binlog_schema.sql. {files} is the folder to which the server may write.
+
+--# Queries
+
+SELECT 1
+
+SELECT * FROM t
+
+select t.id, u.name from t left join u on u.t_id = t.id where t.a > 1 order by t.id limit 10 offset 1
+
+SELECT DISTINCT a FROM t ORDER BY a DESC
+
+SELECT a, COUNT(*) AS n FROM t GROUP BY a HAVING n > 1
+
+SELECT a, b, SUM(d) FROM t GROUP BY a, b WITH ROLLUP
+
+SELECT * FROM t WHERE a IN (1, 2) AND b LIKE '%o%' OR c IS NULL
+
+SELECT * FROM t WHERE (a, b) IN ((1, 'one'), (2, 'two'))
+
+SELECT * FROM t WHERE a = (SELECT MAX(a) FROM t)
+
+SELECT * FROM t WHERE EXISTS (SELECT * FROM u WHERE u.t_id = t.id)
+
+SELECT * FROM t NATURAL JOIN v
+
+SELECT * FROM t JOIN u USING (id)
+
+SELECT * FROM t RIGHT JOIN u ON t.id = u.t_id CROSS JOIN tree
+
+SELECT STRAIGHT_JOIN * FROM t, u WHERE t.id = u.t_id
+
+SELECT * FROM { OJ t LEFT OUTER JOIN u ON t.id = u.t_id }
+
+SELECT * FROM (SELECT a, b FROM t) AS x WHERE x.a = 1
+
+SELECT SQL_NO_CACHE SQL_BIG_RESULT SQL_BUFFER_RESULT a FROM t GROUP BY a
+
+SELECT HIGH_PRIORITY 1
+
+(SELECT 1)
+
+((SELECT a FROM t LIMIT 1)) UNION (SELECT 2) ORDER BY 1 LIMIT 1
+
+SELECT 1 UNION ALL SELECT 2 UNION SELECT 3
+
+SELECT a FROM t EXCEPT SELECT t_id FROM u
+
+SELECT a FROM t INTERSECT ALL SELECT id FROM tree
+
+SELECT 1 FROM DUAL WHERE TRUE
+
+SELECT * FROM parts PARTITION (p0, p1) WHERE y < 2000
+
+SELECT * FROM t USE INDEX (a) WHERE a = 1
+
+SELECT * FROM t FORCE INDEX FOR ORDER BY (PRIMARY) ORDER BY id
+
+SELECT * FROM t IGNORE KEY (a, name)
+
+SELECT * FROM t LIMIT 1, 2
+
+SELECT * FROM v WHERE a = 2
+
+SELECT * FROM grouped
+
+SELECT `update`, `delete`, `insert`, `into`, `for`, `lock`, `replace`, `value`, next, nextval, last_insert_id, `share`, `set` FROM words
+
+SELECT words.update, words.delete, words.into, words.for, words.lock, words.replace, words.set FROM words
+
+--# once
+SELECT w.nextval FROM words AS w WHERE w.`update` = 1
+
+SELECT `名字`, `naïf` FROM `用户` WHERE `名字` = 'é'
+
+SELECT `t`.`a`, here.t.b FROM here.t
+
+SELECT t . a FROM here . t
+
+SELECT a'x', 1a FROM (SELECT 1 AS a, 2 AS 1a) z
+
+--# Expressions
+
+SELECT 1 + 1, 2 - 1, 3 * 4, 5 / 2, 5 DIV 2, 5 % 2, 5 MOD 2, -1, +1, ~1, !1, NOT 1
+
+SELECT 1 AND 0, 1 OR 0, 1 XOR 1, 1 && 0, 1 || 0, 1 <=> NULL, 1 <> 2, 1 != 2, 1 << 2, 8 >> 1, 5 & 4, 5 | 2, 5 ^ 1
+
+SELECT 5--1, 5- -1, 5-(-1)
+
+SELECT CASE a WHEN 1 THEN 'x' WHEN 2 THEN 'y' ELSE 'z' END, CASE WHEN a THEN 1 END FROM t
+
+SELECT CAST('1' AS SIGNED), CAST(1 AS CHAR(3) CHARACTER SET latin1), CONVERT('x', BINARY), CONVERT('x' USING ucs2), BINARY 'x'
+
+SELECT a BETWEEN 1 AND 2, a NOT BETWEEN 1 AND 2, a IN (1, 2), a NOT IN (1), b LIKE 'a%' ESCAPE '!', b NOT LIKE 'x', b REGEXP '^a', b RLIKE 'b', b SOUNDS LIKE 'won' FROM t
+
+SELECT a IS NULL, a IS NOT NULL, a IS TRUE, a IS NOT FALSE, a IS UNKNOWN FROM t
+
+SELECT DATE '2020-01-01', TIME '10:00:00', TIMESTAMP '2020-01-01 10:00:00', {d '2020-01-01'}, {t '10:00:00'}, {ts '2020-01-01 10:00:00'}
+
+SELECT NOW() + INTERVAL 1 DAY, DATE_SUB(c, INTERVAL '1:2' HOUR_MINUTE), c - INTERVAL 1 MONTH FROM t
+
+SELECT EXTRACT(YEAR_MONTH FROM c), TIMESTAMPADD(DAY, 1, c), TIMESTAMPDIFF(SECOND, c, NOW()) FROM t
+
+SELECT TRIM(LEADING 'x' FROM 'xax'), TRIM(' a '), SUBSTRING('abc' FROM 2 FOR 1), POSITION('b' IN 'abc'), SUBSTRING('abc', 2), MID('abc', 1, 1)
+
+SELECT INSERT('Quadratic', 3, 4, 'What'), REPLACE('abc', 'b', 'x'), TRUNCATE(1.999, 1), REPEAT('a', 3), LEFT('abc', 1), RIGHT('abc', 1), CHAR(65, 66 USING utf8mb4)
+
+SELECT INSERT ('abc', 1, 1, 'x'), REPLACE/**/('abc', 'b', 'x')
+
+SELECT UpdateXML('<a><b>1</b></a>', '/a/b', '<b>2</b>'), ExtractValue('<a>1</a>', '/a')
+
+SELECT COUNT(*), COUNT(DISTINCT a, b), SUM(DISTINCT a), AVG(a), MIN(b), MAX(b), BIT_AND(a), BIT_OR(a), BIT_XOR(a), STD(a), VARIANCE(a), STDDEV_SAMP(a), VAR_POP(a) FROM t
+
+SELECT INTERVAL(3, 1, 2, 4), ELT(1, 'a'), FIELD('a', 'b', 'a'), FIND_IN_SET('a', 'b,a'), GREATEST(1, 2), LEAST(1, 2)
+
+SELECT MATCH (note) AGAINST ('update insert') FROM u
+
+SELECT * FROM u WHERE MATCH (note) AGAINST ('+into -update' IN BOOLEAN MODE)
+
+SELECT * FROM u WHERE MATCH (note) AGAINST ('delete' WITH QUERY EXPANSION)
+
+SELECT ST_AsText(g), ST_X(POINT(1, 2)), ST_Distance(g, POINT(0, 0)) FROM geo WHERE MBRContains(ST_GeomFromText('POLYGON((0 0, 3 0, 3 3, 0 3, 0 0))'), g)
+
+SELECT CONVERT_TZ('2020-01-01 12:00:00', '+00:00', '+01:00'), FROM_UNIXTIME(0), UNIX_TIMESTAMP('2020-01-01')
+
+SELECT NOW(), CURRENT_TIMESTAMP, CURRENT_TIMESTAMP(6), CURDATE(), CURRENT_DATE, CURRENT_TIME, LOCALTIME, LOCALTIMESTAMP, UTC_DATE, UTC_TIME(), UTC_TIMESTAMP(3), SYSDATE(6)
+
+SELECT USER(), CURRENT_USER, CURRENT_USER(), SESSION_USER(), SYSTEM_USER(), VERSION()
+
+SELECT twice(a), rows_of_t() FROM t
+
+SELECT here.twice(2)
+
+SELECT NAME_CONST('x', 1), DEFAULT(c), WEIGHT_STRING('x'), CHARSET('x'), COLLATION('x'), COERCIBILITY('x') FROM t
+
+SELECT INET_ATON('10.0.0.1'), INET6_NTOA(INET6_ATON('::1')), IS_IPV4('1.1.1.1')
+
+SELECT REGEXP_REPLACE('abc', 'b', 'x'), REGEXP_SUBSTR('abc', '[bc]+'), REGEXP_INSTR('abc', 'c')
+
+SELECT 'a' COLLATE utf8mb4_bin, _latin1'x' COLLATE latin1_bin, N'x', x'41', 0x41, b'101', 0b101
+
+--# Quotes and comments
+
+SELECT 'it''s', 'it\'s', "a""b", "it's", 'say "hi"', '\\', '\'', ''
+
+SELECT 'INSERT INTO t; DELETE FROM t FOR UPDATE', '; DROP TABLE t', '/*', '*/', '--', '#', '@x', ':='
+
+SELECT 'a' 'b' "c"
+
+SELECT 'C:\\dir\\', 'a\nb', 'x\0y', '\%', '\_', '\Z'
+
+SELECT 'first
+second; FOR UPDATE
+third'
+
+SELECT `a` AS `INTO OUTFILE 'x'`, a AS `for update`, a AS ';', a AS `/*`, a AS `--` FROM t
+
+SELECT a AS "FOR UPDATE" FROM t
+
+SELECT/**/1/* FOR UPDATE */+/* ' */1
+
+SELECT 1 -- FOR UPDATE
+
+SELECT 1 # INTO OUTFILE 'x'
+
+-- DELETE FROM t
+SELECT 1
+
+# DROP TABLE t
+SELECT 1
+
+/* INSERT INTO t VALUES (1) */ SELECT 1
+
+/* a /* b */ SELECT 1
+
+SELECT /*+ MAX_EXECUTION_TIME(1000) NO_ICP(t) */ * FROM t
+
+SELECT /*! SQL_NO_CACHE */ * FROM t
+
+SELECT * FROM t /*!50000 USE INDEX (a) */ WHERE 1
+
+SELECT /*M!100100 STRAIGHT_JOIN */ * FROM t, u
+
+--# once
+SELECT 1 /*!999999 FOR UPDATE */
+
+SELECT 1 --
+
+SELECT 1 /* */;
+
+SELECT 1 ; ;
+
+SELECT * FROM t WHERE b = "two" AND a = '2'
+
+SELECT * FROM t /*controller='users',traceparent='00-5bd6'*/
+
+SELECT /* ; DELETE FROM t */ 1
+
+SELECT 1 /*/ FOR UPDATE */
+
+SELECT '\' , 1 -- \''
+
+SELECT "\" FROM t -- ", 1
+
+SELECT 'a' -- it's
+, 'b'
+
+--# JSON
+
+SELECT JSON_OBJECT('a', 1), JSON_ARRAY(1, 2), JSON_MERGE_PATCH('{}', '{"a": 1}'), JSON_SET('{}', '$.a', 1), JSON_INSERT('[]', '$[0]', 1), JSON_REPLACE('{"a": 1}', '$.a', 2), JSON_REMOVE('{"a": 1}', '$.a')
+
+SELECT * FROM JSON_TABLE('[{"a": 1, "b": [1, 2]}]', '$[*]' COLUMNS (id FOR ORDINALITY, a INT PATH '$.a', NESTED PATH '$.b[*]' COLUMNS (b INT PATH '$'))) AS jt
+
+SELECT t.id, j.v FROM t, JSON_TABLE(COALESCE(t.doc, '[]'), '$[*]' COLUMNS (v VARCHAR(10) PATH '$' DEFAULT '0' ON EMPTY NULL ON ERROR)) AS j
+
+--# Window functions
+
+SELECT ROW_NUMBER() OVER (PARTITION BY a ORDER BY id) FROM t
+
+SELECT a, RANK() OVER w, DENSE_RANK() OVER w, PERCENT_RANK() OVER w, CUME_DIST() OVER w, NTILE(2) OVER w FROM t WINDOW w AS (ORDER BY a)
+
+SELECT SUM(a) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW), AVG(a) OVER (ORDER BY a RANGE UNBOUNDED PRECEDING) FROM t
+
+SELECT LAG(a) OVER (ORDER BY id), LEAD(a, 2) OVER (ORDER BY id), FIRST_VALUE(a) OVER (ORDER BY id), LAST_VALUE(a) OVER (ORDER BY id), NTH_VALUE(a, 2) OVER (ORDER BY id) FROM t
+
+SELECT COUNT(*) OVER () FROM t WHERE a > 0
+
+--# Common table expressions
+
+WITH x AS (SELECT 1 AS a) SELECT * FROM x
+
+WITH x (a, b) AS (SELECT id, a FROM t), y AS (SELECT a FROM x WHERE b > 1) SELECT * FROM y JOIN x USING (a)
+
+WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 10) SELECT SUM(i) FROM n
+
+WITH RECURSIVE x AS (SELECT id, parent, 0 AS depth FROM tree WHERE parent IS NULL UNION ALL SELECT tree.id, tree.parent, depth + 1 FROM tree JOIN x ON tree.parent = x.id) SELECT * FROM x
+
+WITH x AS (SELECT 1) (SELECT * FROM x) UNION SELECT 2
+
+SELECT * FROM (WITH x AS (SELECT 1 AS a) SELECT * FROM x) y
+
+WITH `select` AS (SELECT 1) SELECT * FROM `select`
+
+WITH `for update` AS (SELECT 1 AS `into`) SELECT `into` FROM `for update`
+
+WITH x AS (SELECT * FROM t FOR UPDATE) SELECT * FROM x
+
+--# EXPLAIN, DESCRIBE, SHOW
+
+EXPLAIN SELECT * FROM t JOIN u ON t.id = u.t_id
+
+EXPLAIN FORMAT=JSON SELECT * FROM t WHERE a > 1
+
+EXPLAIN (SELECT 1) UNION (SELECT 2)
+
+EXPLAIN WITH x AS (SELECT 1) SELECT * FROM x
+
+EXPLAIN INSERT INTO u (id) VALUES (60)
+
+EXPLAIN UPDATE t SET a = 1
+
+EXPLAIN DELETE FROM u WHERE id = 1
+
+EXPLAIN REPLACE INTO mem VALUES (1, 1)
+
+DESCRIBE t
+
+DESC here.t
+
+DESC t a
+
+DESCRIBE t 'a%'
+
+EXPLAIN t
+
+DESC `用户`
+
+SHOW TABLES
+
+SHOW FULL TABLES FROM here LIKE 't%'
+
+SHOW TABLES WHERE Tables_in_here = 't'
+
+SHOW COLUMNS FROM t
+
+SHOW FULL COLUMNS FROM t FROM here
+
+SHOW FIELDS FROM u WHERE Type LIKE 'int%'
+
+SHOW INDEX FROM t
+
+SHOW KEYS IN t IN here
+
+SHOW CREATE TABLE t
+
+SHOW CREATE VIEW v
+
+SHOW CREATE FUNCTION twice
+
+SHOW CREATE PROCEDURE looks
+
+SHOW CREATE TRIGGER trg
+
+SHOW CREATE EVENT ev
+
+SHOW CREATE DATABASE here
+
+SHOW DATABASES LIKE 'he%'
+
+SHOW SCHEMAS
+
+SHOW TABLE STATUS LIKE 't'
+
+SHOW TRIGGERS LIKE 'u'
+
+SHOW EVENTS FROM here
+
+SHOW PROCEDURE STATUS WHERE Db = 'here'
+
+SHOW FUNCTION STATUS LIKE 'twice'
+
+SHOW CHARACTER SET
+
+SHOW CHARSET LIKE 'utf8%'
+
+SHOW COLLATION LIKE 'latin1%'
+
+SHOW ENGINES
+
+SHOW STORAGE ENGINES
+
+SHOW PLUGINS
+
+SHOW PRIVILEGES
+
+SHOW WARNINGS
+
+SHOW ERRORS LIMIT 1
+
+SHOW COUNT(*) WARNINGS
+
+SHOW VARIABLES
+
+SHOW GLOBAL VARIABLES LIKE 'version%'
+
+SHOW SESSION STATUS LIKE 'Handler%'
+
+SHOW FULL PROCESSLIST
+
+SHOW GRANTS
+
+SHOW GRANTS FOR CURRENT_USER
+
+SHOW CREATE USER CURRENT_USER
+
+SHOW BINARY LOGS
+
+SHOW OPEN TABLES
+
+SHOW ENGINE INNODB STATUS
+
+SHOW PROFILES
+
+--# once
+HELP 'select'
+
+--# once
+CHECKSUM TABLE t
+
+CHECK TABLE t
+
+--# The catalog
+
+SELECT table_name FROM information_schema.tables WHERE table_schema = 'here'
+
+SELECT * FROM INFORMATION_SCHEMA.COLUMNS WHERE table_name = 't'
+
+SELECT COUNT(*) FROM information_schema.processlist
+
+SELECT * FROM `information_schema`.`schemata`
+
+SELECT user FROM mysql.user
+
+SELECT * FROM sys.version
+
+--# System variables
+
+SELECT @@version, @@hostname, @@server_id, @@read_only, @@sql_mode, @@time_zone, @@max_connections
+
+SELECT @@global.sql_mode, @@GLOBAL.read_only
+
+SELECT @@session.sql_mode, @@local.time_zone
+
+SELECT @@last_insert_id, @@identity, @@insert_id
+
+SELECT @@warning_count, @@error_count
+
+SELECT @@pseudo_thread_id
+
+SELECT @@autocommit
+
+SELECT @@`version`
+
+--# Locking reads
+
+SELECT * FROM t FOR UPDATE
+
+SELECT * FROM t LOCK IN SHARE MODE
+
+SELECT * FROM t WHERE id = 1 FOR UPDATE NOWAIT
+
+SELECT * FROM t FOR UPDATE SKIP LOCKED
+
+SELECT * FROM t FOR/**/UPDATE
+
+SELECT * FROM t FOR -- x
+ UPDATE
+
+SELECT a FROM (SELECT * FROM t FOR UPDATE) x
+
+SELECT (SELECT a FROM t WHERE id = 1 FOR UPDATE)
+
+(SELECT a FROM t) UNION (SELECT id FROM tree FOR UPDATE)
+
+SELECT 1.FROM t FOR UPDATE
+
+SELECT 1e5FROM t LOCK IN SHARE MODE
+
+SELECT 'x'FROM`t`FOR UPDATE
+
+SELECT * FROM t WHERE b = 'a'FOR UPDATE
+
+SELECT * FROM `t`FOR UPDATE
+
+EXPLAIN SELECT * FROM t FOR UPDATE
+
+WITH x AS (SELECT 1) SELECT * FROM t LOCK IN SHARE MODE
+
+--# Writes in the clothes of reads
+
+SELECT * FROM t INTO OUTFILE '{files}/a'
+
+SELECT 1 INTO DUMPFILE '{files}/a'
+
+SELECT 1 INTO OUTFILE '{files}/a' FROM t
+
+SELECT a, b INTO OUTFILE '{files}/a' CHARACTER SET utf8mb4 FIELDS TERMINATED BY ',' OPTIONALLY ENCLOSED BY '"' ESCAPED BY '\\' LINES STARTING BY '>' TERMINATED BY '\n' FROM t
+
+SELECT 1.INTO OUTFILE '{files}/a'
+
+SELECT .5INTO OUTFILE '{files}/a'
+
+SELECT 1e5INTO OUTFILE '{files}/a'
+
+SELECT 1/**/INTO/**/OUTFILE/**/'{files}/a'
+
+SELECT 'x'INTO OUTFILE'{files}/a'
+
+(SELECT 1) UNION (SELECT 2) INTO OUTFILE '{files}/a'
+
+SELECT 1 UNION SELECT 2 INTO OUTFILE '{files}/a'
+
+WITH x AS (SELECT 1) SELECT * FROM x INTO OUTFILE '{files}/a'
+
+SELECT * FROM t LIMIT 1 INTO OUTFILE '{files}/a'
+
+SELECT * FROM t INTO OUTFILE '{files}/a' FOR UPDATE
+
+SELECT "\" INTO OUTFILE '{files}/a' -- "
+
+SELECT '\' INTO OUTFILE "{files}/a" -- '
+
+SELECT /*! 1 INTO OUTFILE '{files}/a' */
+
+SELECT 1 /*!50000 INTO OUTFILE '{files}/a' */
+
+/*! DELETE FROM u */
+
+SELECT 1 UNION SELECT 2 INTO DUMPFILE '{files}/a'
+
+SELECT a FROM t WHERE id = 1 INTO DUMPFILE '{files}/a'
+
+SELECT 0x41 INTO DUMPFILE "{files}/a"
+
+SELECT x'41'INTO DUMPFILE '{files}/a'
+
+SELECT b'1'INTO OUTFILE '{files}/a'
+
+SELECT 1e-5INTO OUTFILE '{files}/a'
+
+SELECT 1.5e3INTO OUTFILE '{files}/a'
+
+SELECT `a`INTO OUTFILE '{files}/a' FROM t
+
+SELECT @a INTO OUTFILE '{files}/a'
+
+SELECT NULL INTO OUTFILE '{files}/a' FROM DUAL
+
+SELECT SQL_CALC_FOUND_ROWS 1 INTO OUTFILE '{files}/a'
+
+SELECT 1; DELETE FROM isam
+
+SELECT 1 ;-- x
+ DELETE FROM isam
+
+SELECT ';'; DELETE FROM isam
+
+SELECT '\''; DELETE FROM isam -- '
+
+WITH x AS (SELECT 1) SELECT * FROM x; TRUNCATE mem
+
+--# Functions and views of the user's own
+
+--# hidden
+SELECT adds()
+
+--# hidden
+SELECT * FROM t WHERE adds() = 2
+
+--# hidden
+SELECT here.adds()
+
+--# hidden
+SELECT holds()
+
+--# hidden
+SELECT remembers()
+
+--# hidden
+SELECT * FROM who
+
+--# The state of the connection
+
+SELECT @a, @b, @c, @nothing
+
+SELECT @'a', @`a`, @"a"
+
+SELECT @v := 5
+
+SELECT @v:=a FROM t
+
+SELECT a INTO @v FROM t LIMIT 1
+
+SELECT 1, 2 INTO @v, @w
+
+SELECT 1 INTO @v
+
+(SELECT 1 UNION SELECT 1) INTO @v
+
+SELECT * FROM t WHERE a = @a
+
+SELECT a FROM t ORDER BY @v := a LIMIT 1
+
+SELECT LAST_INSERT_ID()
+
+SELECT last_insert_id (7)
+
+SELECT `last_insert_id`()
+
+SELECT LAST_INSERT_ID/**/(7)
+
+SELECT * FROM t WHERE id = LAST_INSERT_ID()
+
+SELECT FOUND_ROWS(), ROW_COUNT()
+
+SELECT CONNECTION_ID()
+
+SELECT DATABASE(), SCHEMA()
+
+SELECT GET_LOCK('x', 0)
+
+SELECT {fn GET_LOCK('x', 0)}
+
+SELECT RELEASE_LOCK('held'), IS_FREE_LOCK('held'), IS_USED_LOCK('held')
+
+SELECT RELEASE_ALL_LOCKS()
+
+DO GET_LOCK('x', 0)
+
+DO RELEASE_LOCK('held')
+
+SELECT LOAD_FILE('{files}/nothing')
+
+SELECT SQL_CALC_FOUND_ROWS * FROM t LIMIT 1
+
+SET @x = 1, @y = @a + 1
+
+SET @x := (SELECT MAX(a) FROM t)
+
+SET SESSION sort_buffer_size = 100000
+
+SET LOCAL sort_buffer_size = 100000
+
+SET @@sort_buffer_size = 100000, @@session.time_zone = '+03:00', @@local.lc_time_names = 'de_DE'
+
+SET sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES'
+
+SET NAMES latin1 COLLATE latin1_bin
+
+SET CHARACTER SET latin1
+
+SET autocommit = 0
+
+SET TRANSACTION ISOLATION LEVEL SERIALIZABLE
+
+SET SESSION TRANSACTION READ ONLY
+
+SET ROLE NONE
+
+SET ROLE part
+
+SET sql_log_bin = 0
+
+BEGIN
+
+BEGIN WORK
+
+START TRANSACTION
+
+START TRANSACTION READ ONLY, WITH CONSISTENT SNAPSHOT
+
+COMMIT
+
+COMMIT AND CHAIN
+
+ROLLBACK WORK
+
+SAVEPOINT x
+
+ROLLBACK TO SAVEPOINT sp
+
+ROLLBACK WORK TO sp
+
+RELEASE SAVEPOINT sp
+
+USE there
+
+LOCK TABLES t READ
+
+LOCK TABLES t AS x WRITE, u READ LOCAL
+
+LOCK TABLE t READ
+
+UNLOCK TABLES
+
+PREPARE x FROM 'SELECT 1'
+
+PREPARE x FROM 'DELETE FROM u'
+
+PREPARE x FROM "SELECT * FROM t WHERE a = ?"
+
+EXECUTE prepared
+
+EXECUTE prepared USING @a
+
+DEALLOCATE PREPARE prepared
+
+DROP PREPARE prepared
+
+HANDLER t OPEN
+
+HANDLER t OPEN AS x
+
+HANDLER tree READ FIRST
+
+HANDLER tree READ `PRIMARY` = (2)
+
+HANDLER tree CLOSE
+
+GET DIAGNOSTICS @n = NUMBER
+
+GET CURRENT DIAGNOSTICS CONDITION 1 @m = MESSAGE_TEXT
+
+XA START 'x'
+
+XA BEGIN 'x', 'y', 3
+
+--# once
+XA RECOVER
+
+FLUSH TABLES t WITH READ LOCK
+
+--# Writes
+
+INSERT INTO u (id, name) VALUES (60, 'x')
+
+INSERT u VALUES (60, 1, 'a', 'b'), (61, 1, 'c', 'd')
+
+INSERT INTO u SET id = 60
+
+INSERT IGNORE INTO u SELECT id + 100, NULL, b, NULL FROM t
+
+INSERT LOW_PRIORITY INTO isam (id) VALUES (60) ON DUPLICATE KEY UPDATE x = VALUES(x)
+
+INSERT DELAYED INTO isam (id) VALUES (62)
+
+INSERT INTO mem WITH x AS (SELECT 50, 60) SELECT * FROM x
+
+INSERT INTO mem VALUES (70, 1); SELECT 1
+
+REPLACE INTO mem VALUES (1, 2)
+
+REPLACE mem SET id = 1, x = 3
+
+UPDATE t SET a = 1 WHERE id = 1
+
+UPDATE LOW_PRIORITY IGNORE t SET a = a + 1 ORDER BY id DESC LIMIT 1
+
+UPDATE t, u SET t.a = u.id WHERE t.id = u.t_id
+
+UPDATE t SET a = 5 WHERE id = 12345
+
+UPDATE v SET b = 'x'
+
+DELETE FROM u
+
+DELETE FROM u WHERE id = 12345
+
+DELETE QUICK FROM isam ORDER BY id LIMIT 1
+
+DELETE t, u FROM t JOIN u ON t.id = u.t_id
+
+DELETE FROM u USING u JOIN t ON u.t_id = t.id
+
+TRUNCATE TABLE mem
+
+TRUNCATE isam
+
+CALL writes()
+
+CALL here.writes
+
+PREPARE x FROM 'DELETE FROM mem'; EXECUTE x
+
+HANDLER t OPEN; DELETE FROM isam
+
+LOAD DATA INFILE '{files}/nothing/at/all' INTO TABLE /* not there */ mem; DELETE FROM isam
+
+CREATE TABLE made (a INT)
+
+CREATE TABLE made LIKE t
+
+CREATE TABLE made AS SELECT * FROM t
+
+CREATE TABLE IF NOT EXISTS t (a INT)
+
+CREATE TEMPORARY TABLE made (a INT)
+
+CREATE TEMPORARY TABLE made SELECT * FROM t
+
+CREATE VIEW made AS SELECT * FROM t
+
+CREATE OR REPLACE ALGORITHM=MERGE VIEW v AS SELECT 1
+
+CREATE INDEX i ON t (c)
+
+CREATE UNIQUE INDEX i ON t (id)
+
+CREATE DATABASE made
+
+CREATE FUNCTION made() RETURNS INT RETURN 1
+
+CREATE TRIGGER made AFTER DELETE ON t FOR EACH ROW SET @x = 1
+
+CREATE EVENT made ON SCHEDULE EVERY 1 DAY DO SELECT 1
+
+CREATE USER made
+
+CREATE ROLE made
+
+CREATE SERVER made FOREIGN DATA WRAPPER mysql OPTIONS (HOST 'x')
+
+ALTER TABLE t ADD COLUMN x INT
+
+ALTER TABLE t RENAME TO x
+
+ALTER TABLE t ENGINE=InnoDB, ALGORITHM=COPY, LOCK=SHARED
+
+ALTER DATABASE here CHARACTER SET latin1
+
+ALTER VIEW v AS SELECT 1
+
+ALTER EVENT ev ENABLE
+
+ALTER USER oracle@'%' ACCOUNT UNLOCK
+
+RENAME TABLE t TO x, u TO y
+
+DROP TABLE u
+
+DROP TABLE IF EXISTS nothing_there
+
+DROP TEMPORARY TABLE IF EXISTS nothing_there
+
+DROP VIEW v, grouped
+
+DROP INDEX name ON t
+
+DROP DATABASE there
+
+DROP FUNCTION twice
+
+DROP TRIGGER trg
+
+DROP EVENT ev
+
+DROP ROLE part
+
+GRANT SELECT ON here.* TO oracle@'%'
+
+GRANT part TO oracle@'%' WITH ADMIN OPTION
+
+REVOKE part FROM oracle@'%'
+
+SET GLOBAL net_write_timeout = 61
+
+SET @@GLOBAL.net_read_timeout = 31
+
+SET @x = 1, GLOBAL net_write_timeout = 62
+
+SET GLOBAL TRANSACTION ISOLATION LEVEL READ COMMITTED
+
+ANALYZE TABLE t
+
+ANALYZE LOCAL TABLE t, u
+
+OPTIMIZE TABLE isam
+
+REPAIR TABLE isam
+
+FLUSH TABLES
+
+FLUSH LOCAL TABLES t
+
+FLUSH PRIVILEGES
+
+XA START 'x'; DELETE FROM isam; XA END 'x'; XA COMMIT 'x' ONE PHASE
+
+--# Reads that are called writes, because nobody can know
+
+--# once
+DO SLEEP(0)
+
+--# once
+CALL looks()
+
+--# once
+SELECT 1; SELECT 2
