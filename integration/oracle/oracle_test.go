@@ -84,7 +84,8 @@ func (s statement) original() bool {
 }
 
 // elsewhere says whether s is also to be run where the same tables are in another database or schema, to see whether its answer
-// depends on that. Which rows LIMIT leaves may, without meaning anything; and some answers name the database of a table.
+// depends on that. Which rows LIMIT leaves may, without meaning anything; and some answers name the database of a table, or
+// are made from the OID of a type, of which each schema has its own.
 func (s statement) elsewhere() bool {
 	return (s.original() || asksWhere.MatchString(s.sql)) && !namesPlace.MatchString(s.sql)
 }
@@ -95,7 +96,7 @@ func (s statement) measures() bool { return measured.MatchString(s.sql) }
 var (
 	measured   = regexp.MustCompile(`(?i)analy[sz]e|buffers`)
 	asksWhere  = regexp.MustCompile(`(?i)database|schema|catalog`)
-	namesPlace = regexp.MustCompile(`(?i)explain|describe|desc|analy[sz]e|show`)
+	namesPlace = regexp.MustCompile(`(?i)explain|describe|desc|analy[sz]e|show|hashenum`)
 )
 
 // finding is the truth about a statement, and how it came to light.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -59,9 +60,16 @@ func newPostgreSQL(t *testing.T) *postgreSQL {
 			_ = conn.Close(context.Background())
 		}
 	})
-	if a := p.ask(ctx, "SELECT split_part(current_setting('server_version'), ' ', 1), current_setting('server_version_num')::int >= 150000"); a.err != nil {
+	a := p.ask(ctx, "SELECT split_part(current_setting('server_version'), ' ', 1), "+
+		"current_setting('server_version_num')::int / 10000")
+	if a.err != nil {
 		t.Fatal(a.err)
-	} else if p.version = a.rows[0][0]; a.rows[0][1] != "t" {
+	}
+	p.version = a.rows[0][0]
+	if p.major, err = strconv.Atoi(a.rows[0][1]); err != nil {
+		t.Fatal(err)
+	}
+	if p.major < 15 {
 		const missing = "PostgreSQL %s: MERGE and pg_stat_force_next_flush are there from 15 on"
 		if os.Getenv("CI") == "true" {
 			t.Fatalf(missing, p.version)

@@ -36,11 +36,17 @@ func TestPostgreSQL(t *testing.T) {
 		return s.probing || s.hidden || strings.Contains(s.sql, "ts_rewrite") // Unknown, whatever its arguments: once is enough
 	})
 	written := slices.Concat(corpus(t, "postgres.sql"), inBytes(postgreSQLBytes))
+	for _, since := range []int{17, 18} {
+		if p.major >= since {
+			written = append(written, corpus(t, fmt.Sprintf("postgres_%d.sql", since))...)
+		}
+	}
 	findings := all(t, p, written, func(found []finding) []statement {
 		return slices.Concat(p.words(t), calls, g.statements(n/2), g.mutated(postgreSQLText, found, n-n/2))
 	})
 	classify := func(q string) sqlkind.Kind { return sqlkind.Classify(sqlkind.PostgreSQL, q) }
-	consult(t, "PostgreSQL "+p.version, findings, classify, strings.HasPrefix(p.version, "15."), limits{reads: 1500, locking: 50, stateful: 100, writes: 200},
+	consult(t, "PostgreSQL "+p.version, findings, classify, slices.Contains([]int{15, 17, 18}, p.major),
+		limits{reads: 1500, locking: 50, stateful: 100, writes: 200},
 		blind(classify, func(q string) sqlkind.Kind { return sqlkind.Classify(sqlkind.MySQL, q) }))
 }
 
@@ -53,12 +59,14 @@ func TestPostgreSQL(t *testing.T) {
 //     the like show whether the connection's state has changed; somebody else who locks all rows finds out which are locked.
 //  3. On a connection in another state: no transaction, another schema of the same content, another role, none of the settings,
 //     locks, prepared statements, cursors and channels found before. An answer that differs is stateful.
-//  4. If it differs, twice again in each of the two states: what is different each time, like random(), depends on no state.
+//  4. If it differs, several times again in each of the two states: what is not the same each time, like random(), depends
+//     on no state.
 type postgreSQL struct {
 	config  *pgconn.Config
 	conns   map[string]*pgconn.PgConn // by what they are for
 	files   string
 	version string
+	major   int // its first number
 
 	signature string
 	lockable  string
@@ -311,12 +319,15 @@ func (p *postgreSQL) begin(ctx context.Context, purpose string, c *pgCase) error
 	return p.run(ctx, purpose, "BEGIN; SAVEPOINT sp").err
 }
 
-// constant says whether, on each of two connections in different states, two answers are the same, and of the two
-// connections different.
+// constant says whether, on each of two connections in different states, the answers are the same each time, and of the
+// two connections different.
 func (p *postgreSQL) constant(ctx context.Context, c *pgCase) (bool, error) {
+	// array_shuffle of two elements has two answers: that it only seems to be constant, and different, has to be unlikely.
+	const times = 8
 	answers := map[string][]pgAnswer{}
+	constant := true
 	for _, purpose := range []string{"this", "that"} {
-		for range 2 {
+		for i := 0; i < times && constant; i++ {
 			if err := p.begin(ctx, purpose, c); err != nil {
 				return false, err
 			}
@@ -325,18 +336,19 @@ func (p *postgreSQL) constant(ctx context.Context, c *pgCase) (bool, error) {
 					return false, a.err
 				}
 			}
-			answers[purpose] = append(answers[purpose], p.run(ctx, purpose, c.sql))
+			a := p.run(ctx, purpose, c.sql)
 			if err := p.fresh(ctx, purpose); err != nil {
 				return false, err
 			}
+			answers[purpose] = append(answers[purpose], a)
+			constant = a.equal(answers[purpose][0])
 		}
 	}
 	var err error
 	if p.last, err = p.global(ctx); err != nil {
 		return false, err
 	}
-	this, that := answers["this"], answers["that"]
-	return this[0].equal(this[1]) && that[0].equal(that[1]) && !this[0].equal(that[0]), nil
+	return constant && !answers["this"][0].equal(answers["that"][0]), nil
 }
 
 // pgSnapshot asks for what a statement can have changed on a connection.
