@@ -5,7 +5,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 FUZZTIME    := 30s
 SOAKTIME    := 30m
 
-.PHONY: test lint deps bench fuzz soak
+.PHONY: test lint deps bench fuzz soak engines
 
 test: deps lint
 	@set -e; for m in . examples; do echo "== go test -race, $$m"; (cd $$m && go test -race ./...); done
@@ -16,7 +16,7 @@ lint:
 	@echo "== gofmt"; files=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
 	@set -e; for m in $(MODULES); do echo "== go vet and staticcheck, $$m"; (cd $$m && go vet ./... && $(STATICCHECK) ./...); done
 
-# What the tests need beside Go: a C compiler for the race detector, the servers of MariaDB, PostgreSQL and MySQL.
+# What the tests need beside Go: a C compiler for the race detector, the servers of MariaDB, MySQL and PostgreSQL.
 deps:
 	@sh .ci/deps
 
@@ -28,6 +28,10 @@ bench:
 # Random faults for SOAKTIME on each engine, and long versions of the other tests of faults.
 soak: deps
 	cd integration && SOAK=$(SOAKTIME) go test -race -v -timeout 0 ./faults
+
+# The suites on other versions and kinds of servers, into docs/engines.md: hours. See CONTRIBUTING.md.
+engines: deps
+	cd integration && go run ./engines -engines '$(ENGINES)' -suites '$(SUITES)'
 
 fuzz:
 	@set -e; for d in $$(dirname $$(git grep -l 'func Fuzz' -- '*_test.go') | sort -u); do \
