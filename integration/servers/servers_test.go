@@ -33,15 +33,21 @@ type kind struct {
 	port   string // the expression for the port of who answers
 	own    func(*testing.T, *Server)
 	astray func(*testing.T, kind, *Cluster)
+
+	// group: the servers are members of a group. They apply what they receive at once, or not at all. Where one dies, the
+	// others have to agree that it is gone before the next one may leave: so most of them have to be there all the time.
+	group bool
 }
 
 var kinds = []kind{
 	{"MariaDB", func() (engine, error) { _, err := program("mariadbd", mariaDBPackage); return mariaDB{}, err },
-		StartMariaDB, "mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog},
+		StartMariaDB, "mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog, false},
 	{"MySQL", func() (engine, error) { return findMySQL() },
-		StartMySQL, "mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog},
+		StartMySQL, "mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog, false},
+	{"Group Replication", func() (engine, error) { m, err := findMySQL(); return newGroupReplication(m), err },
+		StartGroupReplication, "mysql", mysql.Open, "test.notes", "@@port", ownOfGroupReplication, astrayOnGroupReplication, true},
 	{"PostgreSQL", func() (engine, error) { _, err := postgreSQLBin(); return postgreSQL{}, err },
-		StartPostgreSQL, "pgx", postgres.Open, "notes", "inet_server_port()", ownOfPostgreSQL, astrayOnPostgreSQL},
+		StartPostgreSQL, "pgx", postgres.Open, "notes", "inet_server_port()", ownOfPostgreSQL, astrayOnPostgreSQL, false},
 }
 
 // eachKind runs a test on every kind of server.
@@ -184,6 +190,12 @@ func testCluster(t *testing.T, k kind) {
 		mustSee(t, note, first)
 	})
 	t.Run("a delayed slave replays later", func(t *testing.T) {
+		if k.group {
+			if err := first.Delay(ctx, time.Second); !errors.Is(err, errors.ErrUnsupported) {
+				t.Errorf("delaying a member: %v, want unsupported", err)
+			}
+			return
+		}
 		ok(t, first.Delay(ctx, 2*time.Second))
 		began := time.Now()
 		note := write(t)
@@ -197,6 +209,9 @@ func testCluster(t *testing.T, k kind) {
 		ok(t, first.Delay(ctx, 0))
 	})
 	t.Run("delaying a held slave leaves it held", func(t *testing.T) {
+		if k.group {
+			return
+		}
 		ok(t, first.Hold(ctx))
 		ok(t, first.Delay(ctx, 2*time.Second))
 		began := time.Now()
@@ -213,6 +228,9 @@ func testCluster(t *testing.T, k kind) {
 		ok(t, first.Delay(ctx, 0))
 	})
 	t.Run("a slave can be held while it waits to replay", func(t *testing.T) {
+		if k.group {
+			return
+		}
 		ok(t, first.Delay(ctx, time.Hour))
 		note := write(t)
 		ok(t, second.CatchUp(ctx))
@@ -310,6 +328,9 @@ func testCluster(t *testing.T, k kind) {
 		mustSee(t, after, first, second)
 	})
 	t.Run("a slave starts without its master", func(t *testing.T) {
+		if k.group {
+			return
+		}
 		before := write(t)
 		ok(t, c.CatchUp(ctx))
 		ok(t, c.Master.Kill())
@@ -323,6 +344,9 @@ func testCluster(t *testing.T, k kind) {
 		mustSee(t, after, first, second)
 	})
 	t.Run("the master stops cleanly while a slave is frozen", func(t *testing.T) {
+		if k.group {
+			return
+		}
 		ok(t, first.Freeze())
 		ok(t, c.Master.Restart(ctx))
 		ok(t, first.Thaw())
@@ -417,6 +441,24 @@ func ownOfBinlog(t *testing.T, s *Server) {
 	}
 }
 
+// ownOfGroupReplication checks what only a group with a single primary has.
+func ownOfGroupReplication(t *testing.T, s *Server) {
+	t.Helper()
+	var id int
+	var state, role string
+	var readOnly bool
+	err := s.DB().QueryRowContext(t.Context(), "SELECT @@server_id, member_state, member_role, @@super_read_only "+
+		"FROM performance_schema.replication_group_members WHERE member_id = @@server_uuid").Scan(&id, &state, &role, &readOnly)
+	ok(t, err)
+	want := "SECONDARY"
+	if s.master == nil {
+		want = "PRIMARY"
+	}
+	if id != s.ID() || state != "ONLINE" || role != want || readOnly != (s.master != nil) {
+		t.Errorf("%v: @@server_id %d, %s, %s, @@super_read_only %v", s, id, state, role, readOnly)
+	}
+}
+
 // ownOfPostgreSQL checks what only PostgreSQL has.
 func ownOfPostgreSQL(t *testing.T, s *Server) {
 	t.Helper()
@@ -465,6 +507,28 @@ func astrayOnBinlog(t *testing.T, k kind, c *Cluster) {
 	}
 	if k.name == "MySQL" { // which minds no history of the slave's own, but that the master's next note is there
 		run(t, astray, "INSERT INTO notes (id) SELECT MAX(id) + 1 FROM notes")
+	}
+}
+
+// astrayOnGroupReplication writes to a slave that has been told to take it, first as a member and then not as one.
+func astrayOnGroupReplication(t *testing.T, k kind, c *Cluster) {
+	ctx, slave := t.Context(), c.Slaves[1]
+	astray := k.open(t, slave)
+	if _, err := astray.ExecContext(ctx, "INSERT INTO notes (id) VALUES (-1)"); err == nil {
+		t.Error("a slave takes writes")
+	}
+	if own, err := slave.OwnTransactions(ctx); err != nil || len(own) != 0 {
+		t.Errorf("what it refused is among its own: %q, %v", own, err)
+	}
+	run(t, slave.DB(), "SET GLOBAL read_only = OFF") // and super_read_only
+	run(t, astray, "INSERT INTO notes (id) VALUES (-1)")
+	run(t, slave.DB(), "STOP GROUP_REPLICATION")
+	run(t, slave.DB(), "SET GLOBAL read_only = OFF")
+	run(t, astray, "INSERT INTO notes (id) SELECT MAX(id) + 1 FROM notes")
+	own, err := slave.OwnTransactions(ctx)
+	ok(t, err)
+	if len(own) != 2 || !strings.Contains(own[0], "VALUES (-1)") || !strings.Contains(own[1], "MAX(id)") {
+		t.Errorf("got %q, want the two of them", own)
 	}
 }
 

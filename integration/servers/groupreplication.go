@@ -1,0 +1,263 @@
+package servers
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// groupReplication is the engine of MySQL's Group Replication with a single primary, which is the master: the members
+// certify each other's transactions, and apply them, by the channel group_replication_applier. What is written to the
+// group has the group's UUID in its GTID.
+type groupReplication struct {
+	mySQL
+	group *group
+}
+
+var _ engine = groupReplication{}
+
+func newGroupReplication(m mySQL) groupReplication { return groupReplication{mySQL: m, group: new(group)} }
+
+// group is what the members of one cluster have to know.
+type group struct {
+	name    string         // a UUID
+	members map[int]string // where they talk to each other, by the ids of the servers
+	locks   readLocks
+
+	mu    sync.Mutex
+	pools map[int]*sql.DB // of the servers that have answered, by their ids
+}
+
+// others returns the pools of all servers but s that have answered.
+func (g *group) others(s *Server, db *sql.DB) (all []*sql.DB) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pools[s.id] = db
+	for id, pool := range g.pools {
+		if id != s.id {
+			all = append(all, pool)
+		}
+	}
+	return all
+}
+
+// readLocks are the connections that hold FLUSH TABLES WITH READ LOCK on slaves, by the ids of the servers. Each lock ends
+// with its connection, also when its server does.
+type readLocks struct {
+	mu    sync.Mutex
+	conns map[int]*sql.Conn
+}
+
+func (l *readLocks) hold(ctx context.Context, s *Server) error {
+	if err := l.release(s); err != nil {
+		return err
+	}
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.ExecContext(ctx, "FLUSH TABLES WITH READ LOCK"); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conns == nil {
+		l.conns = map[int]*sql.Conn{}
+	}
+	l.conns[s.id] = conn
+	return nil
+}
+
+func (l *readLocks) release(s *Server) error {
+	l.mu.Lock()
+	conn := l.conns[s.id]
+	delete(l.conns, s.id)
+	l.mu.Unlock()
+	if conn == nil {
+		return nil
+	}
+	// Not back into the pool, where it would keep the lock.
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	return nil
+}
+
+// choose chooses the name and an address for each server of c. Members know all of them before the first one starts.
+func (g *group) choose(c *Cluster) error {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // it never fails
+	g.name = fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	g.members, g.pools = map[int]string{}, map[int]*sql.DB{}
+	for _, s := range c.servers() {
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		g.members[s.id] = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	}
+	return nil
+}
+
+// addresses are those of all members, that of the master first: a member that joins asks one after the other, and at
+// first nobody else is there.
+func (g *group) addresses() string {
+	var all []string
+	for _, id := range slices.Sorted(maps.Keys(g.members)) {
+		all = append(all, g.members[id])
+	}
+	return strings.Join(all, ",")
+}
+
+func (g groupReplication) install(ctx context.Context, c *Cluster, dir string) error {
+	if err := g.group.choose(c); err != nil {
+		return err
+	}
+	return g.mySQL.install(ctx, c, dir)
+}
+
+func (g groupReplication) command(s *Server) (command, error) {
+	cmd, err := g.mySQL.command(s)
+	cmd.argv = append(cmd.argv,
+		"--binlog-format=ROW",
+		"--performance-schema=ON", // where members say what they are
+		"--report-host=127.0.0.1", // a member that joins fetches what it lacks from there
+		"--plugin-load-add=group_replication.so",
+		"--loose-group-replication-start-on-boot=OFF", // answers sees to it
+		"--loose-group-replication-group-name="+g.group.name,
+		"--loose-group-replication-local-address="+g.group.members[s.id],
+		"--loose-group-replication-group-seeds="+g.group.addresses(),
+		"--loose-group-replication-recovery-get-public-key=ON",
+		// Or a slave that is held would slow down the master.
+		"--loose-group-replication-flow-control-mode=DISABLED",
+		// A member that was killed has to be expelled before it may return. 5 s of silence are enough for that.
+		"--loose-group-replication-member-expel-timeout=0",
+	)
+	return cmd, err
+}
+
+// answers has a server join the group, and the master be the primary: so Start returns when it is.
+func (g groupReplication) answers(ctx context.Context, s *Server, db *sql.DB) error {
+	if err := g.mySQL.answers(ctx, s, db); err != nil {
+		return err
+	}
+	state, role, err := g.member(ctx, db)
+	if err != nil {
+		return err
+	}
+	switch {
+	case state == "ONLINE" && (s.master != nil || role == "PRIMARY"):
+		return nil
+	case state == "ONLINE":
+		// Another one was elected while it was away.
+		_, err = db.ExecContext(ctx, "DO group_replication_set_as_primary(@@GLOBAL.server_uuid)")
+		return cmp.Or(err, errors.New("it is not the primary yet"))
+	case state == "RECOVERING":
+		return errors.New("it has not yet got what it lacks from the group")
+	default:
+		return cmp.Or(g.join(ctx, s, db), errors.New("it has just joined the group"))
+	}
+}
+
+// member returns the state and the role of the server in the group; "OFFLINE" and "" where it is not in any.
+func (groupReplication) member(ctx context.Context, db *sql.DB) (state, role string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // it may be frozen
+	defer cancel()
+	err = db.QueryRowContext(ctx, "SELECT member_state, member_role FROM performance_schema.replication_group_members "+
+		"WHERE member_id = @@GLOBAL.server_uuid").Scan(&state, &role)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "OFFLINE", "", nil
+	}
+	return state, role, err
+}
+
+// join has the server join the group, which the master founds, unless another server is in it. A server that was killed is
+// not let in until the others have expelled it: they wait for its return. To try before that costs half a minute.
+func (g groupReplication) join(ctx context.Context, s *Server, db *sql.DB) error {
+	founds := s.master == nil
+	for _, other := range g.group.others(s, db) {
+		state, _, err := g.member(ctx, other)
+		if err != nil || state != "ONLINE" {
+			continue
+		}
+		founds = false
+		var listed bool
+		err = other.QueryRowContext(ctx, "SELECT COUNT(*) > 0 FROM performance_schema.replication_group_members "+
+			"WHERE member_port = ?", s.port).Scan(&listed)
+		if err == nil && listed {
+			return errors.New("it has not been expelled yet")
+		}
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	statements := []string{"STOP GROUP_REPLICATION", fmt.Sprintf("SET GLOBAL group_replication_bootstrap_group=%t", founds),
+		fmt.Sprintf("START GROUP_REPLICATION USER='%s', PASSWORD='%s'", binlogAdmin, s.cluster.password),
+		"SET GLOBAL group_replication_bootstrap_group=OFF"}
+	var errs error
+	for _, q := range statements {
+		if _, err := conn.ExecContext(ctx, q); err != nil {
+			verb, _, _ := strings.Cut(q, " USER=") // no password in an error
+			errs = errors.Join(errs, fmt.Errorf("%s: %w", verb, err))
+		}
+	}
+	return errs
+}
+
+// follow has nothing to do: the slave is a member of the group.
+func (groupReplication) follow(context.Context, *Server) error { return nil }
+
+// hold keeps the appliers from committing: a member does not let its applier be stopped. It goes on receiving and
+// certifying.
+func (g groupReplication) hold(ctx context.Context, s *Server) error {
+	return g.group.locks.hold(ctx, s)
+}
+
+func (g groupReplication) release(_ context.Context, s *Server) error {
+	return g.group.locks.release(s)
+}
+
+func (groupReplication) delay(context.Context, *Server, int) error {
+	return fmt.Errorf("a group applies what it receives at once: %w", errors.ErrUnsupported)
+}
+
+// replayed does not wait for a server that is in no group.
+func (g groupReplication) replayed(ctx context.Context, s *Server, position string) error {
+	var broken error
+	err := poll(ctx, func() error {
+		var has bool
+		broken = s.db.QueryRowContext(ctx, "SELECT GTID_SUBSET(?, @@GLOBAL.gtid_executed)", position).Scan(&has)
+		if has || broken != nil {
+			return nil
+		}
+		var state string
+		if state, _, broken = g.member(ctx, s.db); broken == nil && state == "OFFLINE" {
+			broken = errors.New("it is not a member of the group")
+		}
+		if broken != nil {
+			return nil
+		}
+		return errors.New("it is behind") // merely slow, or held, or it has to join the group again
+	})
+	if err := cmp.Or(err, broken); err != nil {
+		return fmt.Errorf("waiting for %s: %w", position, err)
+	}
+	return nil
+}
+
+// ownTransactions finds what the server wrote under its own UUID, while it was in no group, and what it wrote as a member,
+// which has the group's UUID and its server id.
+func (g groupReplication) ownTransactions(ctx context.Context, s *Server) ([]string, error) {
+	return g.ownInAll(ctx, s)
+}
