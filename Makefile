@@ -7,10 +7,10 @@ SOAKTIME    := 30m
 
 .PHONY: test lint deps bench fuzz soak engines
 
+# Servers make tests wait more than compute: four packages at once, those that take longest first.
 test: deps lint
-	@set -e; for m in . examples; do echo "== go test -race, $$m"; (cd $$m && go test -race ./...); done
-	@# The tests of consistency and faults put a load on servers of their own: alone, so that they measure that and nothing else.
-	@set -e; cd integration; for p in "$$(go list ./... | grep -v -e /consistency -e /faults)" ./consistency ./faults; do echo "== go test -race, integration"; go test -race $$p; done
+	@echo "== go test -race"; go test -race -p 4 -timeout 60m \
+		./integration/faults ./integration ./integration/oracle ./integration/consistency ./... ./examples/... ./integration/...
 
 lint:
 	@echo "== gofmt"; files=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi

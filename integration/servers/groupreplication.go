@@ -27,7 +27,9 @@ type groupReplication struct {
 
 var _ engine = groupReplication{}
 
-func newGroupReplication(m mySQL) groupReplication { return groupReplication{mySQL: m, group: new(group)} }
+func newGroupReplication(m mySQL) groupReplication {
+	return groupReplication{mySQL: m, group: new(group)}
+}
 
 // group is what the members of one cluster have to know.
 type group struct {
