@@ -54,8 +54,8 @@ func TestOutcome(t *testing.T) {
 			"run TestB", "fail TestA", "skip TestB", "fail"}},
 		{"a test made of others that fails by itself", true, "1 of 2 failed: TestA", false, []string{"run TestA",
 			"run TestA/MySQL", "pass TestA/MySQL", "fail TestA", "fail"}},
-		{"many failures", true, "6 of 6 failed: TestA, TestB, TestC, TestD and 2 more", false, []string{"fail TestA",
-			"fail TestB", "fail TestC", "fail TestD", "fail TestE", "fail TestF"}},
+		{"many failures", true, "6 of 6 failed: TestA, TestB, TestC, TestD and 2 more", false, []string{
+			"fail TestA", "fail TestB", "fail TestC", "fail TestD", "fail TestE", "fail TestF"}},
 		{"a test that does not end", true, "1 of 1 failed: TestA", false, []string{"run TestA",
 			"output TestA panic", "fail"}},
 		{"a failure of TestMain", true, "failed outside of its tests", false, []string{"run TestA/MySQL",

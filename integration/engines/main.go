@@ -72,6 +72,9 @@ func run(ctx context.Context) error {
 			continue
 		}
 		programs, err := e.fetch(ctx)
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
 		for _, suite := range e.suites {
 			if !chosenSuites[suite] {
 				continue
@@ -83,14 +86,13 @@ func run(ctx context.Context) error {
 			} else {
 				fmt.Printf("== %s %s, %s\n", e.name, r.version, suite)
 				var o *outcome
-				if o, err = e.test(ctx, programs, suite, *logs); err != nil {
+				if o, err = e.test(ctx, programs, suite, *logs); ctx.Err() != nil {
+					return errors.New("interrupted")
+				} else if err != nil {
 					return err
 				}
 				r.result, r.seconds, r.green = o.String(), o.seconds, o.green()
 				fmt.Printf("   %s, %.0f s\n", r.result, r.seconds)
-			}
-			if ctx.Err() != nil {
-				return errors.New("interrupted")
 			}
 			ran = append(ran, r)
 			rows = replace(rows, r)

@@ -91,8 +91,8 @@ func (o *outcome) named(is func(*test) bool) []string {
 	})
 }
 
-// passed returns the tests on the kind of servers that passed, without those that are made of others. Tests of
-// no kind do not count: a test of all kinds for which there is none of this kind passes as well.
+// passed returns the tests on the kind of servers that passed, without those that are made of others. Tests
+// of no kind do not count: a test of all kinds for which there is none of this kind passes as well.
 func (o *outcome) passed() []string {
 	innermost := o.named(func(*test) bool { return true })
 	return slices.DeleteFunc(innermost, func(name string) bool {
