@@ -180,7 +180,7 @@ func init() { // these refer to the engine
 		select {
 		case <-full:
 			return undo, nil
-		case <-time.After(20 * time.Second):
+		case <-time.After(hangs):
 			return undo, fmt.Errorf("%v takes more and more connections", s)
 		}
 	}
@@ -283,7 +283,7 @@ func postgreSQLCrowd(ctx context.Context, s *servers.Server, full chan<- struct{
 			return // it is down
 		}
 		answer := make([]byte, 1)
-		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(hangs / 4))
 		if _, err = c.Write(begin); err == nil {
 			_, err = c.Read(answer)
 		}
@@ -371,7 +371,7 @@ func postgreSQLAdvance(ctx context.Context, s *servers.Server, at string) error 
 		"SELECT query FROM pg_stat_activity WHERE usename = 'test' AND query LIKE '%pg_last_wal_replay_lsn%' AND state = 'idle' " +
 			"AND query_start > $1::text::timestamptz LIMIT 1",
 	} {
-		err := await(ctx, 3*time.Second, func() error { return conn.QueryRowContext(ctx, query, at).Scan(&at) })
+		err := await(ctx, func() error { return conn.QueryRowContext(ctx, query, at).Scan(&at) })
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		} else if err != nil {

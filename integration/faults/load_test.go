@@ -125,10 +125,14 @@ type tally struct {
 	broken  int // of those whose rows, or transaction, had been handed out
 	busy    int // with ErrMasterBusy
 	excused int
+	spared  int // by the master, although a slave served all the while that was not asked
 	served  map[string]int
 	// longest is the longest that a read waited for its first row, or for its error.
 	longest time.Duration
 }
+
+// most is how many reads of a load are under way at once: more than a fault ever holds up if the machine bears the load.
+const most = 200
 
 // load is reads at a steady rate: each begins when its time has come, whatever became of those before.
 type load struct {
@@ -136,13 +140,23 @@ type load struct {
 	tasks  sync.WaitGroup
 	excuse func(began, ended time.Time) bool // tells whether a read may fail; nil: none may
 	state  func() string                     // how the plugin sees its servers
+	slaves func() []string                   // that serve
 
 	mu      sync.Mutex
 	tally   tally
+	running map[*trail]since
 	errors  map[string]int // by form and text
 	reasons map[string]int
 	slowest string // how the longest went
 }
+
+// since says when a read that is under way began.
+type since int
+
+const (
+	lately  since = iota
+	earlier       // than the latest call of load.ended
+)
 
 // read begins a load, which lasts until stop, or the end of the test.
 func (a *app) read(t *testing.T, perSecond int) *load {
@@ -153,21 +167,20 @@ func (a *app) read(t *testing.T, perSecond int) *load {
 // readUnless is read, but that reads may fail when there is an excuse.
 func (a *app) readUnless(t *testing.T, perSecond int, excuse func(began, ended time.Time) bool) *load {
 	t.Helper()
-	l := readOf(t, a.db, perSecond, excuse)
-	l.state = a.state
-	return l
+	return loadOf(t, a, perSecond, excuse, func(l *load, n int) { l.one(context.Background(), a.db, n) })
 }
 
-func readOf(t *testing.T, db *gorm.DB, perSecond int, excuse func(began, ended time.Time) bool) *load {
+// readOf is a load on what is not the plugin's.
+func readOf(t *testing.T, db *gorm.DB, perSecond int) *load {
 	t.Helper()
-	return loadOf(t, perSecond, excuse, func(l *load, n int) { l.one(context.Background(), db, n) })
+	return loadOf(t, nil, perSecond, nil, func(l *load, n int) { l.one(context.Background(), db, n) })
 }
 
 // readInRequests has GETs read some times each, with pauses: what befalls their slave befalls many in between.
 func (a *app) readInRequests(t *testing.T, perSecond int) *load {
 	t.Helper()
 	const reads, pause = 8, 50 * time.Millisecond
-	l := loadOf(t, max(1, perSecond/reads), nil, func(l *load, n int) {
+	return loadOf(t, a, max(1, perSecond/reads), nil, func(l *load, n int) {
 		a.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			for i := range reads {
 				l.one(r.Context(), a.db, n+i)
@@ -175,15 +188,18 @@ func (a *app) readInRequests(t *testing.T, perSecond int) *load {
 			}
 		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
 	})
-	l.state = a.state
-	return l
 }
 
-func loadOf(t *testing.T, perSecond int, excuse func(began, ended time.Time) bool, one func(l *load, n int)) *load {
+func loadOf(t *testing.T, a *app, perSecond int, excuse func(began, ended time.Time) bool, one func(l *load, n int)) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{cancel: cancel, excuse: excuse, state: func() string { return "" }, errors: map[string]int{}, reasons: map[string]int{}}
+	l := &load{cancel: cancel, excuse: excuse, state: func() string { return "" }, slaves: func() []string { return nil },
+		running: map[*trail]since{}, errors: map[string]int{}, reasons: map[string]int{}}
+	if a != nil {
+		l.state, l.slaves = a.state, a.served
+	}
 	l.tally.served = map[string]int{}
+	room := make(chan struct{}, most)
 	l.tasks.Go(func() {
 		ticker := time.NewTicker(time.Second / time.Duration(perSecond))
 		defer ticker.Stop()
@@ -193,7 +209,12 @@ func loadOf(t *testing.T, perSecond int, excuse func(began, ended time.Time) boo
 				return
 			case <-ticker.C:
 			}
-			l.tasks.Go(func() { one(l, n) })
+			select {
+			case room <- struct{}{}:
+			default: // the machine cannot bear that many
+				continue
+			}
+			l.tasks.Go(func() { defer func() { <-room }(); one(l, n) })
 		}
 	})
 	t.Cleanup(l.stop)
@@ -213,12 +234,17 @@ func (l *load) one(ctx context.Context, db *gorm.DB, n int) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ctx, trail := tracked(ctx)
+	l.mu.Lock()
+	l.running[trail] = lately
+	l.mu.Unlock()
+	slaves := l.slaves()
 	err := f.read(db.WithContext(ctx), trail)
 	ended := time.Now()
 	server, routes := trail.last()
 	trail.mu.Lock()
 	handed := trail.answered
-	reasons := slices.Clone(trail.reasons)
+	reasons, asked := slices.Clone(trail.reasons), slices.Clone(trail.routes)
+	slaves = slices.DeleteFunc(slaves, func(s string) bool { return !slices.Contains(trail.serving, s) || slices.Contains(asked, s) })
 	trail.mu.Unlock()
 	if !handed.IsZero() {
 		ended = handed
@@ -226,7 +252,15 @@ func (l *load) one(ctx context.Context, db *gorm.DB, n int) {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	began := l.running[trail]
+	if delete(l.running, trail); began == earlier && err == nil {
+		return
+	}
 	l.tally.reads++
+	if server == "master" && len(slaves) > 0 && reasons[len(reasons)-1] != replicated.ReasonRecovering {
+		l.tally.spared++
+		l.errors[fmt.Sprintf("%s by %s, although %v served", f.name, bare(routes), slaves)]++
+	}
 	if took := ended.Sub(trail.began); took > l.tally.longest {
 		l.tally.longest = took
 		l.slowest = fmt.Sprintf("%s by %s: %v", f.name, strings.Join(routes, ", "), err)
@@ -269,7 +303,7 @@ func (l *load) so() tally {
 // since returns what has been added to a tally from before.
 func (s tally) since(before tally) tally {
 	d := tally{reads: s.reads - before.reads, failed: s.failed - before.failed, broken: s.broken - before.broken,
-		busy: s.busy - before.busy, excused: s.excused - before.excused, served: map[string]int{}, longest: s.longest}
+		busy: s.busy - before.busy, excused: s.excused - before.excused, spared: s.spared - before.spared, served: map[string]int{}, longest: s.longest}
 	for server, n := range s.served {
 		d.served[server] = n - before.served[server]
 	}
@@ -282,10 +316,10 @@ func (s tally) String() string {
 }
 
 // served waits until these servers have each answered n more reads.
-func (l *load) served(t *testing.T, within time.Duration, n int, names ...string) time.Duration {
+func (l *load) served(t *testing.T, n int, names ...string) time.Duration {
 	t.Helper()
 	before := l.so()
-	return eventually(t, within, "waiting to be served", func() error {
+	return eventually(t, "waiting to be served", func() error {
 		now := l.so().since(before)
 		for _, name := range names {
 			if now.served[name] < n {
@@ -300,7 +334,7 @@ func (l *load) served(t *testing.T, within time.Duration, n int, names ...string
 func (l *load) more(t *testing.T, n int) tally {
 	t.Helper()
 	before := l.so()
-	eventually(t, 20*time.Second, fmt.Sprintf("waiting for %d reads", n), func() error {
+	eventually(t, fmt.Sprintf("waiting for %d reads", n), func() error {
 		if now := l.so().since(before); now.reads < n {
 			return fmt.Errorf("%v", now)
 		}
@@ -322,14 +356,42 @@ func (l *load) noneFailed(t *testing.T) {
 	}
 }
 
-// noneHung fails the test if a read waited longer than that.
-func (l *load) noneHung(t *testing.T, bound time.Duration) {
+// ended waits until the reads that are under way have ended, but for those that have been handed their first row, or their
+// transaction, and fails the test if one hangs. While a fault lasts, that shows that nobody waits for its end. What is counted
+// from here on began after the call.
+func (l *load) ended(t *testing.T) {
 	t.Helper()
 	l.mu.Lock()
+	before := slices.Collect(maps.Keys(l.running))
+	l.mu.Unlock()
+	eventually(t, "waiting for the reads that are under way", func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, trail := range before {
+			if _, running := l.running[trail]; running && trail.waits() {
+				_, routes := trail.last()
+				return fmt.Errorf("a read by %s has waited for %v", strings.Join(routes, ", "), time.Since(trail.began))
+			}
+		}
+		for _, trail := range before {
+			if _, running := l.running[trail]; running {
+				l.running[trail] = earlier
+			}
+		}
+		return nil
+	})
+}
+
+// waits tells whether a read that began before then still waits for its first row.
+func (l *load) waits(then time.Time) bool {
+	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.tally.longest > bound {
-		t.Errorf("a read waited %v, want %v at most: %s", l.tally.longest, bound, l.slowest)
+	for trail := range l.running {
+		if trail.began.Before(then) && trail.waits() {
+			return true
+		}
 	}
+	return false
 }
 
 // grouped returns the errors, with how often each occurred. l.mu is held.

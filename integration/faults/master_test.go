@@ -23,16 +23,17 @@ func TestBothSlavesDown(t *testing.T) {
 			t.Run(fmt.Sprintf("MaxOnMaster %d", limit), func(t *testing.T) {
 				a := open(t, e, c, func(cfg *replicated.Config) { cfg.Failover.MaxOnMaster = limit })
 				l := a.read(t, 100)
-				l.served(t, 5*time.Second, 10, "slave 2", "slave 3")
+				l.served(t, 10, "slave 2", "slave 3")
 				for _, n := range a.slaves[:2] {
 					n.refuse()
 				}
 				l.more(t, 50) // the last of which begin when both are away
 				for _, n := range a.slaves[:2] {
-					eventually(t, bound, "it leaves", func() error { return a.notServing(n) })
+					eventually(t, "it leaves", func() error { return a.notServing(n) })
 				}
+				l.ended(t)
 				if limit == 0 {
-					if now := l.more(t, 100); now.served["master"] < 90 {
+					if now := l.more(t, 100); now.served["master"] != now.reads-now.broken {
 						t.Errorf("with no slave: %v", now)
 					}
 				} else {
@@ -41,11 +42,10 @@ func TestBothSlavesDown(t *testing.T) {
 				for _, n := range a.slaves[:2] {
 					must(t, n.accept())
 				}
-				again := l.served(t, back+allowance, 5, "slave 2", "slave 3")
+				again := l.served(t, 5, "slave 2", "slave 3")
 				healthy := l.more(t, 50)
 				l.stop()
 				t.Logf("%v; both served again after %v", l.so(), again.Round(time.Millisecond))
-				l.noneHung(t, bound)
 				if l.so().failed > 0 {
 					t.Errorf("failed: %s", l.report())
 				}
@@ -62,7 +62,6 @@ func TestBothSlavesDown(t *testing.T) {
 func (a *app) onlySome(t *testing.T, l *load, limit int) *load {
 	t.Helper()
 	l.stop()
-	l.noneHung(t, bound)
 	if l.so().failed > 0 {
 		t.Errorf("before: %s", l.report())
 	}
@@ -77,10 +76,8 @@ func (a *app) onlySome(t *testing.T, l *load, limit int) *load {
 	}
 	during := a.read(t, 200)
 	for _, f := range forms {
-		began := time.Now()
-		err := f.read(a.db.WithContext(t.Context()), nil)
-		if took := time.Since(began); !errors.Is(err, replicated.ErrMasterBusy) || took > bound {
-			t.Errorf("%s, one more than MaxOnMaster: %v after %v, want ErrMasterBusy", f.name, err, took)
+		if err := f.read(a.db.WithContext(t.Context()), nil); !errors.Is(err, replicated.ErrMasterBusy) {
+			t.Errorf("%s, one more than MaxOnMaster: %v, want ErrMasterBusy", f.name, err)
 		}
 		// Who has to read the master is none of those.
 		if err := f.read(a.db.WithContext(replicated.WithMaster(t.Context())), nil); err != nil {
@@ -90,18 +87,17 @@ func (a *app) onlySome(t *testing.T, l *load, limit int) *load {
 	during.more(t, 100)
 	during.stop()
 	t.Logf("with %d reads on the master: %v", limit, during.so())
-	during.noneHung(t, bound)
 	if s := during.so(); s.busy != s.reads {
 		t.Errorf("with %d reads on the master: want all others busy: %s", limit, during.report())
 	}
 	// One place is free again, and only one.
 	must(t, drain(held[0], items))
 	must(t, held[0].Close())
-	eventually(t, time.Second, "a place on the master is free", func() error { return forms[0].read(a.db.WithContext(t.Context()), nil) })
+	eventually(t, "a place on the master is free", func() error { return forms[0].read(a.db.WithContext(t.Context()), nil) })
 	for i, f := range forms {
 		if err := f.read(a.db.WithContext(t.Context()), nil); err != nil {
 			// The one before has ended, and its place is free a moment later.
-			eventually(t, time.Second, fmt.Sprintf("%s, the %d. in that place", f.name, i+1), func() error {
+			eventually(t, fmt.Sprintf("%s, the %d. in that place", f.name, i+1), func() error {
 				return f.read(a.db.WithContext(t.Context()), nil)
 			})
 		}
@@ -134,33 +130,33 @@ func (a *app) onlySome(t *testing.T, l *load, limit int) *load {
 func TestMasterDown(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e *engine) {
 		c := e.cluster(t)
-		const maxLag = time.Second
+		const maxLag = 2 * time.Second
 		a := open(t, e, c, func(cfg *replicated.Config) { cfg.MaxLag = maxLag })
 		l := a.read(t, 100)
-		l.served(t, 5*time.Second, 10, "slave 2", "slave 3")
+		l.served(t, 10, "slave 2", "slave 3")
 		healed(t, ensure(c.Master))
 		must(t, c.Master.Kill())
 		before := l.so()
 		down := time.Now()
 		for time.Since(down) < 3*maxLag {
-			began := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), hangs)
 			err := a.db.WithContext(ctx).Create(&Entry{Client: "nobody"}).Error
 			cancel()
-			if took := time.Since(began); err == nil || errors.Is(err, replicated.ErrMasterBusy) || errors.Is(err, context.DeadlineExceeded) || took > allowance {
-				t.Errorf("a write without a master: %v after %v, want the driver's error at once", err, took)
+			if err == nil || errors.Is(err, replicated.ErrMasterBusy) || errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("a write without a master: %v, want the driver's error", err)
 			}
 			pass(t.Context(), 100*time.Millisecond)
 		}
+		l.ended(t)
 		during := l.so().since(before)
 		state := a.state()
 		must(t, c.Master.Start(t.Context()))
 		entry := Entry{Client: "again"}
-		wrote := eventually(t, 5*time.Second, "a write after the master is back", func() error {
+		wrote := eventually(t, "a write after the master is back", func() error {
 			return a.db.WithContext(t.Context()).Create(&entry).Error
 		})
-		eventually(t, back+allowance, "both slaves serve, and have the write", func() error {
-			ctx := replicated.WithMaxStaleness(t.Context(), 500*time.Millisecond)
+		eventually(t, "both slaves serve, and have the write", func() error {
+			ctx := replicated.WithMaxStaleness(t.Context(), 5*time.Second)
 			ctx, trail := tracked(ctx)
 			var seen Entry
 			if err := a.db.WithContext(ctx).Limit(1).Find(&seen, entry.ID).Error; err != nil {
@@ -174,7 +170,6 @@ func TestMasterDown(t *testing.T) {
 		l.stop()
 		t.Logf("%v; while the master was down: %v; the first write %v after it was back", l.so(), during, wrote.Round(time.Millisecond))
 		l.noneFailed(t)
-		l.noneHung(t, bound)
 		if n := during.served["slave 2"] + during.served["slave 3"]; n != during.reads-during.broken {
 			t.Errorf("while the master was down: %v; then the plugin saw:%s", during, state)
 		}
@@ -193,10 +188,10 @@ func TestReadOnlyMaster(t *testing.T) {
 		}
 		master := a.db.WithContext(replicated.WithMaster(t.Context()))
 		l := a.read(t, 100)
-		l.served(t, 5*time.Second, 10, "slave 2", "slave 3")
+		l.served(t, 10, "slave 2", "slave 3")
 		must(t, write())
 		end := readOnly.befall(t, a.master)
-		eventually(t, 5*time.Second, "the control: writes fail", func() error { // PostgreSQL tells its processes a moment later
+		eventually(t, "the control: writes fail", func() error { // PostgreSQL tells its processes a moment later
 			if write() == nil {
 				return errNotYet
 			}
@@ -204,9 +199,8 @@ func TestReadOnlyMaster(t *testing.T) {
 		})
 		before, since := l.so(), n
 		for range 20 {
-			began := time.Now()
-			if err, took := write(), time.Since(began); !saysReadOnly(err) || took > allowance {
-				t.Errorf("a write: %T: %v after %v, want at once that the master is read-only", err, err, took)
+			if err := write(); !saysReadOnly(err) {
+				t.Errorf("a write: %T: %v, want that the master is read-only", err, err)
 			}
 			must(t, forms[0].read(master, nil))
 			l.more(t, 5)
@@ -214,11 +208,10 @@ func TestReadOnlyMaster(t *testing.T) {
 		}
 		during := l.so().since(before)
 		end()
-		again := eventually(t, 5*time.Second, "a write", write)
+		again := eventually(t, "a write", write)
 		l.stop()
 		t.Logf("while the master was read-only: %v; a write %v after that", during, again.Round(time.Millisecond))
 		l.noneFailed(t)
-		l.noneHung(t, bound)
 		if during.served["master"] > 0 {
 			t.Errorf("while the master was read-only, it served: %v", during)
 		}
@@ -245,20 +238,20 @@ func TestLastSlaveWithoutMaster(t *testing.T) {
 		a := open(t, e, c, func(cfg *replicated.Config) { cfg.Slaves = cfg.Slaves[:1] })
 		last := a.slaves[0]
 		l := a.read(t, 100)
-		l.served(t, 5*time.Second, 10, last.String())
+		l.served(t, 10, last.String())
 		last.refuse()
-		eventually(t, bound, "it leaves", func() error { return a.notServing(last) })
+		eventually(t, "it leaves", func() error { return a.notServing(last) })
 		must(t, last.accept())
-		eventually(t, back, "it comes back", func() error { return a.serving(last) })
+		eventually(t, "it comes back", func() error { return a.serving(last) })
 		before := l.so()
 		a.master.refuse()
 		l.more(t, 150)
+		l.ended(t)
 		during := l.so().since(before)
 		must(t, a.master.accept())
 		l.stop()
 		t.Logf("while the master was down, and the slave had just come back: %v", during)
 		l.noneFailed(t)
-		l.noneHung(t, bound)
 	})
 }
 
@@ -270,7 +263,7 @@ func TestPromotion(t *testing.T) {
 		line := newTimeline()
 		site := openSite(t, e, c, nil)
 		a := site.app
-		eventually(t, back, "both serve", func() error { return a.serving(a.slaves...) })
+		eventually(t, "both serve", func() error { return a.serving(a.slaves...) })
 		w := site.writers(t, 6, 50*time.Millisecond)
 		l := a.read(t, 50)
 		w.more(t, 50)
@@ -302,13 +295,13 @@ func TestPromotion(t *testing.T) {
 				other = n
 			}
 		}
-		wrote := eventually(t, 10*time.Second, "a write", func() error {
+		wrote := eventually(t, "a write", func() error {
 			return a.db.WithContext(t.Context()).Create(&Entry{Client: "again"}).Error
 		})
 		w = site.writers(t, 6, 50*time.Millisecond)
 		// Their reads are by the other slave again.
 		before := w.so()
-		read := eventually(t, 15*time.Second, "the other slave is read by those who write", func() error {
+		read := eventually(t, "the other slave is read by those who write", func() error {
 			if now := w.so(); now.served[other.String()] < before.served[other.String()]+20 {
 				return fmt.Errorf("%v%s", now, a.state())
 			}
@@ -322,7 +315,7 @@ func TestPromotion(t *testing.T) {
 		must(t, e.attach(t.Context(), c.Master, promoted))
 		must(t, former.lead(c.Master))
 		line.add("%v's address leads to the former master, which is a slave now", former)
-		l.served(t, 20*time.Second, 5, former.String())
+		l.served(t, 5, former.String())
 		w.more(t, 50)
 		w.stop()
 		l.stop()
@@ -331,7 +324,6 @@ func TestPromotion(t *testing.T) {
 		if s := l.so(); s.failed > 0 {
 			t.Errorf("reads: %s", l.report())
 		}
-		l.noneHung(t, bound)
 		site.compare(t, promoted)
 		if t.Failed() {
 			t.Logf("timeline:\n%v\nthe plugin sees:%s", line, a.state())

@@ -54,31 +54,31 @@ func TestSingleFaults(t *testing.T) {
 				a := open(t, e, c, test.change)
 				a.writes(t, 10)
 				l := a.read(t, 100)
-				l.served(t, 5*time.Second, 10, "slave 2", "slave 3")
+				l.served(t, 10, "slave 2", "slave 3")
 				victim, other := a.slaves[0], a.slaves[1]
 				end := test.fault.befall(t, victim)
 				var during tally
 				var reason string
 				switch test.effect {
 				case leaves:
-					left := eventually(t, bound+2*time.Second, "it leaves", func() error { return a.notServing(victim) })
+					left := eventually(t, "it leaves", func() error { return a.notServing(victim) })
 					// First it may be one connection that has failed, and then why there is no other.
 					pattern := regexp.MustCompile("(?i)" + test.reason)
-					eventually(t, bound, "it says why", func() error {
+					eventually(t, "it says why", func() error {
 						if reason = a.status(victim).Reason; !pattern.MatchString(reason) {
 							return fmt.Errorf("the reason is %q, want %q in it", reason, test.reason)
 						}
 						return nil
 					})
-					l.more(t, 30) // of which some began before
+					l.ended(t) // which may have begun before
 					during = l.more(t, 60)
-					if n := during.served[victim.String()]; n > 0 || during.served[other.String()] < 55 {
+					if n := during.served[victim.String()]; n > 0 || during.served[other.String()] == 0 {
 						t.Errorf("after it has left: %v; the plugin sees:%s", during, a.state())
 					}
 					t.Logf("it left after %v: %s", left.Round(time.Millisecond), reason)
 				case stays:
 					before := l.so()
-					eventually(t, 10*time.Second, "150 reads", func() error {
+					eventually(t, "150 reads", func() error {
 						if err := a.serving(victim, other); err != nil {
 							t.Fatalf("it left: %v", err)
 						}
@@ -90,19 +90,19 @@ func TestSingleFaults(t *testing.T) {
 					during = l.so().since(before)
 				case either:
 					during = l.more(t, 200)
+					l.ended(t)
 					reason = a.status(victim).Reason
 				}
 				end()
-				again := l.served(t, back+allowance, 5, victim.String())
+				again := l.served(t, 5, victim.String())
 				l.stop()
 				t.Logf("during it: %v; reason %q; served again after %v; in all %v", during, reason, again.Round(time.Millisecond), l.so())
 				if l.so().failed+l.so().busy > 0 {
 					t.Logf("the plugin saw:%s", a.state())
 				}
 				l.noneFailed(t)
-				l.noneHung(t, bound)
-				if during.served["master"] > during.reads/5 {
-					t.Errorf("the master served %d of %d reads, although a slave was there", during.served["master"], during.reads)
+				if during.spared > 0 {
+					t.Errorf("the master answered %d of %d reads for no reason:%s", during.spared, during.reads, l.report())
 				}
 			})
 		}

@@ -124,7 +124,7 @@ func (t *trouble) overlaps(from, to time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.ContainsFunc(t.spans, func(s [2]time.Time) bool {
-		return s[0].Before(to) && (s[1].IsZero() || from.Before(s[1].Add(allowance)))
+		return s[0].Before(to) && (s[1].IsZero() || from.Before(s[1].Add(4*idle+20*late.most())))
 	})
 }
 
@@ -162,7 +162,7 @@ func (s *site) crowd(t *testing.T, n int, pace time.Duration, visit func(ctx con
 		name := fmt.Sprintf("client-%d", clients.Add(1))
 		jar, err := cookiejar.New(nil)
 		must(t, err)
-		client := &http.Client{Transport: s.transport, Jar: jar, Timeout: 20 * time.Second}
+		client := &http.Client{Transport: s.transport, Jar: jar, Timeout: hangs}
 		c.tasks.Go(func() {
 			for n := 1; ctx.Err() == nil; n++ {
 				visit(ctx, c, name, client, n)
@@ -294,7 +294,7 @@ func (v visits) String() string {
 func (c *crowd) more(t *testing.T, n int) {
 	t.Helper()
 	before := c.so()
-	eventually(t, 20*time.Second, "waiting for clients", func() error {
+	eventually(t, "waiting for clients", func() error {
 		if now := c.so(); now.reads < before.reads+n {
 			return fmt.Errorf("%d reads of %d: %v", now.reads-before.reads, n, now)
 		}

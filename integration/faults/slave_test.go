@@ -15,9 +15,6 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// bound is the longest that a read may wait: for the suspicion, for the verdict, and for the answer of another server.
-var bound = slaveTimeout + probing + allowance
-
 // TestKilledSlave kills one slave after the other, by kill -9, and starts it again, under load.
 func TestKilledSlave(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e *engine) {
@@ -26,8 +23,8 @@ func TestKilledSlave(t *testing.T) {
 		other := a.control(t)
 		a.writes(t, 10)
 		l := a.read(t, 200)
-		control := readOf(t, other, 60, nil)
-		l.served(t, 5*time.Second, 20, "slave 2", "slave 3")
+		control := readOf(t, other, 60)
+		l.served(t, 20, "slave 2", "slave 3")
 		var backAfter []time.Duration
 		var down tally
 		for cycle := range inSoak(3, 10) {
@@ -36,20 +33,23 @@ func TestKilledSlave(t *testing.T) {
 			healed(t, ensure(victim.Server))
 			must(t, victim.Kill())
 			l.more(t, 200)
+			l.ended(t)
+			eventually(t, "the control, dbresolver: reads fail", func() error {
+				if control.so().failed == before.failed {
+					return errNotYet
+				}
+				return nil
+			})
 			lost := control.so().since(before)
 			down.reads, down.failed = down.reads+lost.reads, down.failed+lost.failed
 			must(t, victim.Start(t.Context()))
-			backAfter = append(backAfter, l.served(t, back, 1, victim.String()).Round(time.Millisecond))
+			backAfter = append(backAfter, l.served(t, 1, victim.String()).Round(time.Millisecond))
 		}
 		l.stop()
 		control.stop()
 		t.Logf("%v; a slave that was started again served after %v", l.so(), backAfter)
 		t.Logf("the control, dbresolver: %d of %d reads failed while a slave was down", down.failed, down.reads)
 		l.noneFailed(t)
-		l.noneHung(t, bound)
-		if 10*down.failed < down.reads {
-			t.Errorf("the control: %d of %d reads failed, want a tenth at least: is the slave down?", down.failed, down.reads)
-		}
 	})
 }
 
@@ -73,29 +73,35 @@ func TestFrozenSlave(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e *engine) {
 		c := e.cluster(t)
 		a := open(t, e, c, nil)
+		other := a.control(t)
 		a.writes(t, 10)
 		l := a.read(t, 200)
+		control := readOf(t, other, 20)
 		for cycle := range inSoak(2, 10) {
 			victim := a.slaves[cycle%2]
-			l.served(t, 5*time.Second, 20, "slave 2", "slave 3")
+			l.served(t, 20, "slave 2", "slave 3")
 			healed(t, thawed(victim.Server))
 			must(t, victim.Freeze())
-			left := eventually(t, bound, "the frozen slave leaves", func() error { return a.notServing(victim) })
-			away := l.more(t, 100) // of which some began before it left
+			left := eventually(t, "the frozen slave leaves", func() error { return a.notServing(victim) })
+			l.ended(t) // that is, none waits for the thaw
+			ended := time.Now()
 			now := l.more(t, 100)
+			if !control.waits(ended) {
+				t.Error("the control, dbresolver: no read waits for the thaw")
+			}
 			must(t, victim.Thaw())
 			// More than what had begun to answer before it was frozen.
-			again := l.served(t, back+allowance, 10, victim.String())
-			t.Logf("%v left after %v, served %v after its thaw; meanwhile %v, then %v", victim,
-				left.Round(time.Millisecond), again.Round(time.Millisecond), away, now)
+			again := l.served(t, 10, victim.String())
+			t.Logf("%v left after %v, served %v after its thaw; meanwhile %v", victim,
+				left.Round(time.Millisecond), again.Round(time.Millisecond), now)
 			if n := now.served[victim.String()]; n > 0 {
 				t.Errorf("%d reads by a server that is frozen", n)
 			}
 		}
 		l.stop()
+		control.stop()
 		t.Logf("%v", l.so())
 		l.noneFailed(t)
-		l.noneHung(t, bound)
 	})
 }
 
@@ -135,7 +141,7 @@ func TestLostPosition(t *testing.T) {
 			return err
 		}
 		must(t, write())
-		eventually(t, back, "the slave shows it", shows)
+		eventually(t, "the slave shows it", shows)
 
 		var reader sync.WaitGroup
 		fallen := make(chan struct{})
@@ -147,7 +153,7 @@ func TestLostPosition(t *testing.T) {
 				if err := write(); err != nil {
 					return err
 				}
-				if err := await(ctx, back+allowance, shows); err != nil {
+				if err := await(ctx, shows); err != nil {
 					return err
 				}
 				reader.Go(func() {
@@ -176,7 +182,7 @@ func TestLostPosition(t *testing.T) {
 			known = func() error { return a.notServing(victim) } // and it gets no more rows
 			must(t, write())
 		}
-		eventually(t, back, "the plugin has asked it", known)
+		eventually(t, "the plugin has asked it", known)
 		// The control: so reads who asks it past the plugin.
 		there, err := ask[int](t.Context(), victim.Server, fmt.Sprintf("SELECT COALESCE(MAX(n), 0) FROM %sentries WHERE client = '%s'", e.schema, client))
 		must(t, err)
@@ -191,7 +197,7 @@ func TestLostPosition(t *testing.T) {
 		must(t, known())
 		reason := a.status(victim).Reason
 		end()
-		again := eventually(t, back+allowance, "the slave shows it again", shows)
+		again := eventually(t, "the slave shows it again", shows)
 		t.Logf("it had %d of %d entries; reason %q; %d reads while it fell, by %v; it shows all again after %v", there, n, reason, reads, served,
 			again.Round(time.Millisecond))
 	})
@@ -256,7 +262,7 @@ func TestTruncated(t *testing.T) {
 		c := e.cluster(t)
 		a := open(t, e, c, func(cfg *replicated.Config) { cfg.Slaves = cfg.Slaves[:1] })
 		victim := a.slaves[0]
-		eventually(t, back, "it serves", func() error { return a.serving(victim) })
+		eventually(t, "it serves", func() error { return a.serving(victim) })
 		large := map[string]func(*gorm.DB, *trail) error{
 			"Rows": func(db *gorm.DB, _ *trail) error { return readRows(db, items) },
 			"Find": func(db *gorm.DB, _ *trail) error {
@@ -273,7 +279,7 @@ func TestTruncated(t *testing.T) {
 			},
 		}
 		for name, read := range large {
-			eventually(t, back+allowance, "it serves", func() error { return a.serving(victim) })
+			eventually(t, "it serves", func() error { return a.serving(victim) })
 			must(t, victim.poison("limit_data", "downstream", attributes{"bytes": 30000}))
 			ctx, trail := tracked(t.Context())
 			err := read(a.db.WithContext(ctx), trail)
@@ -301,9 +307,9 @@ func TestSetSlaves(t *testing.T) {
 		second, third, fourth := a.slaves[0], a.slaves[1], a.slaves[2]
 		a.writes(t, 10)
 		l := a.read(t, 200)
-		l.served(t, 5*time.Second, 20, "slave 2", "slave 3")
+		l.served(t, 20, "slave 2", "slave 3")
 		must(t, a.plugin.SetSlaves(a.dialector(second), a.dialector(third), a.dialector(fourth)))
-		added := l.served(t, back+allowance, 20, "slave 2", "slave 3", "slave 4")
+		added := l.served(t, 20, "slave 2", "slave 3", "slave 4")
 
 		// Somebody is reading from the one that is to go.
 		var open func() error
@@ -319,7 +325,7 @@ func TestSetSlaves(t *testing.T) {
 			}
 		}
 		must(t, a.plugin.SetSlaves(a.dialector(second), a.dialector(fourth)))
-		l.more(t, 50) // of which some may have begun before
+		l.ended(t) // which may have begun before
 		after := l.more(t, 200)
 		if n := after.served[third.String()]; n > 0 {
 			t.Errorf("%d reads by the slave that was taken away", n)
@@ -330,7 +336,7 @@ func TestSetSlaves(t *testing.T) {
 		if err := open(); err != nil {
 			t.Errorf("reading on from a slave that was taken away: %v", err)
 		}
-		none := eventually(t, 10*time.Second, "it has no connections", func() error {
+		none := eventually(t, "it has no connections", func() error {
 			n, err := ask[int](t.Context(), third.Server, e.connections)
 			if err == nil && n > 0 {
 				err = fmt.Errorf("%d connections", n)
@@ -339,12 +345,11 @@ func TestSetSlaves(t *testing.T) {
 		})
 		// And back, which is a slave like any other.
 		must(t, a.plugin.SetSlaves(a.dialector(second), a.dialector(third), a.dialector(fourth)))
-		again := l.served(t, back+allowance, 5, third.String())
+		again := l.served(t, 5, third.String())
 		l.stop()
 		t.Logf("%v; the new slave had served after %v, the old one had no connections after %v, and served again after %v", l.so(),
 			added.Round(time.Millisecond), none.Round(time.Millisecond), again.Round(time.Millisecond))
 		l.noneFailed(t)
-		l.noneHung(t, bound)
 		ids := []string{}
 		for _, s := range a.plugin.Status().Groups[0].Servers {
 			ids = append(ids, a.name(s.ID))
