@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gorm-replicated/replicated"
+	"github.com/gorm-replicated/replicated/integration/metronome"
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
@@ -48,7 +49,8 @@ func TestMaxLag(t *testing.T) {
 func (h *heart) leaves(t *testing.T, s *servers.Server, reader *client, maxLag time.Duration) {
 	t.Helper()
 	const slack = 250 * time.Millisecond
-	late := newMetronome(t)
+	late := metronome.New()
+	defer late.Stop()
 	var last time.Time // when the last read began that s answered
 	var age time.Duration
 	eventually(t, endless, func() error {
@@ -67,10 +69,10 @@ func (h *heart) leaves(t *testing.T, s *servers.Server, reader *client, maxLag t
 		return nil
 	})
 	status := h.app.slave(s)
-	most := maxLag + slack + 10*late.most()
+	most := maxLag + slack + 10*late.Most()
 	t.Logf("%v left; what it answered last was %v old, at most %v are allowed; now %+v", s, age.Round(time.Millisecond), most, status)
 	if !last.IsZero() && age > most {
-		t.Errorf("%v answered with what was %v old, MaxLag is %v, and goroutines ran %v late at most", s, age, maxLag, late.most())
+		t.Errorf("%v answered with what was %v old, MaxLag is %v, and goroutines ran %v late at most", s, age, maxLag, late.Most())
 	}
 	if !status.LagKnown || status.Lag <= maxLag {
 		t.Errorf("%v left, though not for its lag: %+v", s, status)
@@ -120,42 +122,6 @@ func (a *app) answers(t *testing.T, reader *client, what string, never []*server
 		t.Logf("%s: %v", what, got)
 		return nil
 	})
-}
-
-// metronome tells how late a goroutine may come to run on this machine, now.
-type metronome struct {
-	mu   sync.Mutex
-	late time.Duration
-}
-
-// newMetronome begins to measure, until the test ends.
-func newMetronome(t *testing.T) *metronome {
-	t.Helper()
-	m := &metronome{}
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	t.Cleanup(func() {
-		cancel()
-		wg.Wait()
-	})
-	wg.Go(func() {
-		const tick = 10 * time.Millisecond
-		for ctx.Err() == nil {
-			began := time.Now()
-			pass(ctx, tick)
-			m.mu.Lock()
-			m.late = max(m.late, time.Since(began)-tick)
-			m.mu.Unlock()
-		}
-	})
-	return m
-}
-
-// most returns how late at most it has been so far.
-func (m *metronome) most() time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.late
 }
 
 // heart is a client that writes one entry after the other, and remembers when each was there for everybody.

@@ -13,13 +13,13 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"go.uber.org/goleak"
 
+	"github.com/gorm-replicated/replicated/integration/metronome"
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
@@ -53,7 +53,7 @@ var slaveTimeout = inSoak(300*time.Millisecond, time.Second)
 func TestMain(m *testing.M) {
 	_ = mysql.SetLogger(&mysql.NopLogger{}) // that connections break is what this package is for
 	code := m.Run()
-	late.stop()
+	late.Stop()
 	for _, e := range engines {
 		if err := e.close(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -198,37 +198,8 @@ func await(ctx context.Context, ready func() error) error {
 	}
 }
 
-// late tells how late goroutines come to run in this process.
-var late = newMetronome()
-
-// metronome measures how late its ticks are.
-type metronome struct {
-	cancel context.CancelFunc
-	ended  sync.WaitGroup
-	worst  atomic.Int64 // in nanoseconds
-}
-
-func newMetronome() *metronome {
-	ctx, cancel := context.WithCancel(context.Background())
-	m := &metronome{cancel: cancel}
-	m.ended.Go(func() {
-		const tick = 10 * time.Millisecond
-		for ctx.Err() == nil {
-			began := time.Now()
-			pass(ctx, tick)
-			m.worst.Store(max(m.worst.Load(), int64(time.Since(began)-tick)))
-		}
-	})
-	return m
-}
-
-func (m *metronome) stop() {
-	m.cancel()
-	m.ended.Wait()
-}
-
-// most returns how late at most it has been so far.
-func (m *metronome) most() time.Duration { return time.Duration(m.worst.Load()) }
+// late tells how late goroutines come to run.
+var late = metronome.New()
 
 func must(t *testing.T, err error) {
 	t.Helper()

@@ -20,7 +20,7 @@ func binlogKinds(t *testing.T, test func(context.Context, *testing.T, kind)) {
 			continue
 		}
 		t.Run(k.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // so that nothing hangs
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // so that nothing hangs
 			defer cancel()
 			test(ctx, t, k)
 		})
@@ -85,7 +85,7 @@ func attach(ctx context.Context, t *testing.T, k kind, former, master *servers.S
 func follows(ctx context.Context, t *testing.T, k kind, slave, master *servers.Server) {
 	t.Helper()
 	want := asked(ctx, t, k, master, true).Position
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for !asked(ctx, t, k, slave, false).Position.Covers(want) {
 		if ctx.Err() != nil {
@@ -295,7 +295,7 @@ func TestPromotedStandbyIsNotRead(t *testing.T) {
 		if k.driver != "pgx" {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // so that nothing hangs
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // so that nothing hangs
 		defer cancel()
 		c, err := k.start(ctx, servers.Config{Slaves: 2})
 		servers.Check(t, err)
