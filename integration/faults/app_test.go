@@ -176,7 +176,7 @@ func (a *app) disconnected(t *testing.T, all []*servers.Server) {
 			_ = conn.Close()
 		}
 		err := await(ctx, func() error {
-			n, err := ask[int](ctx, s, a.engine.connections)
+			n, err := a.engine.connected(ctx, s)
 			if err == nil && n > 0 {
 				err = fmt.Errorf("%d connections", n)
 			}

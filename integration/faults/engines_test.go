@@ -46,6 +46,8 @@ type engine struct {
 	schema string
 	// connections is a query for the number of those that the application's account has; killAll ends them.
 	connections, killAll string
+	// clients, where it is set, returns that number instead.
+	clients func(context.Context, *servers.Server) (int, error)
 	// prepared is a query for the number of prepared statements on the server; "" where each connection has its own.
 	prepared string
 
@@ -102,6 +104,14 @@ func ask[T any](ctx context.Context, s *servers.Server, query string, args ...an
 		err = fmt.Errorf("%v: %s: %w", s, query, err)
 	}
 	return answer, err
+}
+
+// connected returns how many connections the application's account has to a server.
+func (e *engine) connected(ctx context.Context, s *servers.Server) (int, error) {
+	if e.clients != nil {
+		return e.clients(ctx, s)
+	}
+	return ask[int](ctx, s, e.connections)
 }
 
 // ordered returns what has statements change a server, and others undo that.

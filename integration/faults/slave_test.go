@@ -337,7 +337,7 @@ func TestSetSlaves(t *testing.T) {
 			t.Errorf("reading on from a slave that was taken away: %v", err)
 		}
 		none := eventually(t, "it has no connections", func() error {
-			n, err := ask[int](t.Context(), third.Server, e.connections)
+			n, err := e.connected(t.Context(), third.Server)
 			if err == nil && n > 0 {
 				err = fmt.Errorf("%d connections", n)
 			}
