@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"slices"
+	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -14,7 +17,7 @@ import (
 // apart tells what becomes of PgBouncer then.
 func newPgBouncer(name string, apart bool, settings ...string) *engine {
 	return &engine{
-		name: name,
+		name: name, apart: apart,
 		dial: postgreSQL.dial,
 		start: func(ctx context.Context, cfg servers.Config) (*servers.Cluster, error) {
 			cfg.PgBouncer = servers.PgBouncer{Apart: apart, Settings: append([]string{
@@ -45,6 +48,29 @@ func init() { // these refer to that of PostgreSQL
 	if servers.Wanted("PgBouncer") {
 		engines = append(engines, newPgBouncer("PgBouncer", false), newPgBouncer("PgBouncer apart", true))
 	}
+}
+
+// TestPgBouncerWithoutServer kills a slave whose PgBouncer goes on, for longer than a read may wait. PgBouncer has clients wait
+// for the server, two minutes by its default, and tells others at once that it cannot reach it.
+func TestPgBouncerWithoutServer(t *testing.T) {
+	servers.Want(t, "PgBouncer")
+	e := engines[slices.IndexFunc(engines, func(e *engine) bool { return e.apart })]
+	c := e.cluster(t)
+	a := open(t, e, c, nil)
+	l := a.read(t, 200)
+	l.served(t, 5*time.Second, 20, "slave 2", "slave 3")
+	victim := a.slaves[0]
+	healed(t, ensure(victim.Server))
+	must(t, victim.Kill())
+	for down := time.Now(); time.Since(down) < 2*bound; {
+		l.more(t, 50)
+	}
+	must(t, victim.Start(t.Context()))
+	again := l.served(t, back+allowance, 1, victim.String())
+	l.stop()
+	t.Logf("%v; it served again after %v", l.so(), again.Round(time.Millisecond))
+	l.noneFailed(t)
+	l.noneHung(t, bound)
 }
 
 // pgBouncerClients asks the PgBouncer before a server how many clients it has. The server itself tells who is connected to it:

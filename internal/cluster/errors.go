@@ -90,11 +90,12 @@ var ofNetwork = map[syscall.Errno]bool{
 	syscall.EHOSTUNREACH: true, syscall.ENETUNREACH: true, syscall.ENETDOWN: true, syscall.ENOTCONN: true,
 }
 
-// spoke tells whether an error is a server's answer: so it lives.
+// spoke tells whether an error is a server's answer: so it lives. A SQLSTATE of class 08, connection_exception, proves
+// nothing: with it PgBouncer, which lives, says that it cannot reach the server.
 func spoke(err error) bool {
 	var e *mysql.MySQLError
 	state, _ := postgresError(err)
-	return errors.As(err, &e) || state != ""
+	return errors.As(err, &e) || state != "" && !strings.HasPrefix(state, "08")
 }
 
 // FailureOf tells what the error of a read on a slave says about the slave. It is for callers whose context has not ended: then an error of

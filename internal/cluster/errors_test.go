@@ -91,6 +91,28 @@ func TestIsStalePlan(t *testing.T) {
 	}
 }
 
+func TestSpoke(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"MySQL: too many connections", &mysql.MySQLError{Number: 1040}, true},
+		{"PostgreSQL: too many connections", sqlState("53300"), true},
+		{"PostgreSQL: access denied, wrapped", fmt.Errorf("asking: %w", sqlState("28000")), true},
+		{"PgBouncer: server login has been failing", sqlState("08P01"), false},
+		{"PgBouncer: query_wait_timeout, wrapped", fmt.Errorf("asking: %w", sqlState("08P01")), false},
+		{"a time-out", context.DeadlineExceeded, false},
+		{"connection refused", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := spoke(test.err); got != test.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
 // dialError is a net.Error of a driver's own.
 type dialError struct{ timeout bool }
 
