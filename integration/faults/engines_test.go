@@ -71,8 +71,6 @@ type engine struct {
 	options []string // of all servers
 	prepare func(context.Context, *servers.Cluster) error
 
-	apart bool // before each server there is a PgBouncer that goes on without it
-
 	once   sync.Once
 	shared *servers.Cluster
 	err    error

@@ -4,20 +4,23 @@ import (
 	"context"
 	"errors"
 	"net/url"
-	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// newPgBouncer is PostgreSQL behind PgBouncer in transaction mode. Faults befall the server, and the network before PgBouncer;
-// apart tells what becomes of PgBouncer then.
+// newPgBouncer is PostgreSQL behind PgBouncer in transaction mode. Faults befall the server, and the network before
+// PgBouncer. If PgBouncer is apart, it goes on when its server does not.
 func newPgBouncer(name string, apart bool, settings ...string) *engine {
 	return &engine{
-		name: name, apart: apart,
+		name: name,
 		dial: postgreSQL.dial,
 		start: func(ctx context.Context, cfg servers.Config) (*servers.Cluster, error) {
 			cfg.PgBouncer = servers.PgBouncer{Apart: apart, Settings: append([]string{
@@ -46,35 +49,119 @@ func newPgBouncer(name string, apart bool, settings ...string) *engine {
 
 func init() { // these refer to that of PostgreSQL
 	if servers.Wanted("PgBouncer") {
-		engines = append(engines, newPgBouncer("PgBouncer", false), newPgBouncer("PgBouncer apart", true))
+		engines = append(engines, newPgBouncer("PgBouncer", false), newPgBouncer("PgBouncer apart", true,
+			"query_wait_timeout = 1", // or a write waits for a server that is gone, two minutes by default
+		))
 	}
 }
 
-// TestPgBouncerWithoutServer kills a slave whose PgBouncer goes on, for longer than a read may wait. PgBouncer has clients wait
-// for the server, two minutes by its default, and tells others at once that it cannot reach it.
+// TestPgBouncerWithoutServer kills a slave whose PgBouncer goes on, for longer than a read may wait. By its defaults
+// PgBouncer has clients that wait for a connection go on waiting, for two minutes, and tells others at once that it
+// cannot reach the server.
 func TestPgBouncerWithoutServer(t *testing.T) {
 	servers.Want(t, "PgBouncer")
-	e := engines[slices.IndexFunc(engines, func(e *engine) bool { return e.apart })]
-	c := e.cluster(t)
+	e := newPgBouncer("", true)
+	c := e.own(t, 2)
 	a := open(t, e, c, nil)
 	l := a.read(t, 200)
 	l.served(t, 5*time.Second, 20, "slave 2", "slave 3")
 	victim := a.slaves[0]
+
+	// The control: clients that ask past the plugin, more than PgBouncer has connections for.
+	plain, err := gorm.Open(e.dial(victim.DSN()), &gorm.Config{Logger: logger.Discard})
+	must(t, err)
+	pool, err := plain.DB()
+	must(t, err)
+	defer pool.Close()
+	var tasks sync.WaitGroup
+	var asked, waited atomic.Int64
+	const clients = 30 // default_pool_size is 20
+	for range clients {
+		tasks.Go(func() {
+			for err := error(nil); err == nil; asked.Add(1) {
+				ctx, cancel := context.WithTimeout(t.Context(), bound)
+				err = plain.WithContext(ctx).Exec(e.slow(50*time.Millisecond, "plain")).Error
+				if ctx.Err() != nil {
+					waited.Add(1)
+				}
+				cancel()
+			}
+		})
+	}
+	eventually(t, back, "clients ask", func() error {
+		if asked.Load() < 2*clients {
+			return errNotYet
+		}
+		return nil
+	})
 	healed(t, ensure(victim.Server))
 	must(t, victim.Kill())
-	for down := time.Now(); time.Since(down) < 2*bound; {
-		l.more(t, 50)
-	}
+	tasks.Wait()
+	l.more(t, 100)
 	must(t, victim.Start(t.Context()))
 	again := l.served(t, back+allowance, 1, victim.String())
 	l.stop()
-	t.Logf("%v; it served again after %v", l.so(), again.Round(time.Millisecond))
+	t.Logf("%v; it served again after %v; past the plugin %d of %d waited for more than %v", l.so(),
+		again.Round(time.Millisecond), waited.Load(), clients, bound)
 	l.noneFailed(t)
 	l.noneHung(t, bound)
+	if waited.Load() == 0 {
+		t.Error("the control: nobody waited for the server")
+	}
 }
 
-// pgBouncerClients asks the PgBouncer before a server how many clients it has. The server itself tells who is connected to it:
-// PgBouncer, which keeps its connections when clients go.
+// TestFullPgBouncer has another application take all connections that PgBouncer may have to a slave. For the plugin,
+// whose questions wait with all others, that is a slave that does not answer.
+func TestFullPgBouncer(t *testing.T) {
+	servers.Want(t, "PgBouncer")
+	for _, e := range engines {
+		if e.clients == nil {
+			continue
+		}
+		t.Run(e.name, func(t *testing.T) {
+			c := e.cluster(t)
+			a := open(t, e, c, nil)
+			l := a.read(t, 100)
+			l.served(t, 5*time.Second, 10, "slave 2", "slave 3")
+			victim := a.slaves[0]
+
+			const most = 20 // default_pool_size
+			ctx, cancel := context.WithCancel(t.Context())
+			var others sync.WaitGroup
+			free := sync.OnceFunc(func() { cancel(); others.Wait() })
+			defer free()
+			for range most {
+				others.Go(func() {
+					for ctx.Err() == nil { // the pool may not be full yet, and time out; it is taken all the same
+						conn, err := pgconn.Connect(ctx, victim.DSN())
+						if err != nil {
+							continue
+						}
+						_, _ = conn.Exec(ctx, e.slow(time.Minute, "other")).ReadAll()
+						_ = conn.Close(context.WithoutCancel(ctx))
+					}
+				})
+			}
+			left := eventually(t, bound+2*time.Second, "it leaves", func() error { return a.notServing(victim) })
+			reason := a.status(victim).Reason
+			l.more(t, 30) // of which some began before
+			during := l.more(t, 60)
+			free()
+			again := l.served(t, back+allowance, 5, victim.String())
+			l.stop()
+			t.Logf("it left after %v: %s; during it: %v; served again after %v; in all %v",
+				left.Round(time.Millisecond), reason, during, again.Round(time.Millisecond), l.so())
+			if n := during.served[victim.String()]; n > 0 {
+				t.Errorf("%d reads by a server for which PgBouncer has no connection left", n)
+			}
+			l.noneFailed(t)
+			l.noneHung(t, bound)
+		})
+	}
+}
+
+// pgBouncerClients asks the PgBouncer before a server how many clients it has. The server knows of PgBouncer alone, which
+// keeps its connections when clients go.
 func pgBouncerClients(ctx context.Context, s *servers.Server) (int, error) {
 	u, err := url.Parse(s.DSN())
 	if err != nil {

@@ -14,13 +14,14 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// PgBouncer says how a PgBouncer before each server is run. The zero value has it on its server's machine, where it shares
-// the server's fate: what stops, kills or freezes one does the same to the other.
+// PgBouncer says how a PgBouncer before each server is run. The zero value has it on its server's machine, where it
+// shares the server's fate: what stops, kills or freezes one does the same to the other.
 type PgBouncer struct {
 	// Apart has each PgBouncer on a machine of its own: it goes on when its server is stopped, killed or frozen.
 	Apart bool
 
-	// Settings are lines of pgbouncer.ini, which win over those of this package: "max_client_conn = 50". Default none.
+	// Settings are lines of pgbouncer.ini, which win over those of this package: "max_client_conn = 50". Default
+	// none.
 	Settings []string
 }
 
@@ -83,7 +84,8 @@ func (e pgBouncerDaemon) command(s *Server) (command, error) {
 			return command{}, err
 		}
 	}
-	return command{argv: []string{path, s.file("ini")}, env: []string{"LC_ALL=C"}, user: account}, account.letThrough(s.dir)
+	cmd := command{argv: []string{path, s.file("ini")}, env: []string{"LC_ALL=C"}, user: account}
+	return cmd, account.letThrough(s.dir)
 }
 
 // file is the path of one of a PgBouncer's files.

@@ -170,8 +170,8 @@ func StartPostgreSQL(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, postgreSQL{}, cfg)
 }
 
-// StartPgBouncer is StartPostgreSQL with a PgBouncer in transaction mode before each server, through which [Server.DSN]
-// leads. What this package does itself goes past it: replication, [Server.DB].
+// StartPgBouncer is StartPostgreSQL with a PgBouncer in transaction mode before each server, through which
+// [Server.DSN] leads. What this package does itself goes past it: replication, [Server.DB].
 func StartPgBouncer(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, pgBouncer{settings: cfg.PgBouncer}, cfg)
 }
@@ -282,7 +282,8 @@ func newCluster(e engine, cfg Config) (*Cluster, error) {
 }
 
 func (c *Cluster) newServer(id int, options []string) *Server {
-	s := &Server{cluster: c, daemon: c.engine, id: id, dir: filepath.Join(c.reaper.dir, strconv.Itoa(id)), options: options}
+	s := &Server{cluster: c, daemon: c.engine, id: id, options: options,
+		dir: filepath.Join(c.reaper.dir, strconv.Itoa(id))}
 	if e, ok := c.engine.(fronted); ok {
 		front, apart := e.front()
 		s.front = &Server{cluster: c, daemon: front, id: id, dir: s.dir + ".front", behind: s, apart: apart}
