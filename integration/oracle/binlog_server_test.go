@@ -23,10 +23,10 @@ var binlogSchema string
 
 // binlogEngine is what MariaDB and MySQL differ in.
 type binlogEngine struct {
-	name    string
-	version string // where this is how the version begins, everything written by hand has to be valid
-	files   string // how the names of its files in testdata begin; binlog is what both engines understand
-	schema  string // beside binlogSchema
+	name     string
+	versions []string // where the version begins with one of these, all that is written by hand has to be valid
+	files    string   // how the names of its files in testdata begin; binlog is what both engines understand
+	schema   string   // beside binlogSchema
 
 	start   func(testing.TB, servers.Config) *servers.Cluster
 	options []string

@@ -19,10 +19,10 @@ const mariaDBIgnored = "'error_count','warning_count','last_gtid','pseudo_thread
 	"'gtid_binlog_pos','gtid_binlog_state','gtid_current_pos','timestamp','rand_seed1','rand_seed2'"
 
 var mariaDB = &binlogEngine{
-	name:    "MariaDB",
-	version: "10.11.",
-	files:   "mariadb",
-	schema:  mariaDBSchema,
+	name:     "MariaDB",
+	versions: []string{"10.11.", "11.8."},
+	files:    "mariadb",
+	schema:   mariaDBSchema,
 
 	start:   servers.MariaDB,
 	options: []string{"--userstat=ON", "--plugin-load-add=metadata_lock_info"},

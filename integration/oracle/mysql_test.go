@@ -28,9 +28,9 @@ const (
 )
 
 var mySQL = &binlogEngine{
-	name:    "MySQL",
-	version: "9.7.",
-	files:   "mysql",
+	name:     "MySQL",
+	versions: []string{"9.7."},
+	files:    "mysql",
 
 	start:   servers.MySQL,
 	options: []string{"--performance-schema=ON"},
