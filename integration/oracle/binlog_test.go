@@ -255,10 +255,12 @@ func (b *binlog) findRefused(ctx context.Context, c *binlogCase) error {
 		return a.err
 	}
 	c.failed = a.err
+	// In any case: what the first of several statements wrote must not be found after the next text.
+	if err := b.written(&c.finding); err != nil {
+		return err
+	}
 	if binlogRefusal(a.err) {
 		c.finding = finding{truth: write, why: a.err.Error(), refused: true}
-	} else if err := b.written(&c.finding); err != nil {
-		return err
 	}
 	_ = run(ctx, conn, "ROLLBACK; DO RELEASE_ALL_LOCKS(); UNLOCK TABLES")
 	return nil
@@ -271,7 +273,7 @@ func (b *binlog) written(f *finding) error {
 		return err
 	}
 	for _, e := range entries {
-		f.truth, f.why = write, "wrote a file"
+		f.truth, f.why = write, "wrote the file "+e.Name()
 		if err := os.RemoveAll(filepath.Join(b.dir, e.Name())); err != nil {
 			return err
 		}
@@ -358,7 +360,7 @@ func (b *binlog) effects(ctx context.Context, c *binlogCase) (finding, error) {
 	case f.truth == stateful:
 	case !this.equal(that) && !c.measures():
 		constant, err := b.constant(ctx, c)
-		if err != nil {
+		if err := errors.Join(err, b.written(&f)); err != nil || f.truth == write {
 			return f, err
 		}
 		if constant {

@@ -37,6 +37,7 @@ var binlogKnown = map[truth][]string{
 		"CREATE TEMPORARY TABLE tmp (a INT)", "SELECT adds()", "CALL writes()",
 		"SELECT 1 INTO OUTFILE '{files}/x'", "SELECT * FROM t LIMIT 1 INTO OUTFILE '{files}/x'", "SELECT 1 INTO DUMPFILE '{files}/x'", "SELECT 1 INTO OUTFILE '/tmp/not/allowed'",
 		"SET GLOBAL net_write_timeout = 61", "SELECT 1; DELETE FROM isam",
+		"SELECT 1 INTO OUTFILE '{files}/x'; DELETE FROM isam", "SELECT 1 INTO OUTFILE '{files}/x'; SELECT 1 FROM",
 		"CREATE USER somebody", "GRANT SELECT ON here.* TO oracle@'%'", "ANALYZE TABLE t", "FLUSH TABLES",
 		"XA BEGIN 'x'; DELETE FROM u; XA END 'x'; XA PREPARE 'x'",
 	},

@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -222,7 +223,7 @@ func (p *postgreSQL) written(f *finding) error {
 		return err
 	}
 	for _, e := range entries {
-		f.truth, f.why = write, "wrote a file"
+		f.truth, f.why = write, "wrote the file "+e.Name()
 		if err := os.RemoveAll(filepath.Join(p.files, e.Name())); err != nil {
 			return err
 		}
@@ -283,7 +284,7 @@ func (p *postgreSQL) effects(ctx context.Context, c *pgCase) (finding, error) {
 	case f.truth == stateful || f.truth == locking:
 	case !this.equal(that) && !c.measures():
 		constant, err := p.constant(ctx, c)
-		if err != nil {
+		if err := errors.Join(err, p.written(&f)); err != nil || f.truth == write {
 			return f, err
 		}
 		if constant {
