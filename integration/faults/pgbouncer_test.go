@@ -3,6 +3,7 @@ package faults_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -158,6 +159,49 @@ func TestFullPgBouncer(t *testing.T) {
 				t.Errorf("%d reads by a server for which PgBouncer has no connection left", n)
 			}
 			l.noneFailed(t)
+		})
+	}
+}
+
+// TestStalePlanBehindPgBouncer changes what a statement returns that PgBouncer has prepared. It goes on using its plan for
+// whoever prepares the same text.
+func TestStalePlanBehindPgBouncer(t *testing.T) {
+	servers.Want(t, "PgBouncer")
+	e := newPgBouncer("", false)
+	c := e.own(t, 1)
+	for _, prepare := range []bool{false, true} {
+		t.Run(fmt.Sprintf("PrepareStmt %v", prepare), func(t *testing.T) {
+			a := openWith(t, e, c, &gorm.Config{PrepareStmt: prepare}, nil)
+			plain, err := gorm.Open(e.dial(a.slaves[0].DSN()), &gorm.Config{Logger: logger.Discard})
+			must(t, err)
+			pool, err := plain.DB()
+			must(t, err)
+			defer pool.Close()
+			column := fmt.Sprintf("added_%v", prepare)
+			query := "SELECT * FROM entries WHERE n = ? -- until there is " + column
+			read := func(db *gorm.DB) error {
+				var all []map[string]any
+				return db.Raw(query, 0).Scan(&all).Error
+			}
+			for range 5 {
+				must(t, read(a.db))
+				must(t, read(plain))
+			}
+			must(t, exec(t.Context(), c.Master, "ALTER TABLE entries ADD "+column+" INT"))
+			must(t, c.CatchUp(t.Context()))
+			failed := 0
+			const reads = 20
+			for range reads {
+				must(t, read(a.db))
+				if read(plain) != nil {
+					failed++
+				}
+			}
+			t.Logf("past the plugin %d of %d reads failed", failed, reads)
+			if failed == 0 {
+				t.Error("the control: no read failed")
+			}
+			must(t, a.serving(a.slaves[0]))
 		})
 	}
 }

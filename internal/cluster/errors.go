@@ -72,7 +72,15 @@ func IsStalePlan(err error) bool {
 		return e.Number == 1615 // ER_NEED_REPREPARE
 	}
 	state, routine := postgresError(err)
-	return state == "0A000" && routine == "RevalidateCachedQuery" // feature_not_supported, of which this is one case
+	switch state {
+	case "0A000": // feature_not_supported, of which this is one case
+		return routine == "RevalidateCachedQuery"
+	case "08P01": // protocol_violation
+		// PgBouncer shares what it has prepared among its clients: what a driver remembers of a statement may be older,
+		// or it may begin anew with a name that PgBouncer knows.
+		return routine == "PortalSetResultFormat" || strings.Contains(err.Error(), "prepared statement name is already in use")
+	}
+	return false
 }
 
 // Failure is what an error of a read says about its server.
