@@ -69,6 +69,7 @@ type engine struct {
 	attach func(ctx context.Context, former, master *servers.Server) error
 
 	options []string // of all servers
+	silent  bool     // who asks a server that was killed waits, and is not refused at once
 	prepare func(context.Context, *servers.Cluster) error
 
 	once   sync.Once

@@ -21,8 +21,9 @@ import (
 // PgBouncer. If PgBouncer is apart, it goes on when its server does not.
 func newPgBouncer(name string, apart bool, settings ...string) *engine {
 	return &engine{
-		name: name,
-		dial: postgreSQL.dial,
+		name:   name,
+		silent: apart,
+		dial:   postgreSQL.dial,
 		start: func(ctx context.Context, cfg servers.Config) (*servers.Cluster, error) {
 			cfg.PgBouncer = servers.PgBouncer{Apart: apart, Settings: append([]string{
 				"max_client_conn = 70", // so few that they are soon taken
