@@ -34,9 +34,11 @@ var (
 	postgreSQL = newEngine("PostgreSQL", postgres.Open, servers.StartPostgreSQL)
 	mySQL      = newEngine("MySQL", mysql.Open, servers.StartMySQL)
 	pgBouncer  = newEngine("PgBouncer", postgres.Open, servers.StartPgBouncer)
+	// Its slaves refuse writes: one that goes astray fails.
+	groupReplication = newEngine("Group Replication", mysql.Open, servers.StartGroupReplication)
 
 	// withPositions are the engines whose positions count.
-	withPositions = wanted(mariaDB, postgreSQL, mySQL, pgBouncer)
+	withPositions = wanted(mariaDB, postgreSQL, mySQL, pgBouncer, groupReplication)
 
 	// withoutPositions have none that prove anything.
 	withoutPositions = wanted(mySQL.with("--gtid-mode=OFF"), mySQL.with("--gtid-mode=ON_PERMISSIVE"))

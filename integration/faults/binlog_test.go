@@ -88,16 +88,16 @@ func binlogLockOut(e *engine, account func(password string) (do, undo string)) f
 }
 
 // binlogLose has a slave that has all rows forget how far it is, by a statement; at is an expression for how far it is.
-func binlogLose(at, forget string, remember func(at string) []string) func(context.Context, *servers.Server,
+func binlogLose(e *engine, at, forget string, remember func(at string) []string) func(context.Context, *servers.Server,
 	func(context.Context) error) (func(context.Context) error, error) {
 	return func(ctx context.Context, s *servers.Server, meanwhile func(context.Context) error) (func(context.Context) error, error) {
 		if err := meanwhile(ctx); err != nil {
 			return nil, err
 		}
-		if err := exec(ctx, s, "STOP SLAVE"); err != nil {
+		start, err := e.sever(ctx, s)
+		if err != nil {
 			return nil, err
 		}
-		start := func(ctx context.Context) error { return exec(ctx, s, "START SLAVE") }
 		before, err := ask[string](ctx, s, "SELECT "+at)
 		if err != nil || strings.Contains(before, "'") {
 			return start, fmt.Errorf("it is at %q: %w", before, err)
@@ -153,7 +153,7 @@ var mariaDB = func() *engine {
 		"AND ID <> CONNECTION_ID()"
 	e.killAll = "KILL USER test"
 	e.prepared = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'"
-	e.lose = binlogLose("@@GLOBAL.gtid_slave_pos", "SET GLOBAL gtid_slave_pos = ''", func(at string) []string {
+	e.lose = binlogLose(e, "@@GLOBAL.gtid_slave_pos", "SET GLOBAL gtid_slave_pos = ''", func(at string) []string {
 		return []string{"SET GLOBAL gtid_slave_pos = '" + at + "'"}
 	})
 	e.lockOut = binlogLockOut(e, func(password string) (do, undo string) {
@@ -164,9 +164,11 @@ var mariaDB = func() *engine {
 	return e
 }()
 
-// mySQL has no statement that ends the connections of an account.
-var mySQL = func() *engine {
-	e := binlogEngine("MySQL", servers.StartMySQL)
+var mySQL = mySQLEngine("MySQL", servers.StartMySQL)
+
+// mySQLEngine: MySQL has no statement that ends the connections of an account.
+func mySQLEngine(kind string, start func(context.Context, servers.Config) (*servers.Cluster, error)) *engine {
+	e := binlogEngine(kind, start)
 	e.prepare = func(ctx context.Context, c *servers.Cluster) error {
 		err := exec(ctx, c.Master, "CREATE DATABASE tools", `CREATE PROCEDURE tools.kill_all() BEGIN
 DECLARE done INT DEFAULT 0;
@@ -189,7 +191,7 @@ END`)
 	e.active = "SELECT CONCAT(ID, '/', INFO) FROM information_schema.PROCESSLIST " +
 		"WHERE INFO LIKE ? AND STATE = 'User sleep' AND ID <> CONNECTION_ID()"
 	e.prepared = "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'"
-	e.lose = binlogLose("@@GLOBAL.gtid_executed", "RESET MASTER", func(at string) []string {
+	e.lose = binlogLose(e, "@@GLOBAL.gtid_executed", "RESET MASTER", func(at string) []string {
 		return []string{"RESET MASTER", "SET GLOBAL gtid_purged = '" + strings.ReplaceAll(at, "\n", "") + "'"}
 	})
 	// Debian's 9.7 keeps the password that it saw last in mind, and goes on taking it after ALTER USER: it lacks the part
@@ -199,5 +201,52 @@ END`)
 	})
 	e.promote = binlogPromote("@@GLOBAL.gtid_executed")
 	e.attach = binlogAttach(nil, "MASTER_AUTO_POSITION = 1")
+	return e
+}
+
+// groupReplication is a group with a single primary. Its slaves refuse writes, also those of this package, until they are
+// told not to.
+var groupReplication = func() *engine {
+	e := mySQLEngine("Group Replication", servers.StartGroupReplication)
+	e.group = true
+	e.readOnly = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+		if is, err := ask[bool](ctx, s, "SELECT @@GLOBAL.read_only"); is || err != nil {
+			return nothing, err
+		}
+		return mySQL.readOnly(ctx, s)
+	}
+	e.sever = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+		start := "START GROUP_REPLICATION USER = 'admin', PASSWORD = '" + configOf(s.DSN()).Passwd + "'"
+		return func(ctx context.Context) error { return exec(ctx, s, start) }, exec(ctx, s, "STOP GROUP_REPLICATION")
+	}
+	lockOut := func(ctx context.Context, s *servers.Server, statement string) error {
+		is, err := ask[bool](ctx, s, "SELECT @@GLOBAL.super_read_only")
+		if err != nil {
+			return err
+		}
+		return exec(ctx, s, "SET SESSION sql_log_bin = OFF", "SET GLOBAL super_read_only = OFF", statement,
+			fmt.Sprintf("SET GLOBAL super_read_only = %t", is))
+	}
+	e.lockOut = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+		undo := func(ctx context.Context) error { return lockOut(ctx, s, "RENAME USER another@'%' TO test@'%'") }
+		return undo, errors.Join(lockOut(ctx, s, "RENAME USER test@'%' TO another@'%'"), exec(ctx, s, e.killAll))
+	}
+	e.promote = func(ctx context.Context, slaves []*servers.Server) (primary *servers.Server, err error) {
+		err = await(ctx, 30*time.Second, func() error {
+			for _, s := range slaves {
+				is, err := ask[bool](ctx, s, "SELECT member_role = 'PRIMARY' FROM performance_schema.replication_group_members "+
+					"WHERE member_id = @@GLOBAL.server_uuid")
+				if err != nil {
+					return err
+				} else if is {
+					primary = s
+					return exec(ctx, s, "SET GLOBAL group_replication_member_weight = 100") // and stays it
+				}
+			}
+			return errNotYet
+		})
+		return primary, err
+	}
+	e.attach = func(ctx context.Context, former, _ *servers.Server) error { return former.Start(ctx) }
 	return e
 }()

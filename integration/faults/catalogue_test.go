@@ -10,6 +10,8 @@ type fault struct {
 	name string
 	// begin brings it about. What ends it has to be called also after an error, unless it is nil.
 	begin func(context.Context, *node) (end func(context.Context) error, err error)
+	// leaves: a member that it befalls leaves its group, or is expelled from it.
+	leaves bool
 }
 
 // befall has a fault befall n. What it returns ends that, and so does the end of the test.
@@ -41,23 +43,23 @@ func poisoned(name, toxic string, a attributes, streams ...string) fault {
 			}
 		}
 		return end, nil
-	}}
+	}, false}
 }
 
 var (
 	killed = fault{"killed", func(_ context.Context, n *node) (func(context.Context) error, error) {
 		return n.Start, n.Kill()
-	}}
+	}, true}
 	stopped = fault{"stopped", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return n.Start, n.Stop(ctx)
-	}}
+	}, true}
 	frozen = fault{"frozen", func(_ context.Context, n *node) (func(context.Context) error, error) {
 		return thawed(n.Server), n.Freeze()
-	}}
+	}, true}
 	refused = fault{"refused", func(_ context.Context, n *node) (func(context.Context) error, error) {
 		n.refuse()
 		return func(context.Context) error { return n.accept() }, nil
-	}}
+	}, false}
 	// Connections that are there fall silent, and so are new ones. (That the network drops what begins one cannot be had without
 	// privileges; there it is a connection that takes long to come about.)
 	blackHole = poisoned("black hole", "timeout", attributes{"timeout": 0}, "downstream", "upstream")
@@ -70,26 +72,26 @@ var (
 
 	crowded = fault{"too many connections", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return n.engine.crowd(ctx, n.Server)
-	}}
+	}, false}
 	lockedOut = fault{"access denied", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return n.engine.lockOut(ctx, n.Server)
-	}}
+	}, false}
 	disconnected = fault{"connections killed", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return nothing, exec(ctx, n.Server, n.engine.killAll)
-	}}
+	}, false}
 	held = fault{"not replaying", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return n.Release, n.Hold(ctx)
-	}}
+	}, false}
 	// Of a master the same as of a slave: its replication goes on.
 	readOnly = fault{"read-only", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return n.engine.readOnly(ctx, n.Server)
-	}}
+	}, false}
 	unstopped = fault{"not replicating", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return n.engine.sever(ctx, n.Server)
-	}}
+	}, true}
 	lost = fault{"lost its position", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return n.engine.lose(ctx, n.Server, func(context.Context) error { return nil })
-	}}
+	}, true}
 )
 
 // ofSlaves are the faults that may befall a slave, ofMasters those after which a master has what it has acknowledged.

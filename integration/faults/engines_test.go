@@ -68,6 +68,10 @@ type engine struct {
 	// attach makes the former master, which was killed, a slave of the server that took its place.
 	attach func(ctx context.Context, former, master *servers.Server) error
 
+	// group: the servers are members of a group, which stops where most of them are gone, or cannot agree on who is. So
+	// TestRandomFaults, in which several may be gone at once, has none of its members die, stand still or leave.
+	group bool
+
 	options []string // of all servers
 	silent  bool     // who asks a server that was killed waits, and is not refused at once
 	prepare func(context.Context, *servers.Cluster) error
@@ -77,7 +81,7 @@ type engine struct {
 	err    error
 }
 
-var engines = slices.DeleteFunc([]*engine{mariaDB, mySQL, postgreSQL},
+var engines = slices.DeleteFunc([]*engine{mariaDB, mySQL, postgreSQL, groupReplication},
 	func(e *engine) bool { return !servers.Wanted(e.name) })
 
 // exec runs statements on one connection of this package's account.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -41,6 +42,7 @@ func TestRandomFaults(t *testing.T) {
 				if left[master] = ofSlaves(); master {
 					left[master] = ofMasters()
 				}
+				left[master] = slices.DeleteFunc(left[master], func(f fault) bool { return e.group && f.leaves })
 				all := left[master]
 				random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 			}

@@ -34,6 +34,10 @@ type kind struct {
 	received func(*servers.Server) slaveSource
 
 	slaves []slave
+
+	// group: the servers are members of a group, which itself says who is its primary. Nobody promotes a slave, attaches
+	// a former master or has a slave replicate in another way; a slave refuses writes.
+	group bool
 }
 
 // slave is one of the slaves of a kind.
@@ -76,6 +80,12 @@ var kinds = wanted([]kind{
 		slaves: []slave{{name: "first"}, {name: "second"}},
 	},
 	mySQL,
+	{
+		name: "Group Replication", start: servers.StartGroupReplication, driver: "mysql",
+		config: position.Config{Dialect: "mysql"}, arg: "?", received: receivedByGroup, commits: 20_000,
+		slaves: []slave{{name: "first"}, {name: "second"}}, // each with four threads, which have to keep the order
+		group:  true,
+	},
 	{
 		name: "PgBouncer", start: startPgBouncer, driver: "pgx", config: position.Config{Dialect: "postgres"},
 		arg: "$1", received: receivedLSN, commits: 50_000,
@@ -475,6 +485,12 @@ func statusOf(query, column string, parse func(string) (position.Position, error
 		}
 		return parse(text.String)
 	}
+}
+
+// receivedByGroup reads what a member has received from its group.
+func receivedByGroup(*servers.Server) slaveSource {
+	return statusOf("SELECT received_transaction_set FROM performance_schema.replication_connection_status "+
+		"WHERE channel_name = 'group_replication_applier'", "received_transaction_set", position.ParseMySQL)
 }
 
 func receivedLSN(*servers.Server) slaveSource { return readReceivedLSN }

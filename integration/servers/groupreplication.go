@@ -36,17 +36,24 @@ type group struct {
 	name    string         // a UUID
 	members map[int]string // where they talk to each other, by the ids of the servers
 	locks   readLocks
-
-	mu    sync.Mutex
-	pools map[int]*sql.DB // of the servers that have answered, by their ids
+	peers   peers
 }
 
-// others returns the pools of all servers but s that have answered.
-func (g *group) others(s *Server, db *sql.DB) (all []*sql.DB) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.pools[s.id] = db
-	for id, pool := range g.pools {
+// peers are pools of the servers that have answered, by their ids.
+type peers struct {
+	mu    sync.Mutex
+	pools map[int]*sql.DB
+}
+
+// others returns the pools of all but s, which has the pool db.
+func (p *peers) others(s *Server, db *sql.DB) (all []*sql.DB) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pools == nil {
+		p.pools = map[int]*sql.DB{}
+	}
+	p.pools[s.id] = db
+	for id, pool := range p.pools {
 		if id != s.id {
 			all = append(all, pool)
 		}
@@ -99,7 +106,7 @@ func (g *group) choose(c *Cluster) error {
 	b := make([]byte, 16)
 	_, _ = rand.Read(b) // it never fails
 	g.name = fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-	g.members, g.pools = map[int]string{}, map[int]*sql.DB{}
+	g.members = map[int]string{}
 	for _, s := range c.servers() {
 		port, err := freePort()
 		if err != nil {
@@ -161,6 +168,9 @@ func (g groupReplication) answers(ctx context.Context, s *Server, db *sql.DB) er
 		return nil
 	case state == "ONLINE":
 		// Another one was elected while it was away.
+		if stays, err := g.group.chosen(ctx, s, db); stays || err != nil {
+			return err
+		}
 		_, err = db.ExecContext(ctx, "DO group_replication_set_as_primary(@@GLOBAL.server_uuid)")
 		return cmp.Or(err, errors.New("it is not the primary yet"))
 	case state == "RECOVERING":
@@ -168,6 +178,20 @@ func (g groupReplication) answers(ctx context.Context, s *Server, db *sql.DB) er
 	default:
 		return cmp.Or(g.join(ctx, s, db), errors.New("it has just joined the group"))
 	}
+}
+
+// chosen says whether the primary was chosen to stay it, by a weight above the default.
+func (g *group) chosen(ctx context.Context, s *Server, db *sql.DB) (bool, error) {
+	for _, other := range g.peers.others(s, db) {
+		var chosen bool
+		err := other.QueryRowContext(ctx, "SELECT @@GLOBAL.group_replication_member_weight > 50 FROM "+
+			"performance_schema.replication_group_members WHERE member_id = @@GLOBAL.server_uuid AND member_role = 'PRIMARY'").
+			Scan(&chosen)
+		if err == nil {
+			return chosen, nil
+		}
+	}
+	return false, errors.New("the primary does not answer")
 }
 
 // member returns the state and the role of the server in the group; "OFFLINE" and "" where it is not in any.
@@ -186,7 +210,7 @@ func (groupReplication) member(ctx context.Context, db *sql.DB) (state, role str
 // not let in until the others have expelled it: they wait for its return. To try before that costs half a minute.
 func (g groupReplication) join(ctx context.Context, s *Server, db *sql.DB) error {
 	founds := s.master == nil
-	for _, other := range g.group.others(s, db) {
+	for _, other := range g.group.peers.others(s, db) {
 		state, _, err := g.member(ctx, other)
 		if err != nil || state != "ONLINE" {
 			continue

@@ -28,8 +28,8 @@
 // # Adding an engine
 //
 // What servers of one kind do in their own way is the interface engine; mariadb.go, mysql.go and postgresql.go implement
-// it, the first two with binlog.go in common. groupreplication.go differs from mysql.go in how
-// servers replicate. Another kind is one more file: an implementation, a pair of functions like
+// it, the first two with binlog.go in common. groupreplication.go and
+// galera.go differ from mysql.go and mariadb.go in how servers replicate. Another kind is one more file: an implementation, a pair of functions like
 // [StartMariaDB] and [MariaDB], and a row in the table of kinds that the package's tests run on. Everything else
 // (processes, ports, faults, the folder and its removal) is shared and speaks no SQL.
 package servers
@@ -178,13 +178,24 @@ func StartPgBouncer(ctx context.Context, cfg Config) (*Cluster, error) {
 
 // StartGroupReplication is as StartMySQL, with the members of a group (Group Replication) that has a single primary. The
 // slaves refuse writes. A member that was killed returns when the others have expelled it, after some 5 s. Where the
-// master is away, another member becomes the primary; when the master starts again, it is the primary again.
+// master is away, another member becomes the primary; when the master starts again, it is the primary again, unless the
+// other one's group_replication_member_weight is above the default, 50.
 func StartGroupReplication(ctx context.Context, cfg Config) (*Cluster, error) {
 	m, err := findMySQL()
 	if err != nil {
 		return nil, err
 	}
 	return start(ctx, newGroupReplication(m), cfg)
+}
+
+// StartGalera is as StartMariaDB, with the nodes of a Galera cluster. All of them take writes. A slave that was written to
+// has passed that on: its own transactions are on all nodes.
+func StartGalera(ctx context.Context, cfg Config) (*Cluster, error) {
+	g, err := findGalera()
+	if err != nil {
+		return nil, err
+	}
+	return start(ctx, g, cfg)
 }
 
 // MariaDB is StartMariaDB for one test: it fails or skips the test as [Check] does, and closes the cluster at its end.
