@@ -232,7 +232,7 @@ var groupReplication = func() *engine {
 		return undo, errors.Join(lockOut(ctx, s, "RENAME USER test@'%' TO another@'%'"), exec(ctx, s, e.killAll))
 	}
 	e.promote = func(ctx context.Context, slaves []*servers.Server) (primary *servers.Server, err error) {
-		err = await(ctx, 30*time.Second, func() error {
+		err = await(ctx, func() error {
 			for _, s := range slaves {
 				is, err := ask[bool](ctx, s, "SELECT member_role = 'PRIMARY' FROM performance_schema.replication_group_members "+
 					"WHERE member_id = @@GLOBAL.server_uuid")
