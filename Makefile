@@ -24,6 +24,7 @@ deps:
 bench:
 	go test -run '^$$' -bench . -benchtime 200000x .
 	cd integration && go test -run '^$$' -bench . -benchtime 20000x .
+	cd integration && go test -run '^$$' -bench . -benchtime 40x ./consistency
 
 # Random faults for SOAKTIME on each engine, and long versions of the other tests of faults.
 soak: deps
