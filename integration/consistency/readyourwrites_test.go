@@ -2,7 +2,9 @@ package consistency
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -11,7 +13,17 @@ import (
 // TestReadYourWrites has fifty clients write and read while the lag of both slaves wanders between nothing and half a
 // second, and each, then both, stop replaying altogether. No page lacks what its client has just written. The same
 // requests are stale again and again if clients do not carry the token; and who does not write reads from slaves.
+//
+// CONSISTENCY_ROUNDS is how often each client writes and reads at least; the default is 40. The weather may want more.
 func TestReadYourWrites(t *testing.T) {
+	const clients = 50
+	rounds := 40
+	if text := os.Getenv("CONSISTENCY_ROUNDS"); text != "" {
+		var err error
+		if rounds, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("CONSISTENCY_ROUNDS: %v", err)
+		}
+	}
 	for _, e := range slices.Concat(withPositions, withoutPositions) { // the latter by the time window
 		t.Run(e.name, func(t *testing.T) {
 			c := e.cluster(t)
@@ -31,7 +43,7 @@ func TestReadYourWrites(t *testing.T) {
 			var wg sync.WaitGroup
 			more := func() bool { return !w.whole() }
 			wg.Go(func() {
-				writers = a.run(t, "writer", load{clients: 50, rounds: 40, more: more, pace: pace, round: roundOf,
+				writers = a.run(t, "writer", load{clients: clients, rounds: rounds, more: more, pace: pace, round: roundOf,
 					carry: func(i int) carrier {
 						if i%5 == 0 {
 							return byHeader
@@ -58,8 +70,8 @@ func TestReadYourWrites(t *testing.T) {
 			t.Logf("clients that never write: %v", readers)
 			t.Logf("the plugin: %s", a.state())
 			writers.noneStale(t, "clients that write")
-			if writers.reads < 2000 {
-				t.Errorf("%d reads, want 2000 at least", writers.reads)
+			if want := clients * rounds; writers.reads < want {
+				t.Errorf("%d reads, want %d at least", writers.reads, want)
 			}
 			readers.noneStale(t, "clients that never write")
 			if readers.bySlave == 0 {

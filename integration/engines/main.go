@@ -181,6 +181,7 @@ func (e engine) test(ctx context.Context, f fetched, suite, logs string) (*outco
 		"REPLICATED_KINDS="+e.kind,
 		"REPLICATED_MYSQL="+e.mySQL(f),
 		"POSITIONS_COMMITS="+cmp.Or(os.Getenv("POSITIONS_COMMITS"), "50000"),
+		"CONSISTENCY_ROUNDS="+cmp.Or(os.Getenv("CONSISTENCY_ROUNDS"), "200"),
 		"CI=true", // what is missing fails
 	)
 	cmd.Stderr = log
