@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,11 +23,10 @@ type galera struct {
 
 var _ engine = galera{}
 
-// nodes is what the nodes of one cluster have to know.
+// nodes is what the nodes of one cluster have to know. The addresses are for the cluster, and to get transactions.
 type nodes struct {
-	members map[int][2]string // addresses, by the ids of the servers: for the cluster, and to get transactions
-	locks   readLocks
-	peers   peers
+	peers peers
+	locks readLocks
 }
 
 // findGalera returns the engine with the library that REPLICATED_GALERA names; or else with the one beside MariaDB; or else
@@ -52,17 +50,8 @@ func findGalera() (galera, error) {
 }
 
 func (g galera) install(ctx context.Context, c *Cluster, dir string) error {
-	g.nodes.members = map[int][2]string{}
-	for _, s := range c.servers() {
-		var addresses [2]string
-		for i := range addresses {
-			port, err := freePort()
-			if err != nil {
-				return err
-			}
-			addresses[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		}
-		g.nodes.members[s.id] = addresses
+	if err := g.nodes.peers.choose(c, 2); err != nil {
+		return err
 	}
 	if err := os.Mkdir(transfers(c), 0o700); err != nil {
 		return fmt.Errorf("servers: %w", err)
@@ -165,18 +154,21 @@ func (g galera) command(s *Server) (command, error) {
 	if err != nil {
 		return command{}, err
 	}
-	own := g.nodes.members[s.id]
-	cluster := "gcomm://"
-	if founds, err := g.founds(s); err != nil {
+	own, err := g.nodes.peers.address(s, 0)
+	if err != nil {
 		return command{}, err
-	} else if !founds {
-		var others []string
-		for _, other := range s.cluster.servers() {
-			if other.id != s.id {
-				others = append(others, g.nodes.members[other.id][0])
-			}
-		}
-		cluster += strings.Join(others, ",")
+	}
+	receives, err := g.nodes.peers.address(s, 1)
+	if err != nil {
+		return command{}, err
+	}
+	founds, err := g.founds(s)
+	if err != nil {
+		return command{}, err
+	}
+	cluster := "gcomm://"
+	if !founds {
+		cluster += strings.Join(g.nodes.peers.all(0), ",") // its own among them does no harm
 	}
 	cmd.argv = slices.Concat([]string{"/bin/sh", "-c", startNode, "node", s.data(), filepath.Join(s.dir, "recovered.err")},
 		cmd.argv, []string{
@@ -187,13 +179,13 @@ func (g galera) command(s *Server) (command, error) {
 			"--wsrep-cluster-name=" + s.cluster.password, // nobody else's
 			"--wsrep-cluster-address=" + cluster,
 			"--wsrep-node-name=" + strconv.Itoa(s.id),
-			"--wsrep-node-address=" + own[0],
+			"--wsrep-node-address=" + own,
 			"--wsrep-gtid-mode=ON",
 			"--wsrep-gtid-domain-id=0",
 			fmt.Sprintf("--gtid-domain-id=%d", 10+s.id), // of what is not replicated by the cluster
 			"--wsrep-sst-method=" + transferMethod,
 			// No slave that is held slows down the others. A node that is silent for 5 s is out.
-			"--wsrep-provider-options=gmcast.listen_addr=tcp://" + own[0] + ";ist.recv_addr=" + own[1] +
+			"--wsrep-provider-options=gmcast.listen_addr=tcp://" + own + ";ist.recv_addr=" + receives +
 				";gcs.fc_limit=1000000;gcache.size=128M;socket.ssl=no",
 		})
 	cmd.env = append(os.Environ(), "PATH="+transfers(s.cluster)+":"+os.Getenv("PATH"))
@@ -272,16 +264,21 @@ func (g galera) replayed(ctx context.Context, s *Server, position string) error 
 		if err != nil {
 			return err
 		}
-		if is, err := strconv.ParseInt(text, 10, 64); err != nil || is < want {
-			return fmt.Errorf("it is at %s: %w", text, err)
+		is, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return err
 		}
-		return nil
+		if is < want {
+			return fmt.Errorf("it is at %d", is)
+		}
+		// Refused for as long as the node has to join the cluster again.
+		_, err = s.db.ExecContext(ctx, "SET STATEMENT wsrep_sync_wait = 1 FOR SELECT COUNT(*) FROM mysql.db")
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for %s: %w", position, err)
 	}
-	_, err = s.db.ExecContext(ctx, "SET STATEMENT wsrep_sync_wait = 1 FOR SELECT COUNT(*) FROM mysql.db")
-	return err
+	return nil
 }
 
 // ownTransactions returns how many transactions the node has passed on since it was started. Which they are it does not

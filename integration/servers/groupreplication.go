@@ -5,15 +5,9 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"maps"
-	"net"
-	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -33,102 +27,16 @@ func newGroupReplication(m mySQL) groupReplication {
 
 // group is what the members of one cluster have to know.
 type group struct {
-	name    string         // a UUID
-	members map[int]string // where they talk to each other, by the ids of the servers
-	locks   readLocks
-	peers   peers
-}
-
-// peers are pools of the servers that have answered, by their ids.
-type peers struct {
-	mu    sync.Mutex
-	pools map[int]*sql.DB
-}
-
-// others returns the pools of all but s, which has the pool db.
-func (p *peers) others(s *Server, db *sql.DB) (all []*sql.DB) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.pools == nil {
-		p.pools = map[int]*sql.DB{}
-	}
-	p.pools[s.id] = db
-	for id, pool := range p.pools {
-		if id != s.id {
-			all = append(all, pool)
-		}
-	}
-	return all
-}
-
-// readLocks are the connections that hold FLUSH TABLES WITH READ LOCK on slaves, by the ids of the servers. Each lock ends
-// with its connection, also when its server does.
-type readLocks struct {
-	mu    sync.Mutex
-	conns map[int]*sql.Conn
-}
-
-func (l *readLocks) hold(ctx context.Context, s *Server) error {
-	if err := l.release(s); err != nil {
-		return err
-	}
-	conn, err := s.db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := conn.ExecContext(ctx, "FLUSH TABLES WITH READ LOCK"); err != nil {
-		return errors.Join(err, conn.Close())
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conns == nil {
-		l.conns = map[int]*sql.Conn{}
-	}
-	l.conns[s.id] = conn
-	return nil
-}
-
-func (l *readLocks) release(s *Server) error {
-	l.mu.Lock()
-	conn := l.conns[s.id]
-	delete(l.conns, s.id)
-	l.mu.Unlock()
-	if conn == nil {
-		return nil
-	}
-	// Not back into the pool, where it would keep the lock.
-	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
-	return nil
-}
-
-// choose chooses the name and an address for each server of c. Members know all of them before the first one starts.
-func (g *group) choose(c *Cluster) error {
-	b := make([]byte, 16)
-	_, _ = rand.Read(b) // it never fails
-	g.name = fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-	g.members = map[int]string{}
-	for _, s := range c.servers() {
-		port, err := freePort()
-		if err != nil {
-			return err
-		}
-		g.members[s.id] = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	}
-	return nil
-}
-
-// addresses are those of all members, that of the master first: a member that joins asks one after the other, and at
-// first nobody else is there.
-func (g *group) addresses() string {
-	var all []string
-	for _, id := range slices.Sorted(maps.Keys(g.members)) {
-		all = append(all, g.members[id])
-	}
-	return strings.Join(all, ",")
+	name  string // a UUID
+	peers peers
+	locks readLocks
 }
 
 func (g groupReplication) install(ctx context.Context, c *Cluster, dir string) error {
-	if err := g.group.choose(c); err != nil {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // it never fails
+	g.group.name = fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	if err := g.group.peers.choose(c, 1); err != nil {
 		return err
 	}
 	return g.mySQL.install(ctx, c, dir)
@@ -143,8 +51,7 @@ func (g groupReplication) command(s *Server) (command, error) {
 		"--plugin-load-add=group_replication.so",
 		"--loose-group-replication-start-on-boot=OFF", // answers sees to it
 		"--loose-group-replication-group-name="+g.group.name,
-		"--loose-group-replication-local-address="+g.group.members[s.id],
-		"--loose-group-replication-group-seeds="+g.group.addresses(),
+		"--loose-group-replication-group-seeds="+strings.Join(g.group.peers.all(0), ","),
 		"--loose-group-replication-recovery-get-public-key=ON",
 		// Or a slave that is held would slow down the master.
 		"--loose-group-replication-flow-control-mode=DISABLED",
@@ -223,12 +130,18 @@ func (g groupReplication) join(ctx context.Context, s *Server, db *sql.DB) error
 			return errors.New("it has not been expelled yet")
 		}
 	}
+	address, err := g.group.peers.address(s, 0)
+	if err != nil {
+		return err
+	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	statements := []string{"STOP GROUP_REPLICATION", fmt.Sprintf("SET GLOBAL group_replication_bootstrap_group=%t", founds),
+	statements := []string{"STOP GROUP_REPLICATION",
+		fmt.Sprintf("SET GLOBAL group_replication_local_address='%s'", address),
+		fmt.Sprintf("SET GLOBAL group_replication_bootstrap_group=%t", founds),
 		fmt.Sprintf("START GROUP_REPLICATION USER='%s', PASSWORD='%s'", binlogAdmin, s.cluster.password),
 		"SET GLOBAL group_replication_bootstrap_group=OFF"}
 	var errs error

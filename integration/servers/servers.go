@@ -20,6 +20,9 @@
 // else the one in gorm-replicated/mysql-9 in the user's cache, into which .ci/deps fetches it. MariaDB and PostgreSQL are
 // those in PATH, or else Debian's.
 //
+// Galera is the library that REPLICATED_GALERA names, or else lib/galera/libgalera_smm.so beside MariaDB's program's folder,
+// or else Debian's.
+//
 // REPLICATED_KINDS restricts tests to some kinds of servers: see [Wanted].
 //
 // PostgreSQL and PgBouncer refuse to run as root. Where the tests do, they run as the account postgres, if there is one, or nobody,

@@ -1,0 +1,76 @@
+package consistency
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"testing"
+	"time"
+
+	"gorm.io/driver/mysql"
+
+	"github.com/gorm-replicated/replicated"
+	"github.com/gorm-replicated/replicated/integration/servers"
+)
+
+// nodes is the Source that docs/engines.md has for Galera: own writes are left to the servers, whose reads wait.
+type nodes struct{}
+
+func (nodes) MasterPosition(context.Context, *sql.Conn) (replicated.Position, error) {
+	return replicated.Sequence("galera", 1), nil
+}
+
+func (nodes) SlavePosition(ctx context.Context, conn *sql.Conn) (replicated.Position, error) {
+	var name, ready string
+	if err := conn.QueryRowContext(ctx, "SHOW STATUS LIKE 'wsrep_ready'").Scan(&name, &ready); err != nil {
+		return replicated.Position{}, err
+	}
+	if ready != "ON" {
+		return replicated.Position{}, errors.New("wsrep_ready is " + ready)
+	}
+	return replicated.Sequence("galera", 1), nil
+}
+
+// TestGalera has fifty clients read right after they have written, with slaves set up as docs/engines.md says.
+func TestGalera(t *testing.T) {
+	servers.Want(t, "Galera")
+	e := newEngine("Galera", mysql.Open, servers.StartGalera)
+	c := e.cluster(t)
+	for _, test := range []struct {
+		name     string
+		option   string // of the slaves' DSN
+		source   replicated.PositionSource
+		bySlaves bool
+		stale    bool // some reads are
+	}{
+		{"reads wait", "&wsrep_sync_wait=1", nodes{}, true, false},
+		{"control: reads do not wait, and a slave applies nothing", "", nodes{}, true, true},
+		{"without a Source all is read on the master", "", nil, false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := open(t, e, c, func(cfg *replicated.Config) {
+				cfg.Probe.Source = test.source
+				for i, s := range c.Slaves {
+					cfg.Slaves[i] = mysql.Open(s.DSN() + test.option)
+				}
+			})
+			if test.stale {
+				hold(t, c.Slaves[0])
+			}
+			y := a.run(t, "writer", load{clients: 50, rounds: 40, pace: 75 * time.Millisecond, round: roundOf,
+				carry: func(i int) carrier { return []carrier{byCookie, byHeader}[i%2] }})
+			t.Logf("%v", y)
+			switch {
+			case y.failed != nil || y.reads != 2000:
+				t.Errorf("%d reads, want 2000: %v", y.reads, y.failed)
+			case test.stale && y.stale == 0:
+				t.Error("the control: no read was stale")
+			case !test.stale:
+				y.noneStale(t, "clients")
+			}
+			if share := y.share(y.bySlave); test.bySlaves && share < 0.9 || !test.bySlaves && share > 0 {
+				t.Errorf("%.1f %% by slaves%s", 100*share, a.state())
+			}
+		})
+	}
+}
