@@ -34,7 +34,8 @@
 // it, the first two with binlog.go in common. groupreplication.go and
 // galera.go differ from mysql.go and mariadb.go in how servers replicate. Another kind is one more file: an implementation, a pair of functions like
 // [StartMariaDB] and [MariaDB], and a row in the table of kinds that the package's tests run on. Everything else
-// (processes, ports, faults, the folder and its removal) is shared and speaks no SQL.
+// (processes, ports, faults, the folder and its removal) is shared and speaks no SQL. An engine that has clients reach
+// each server through another process is a fronted one as well: see pgbouncer.go.
 package servers
 
 import (
