@@ -107,7 +107,9 @@ func (pgBouncerDaemon) open(s *Server) (*sql.DB, error) {
 	cfg.Database = "pgbouncer"
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // it speaks no other
 	delete(cfg.RuntimeParams, "timezone")
-	return stdlib.OpenDB(*cfg), nil
+	db := stdlib.OpenDB(*cfg)
+	db.SetMaxIdleConns(0) // it is asked when it starts, and not again
+	return db, nil
 }
 
 // answers needs no proof that it is this one: nobody else's has an account with the cluster's password.
