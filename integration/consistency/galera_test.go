@@ -13,7 +13,8 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// nodes is the Source that docs/engines.md has for Galera: own writes are left to the servers, whose reads wait.
+// nodes is the Source that docs/engines.md has for Galera: own writes are left to the servers, whose reads
+// wait.
 type nodes struct{}
 
 func (nodes) MasterPosition(context.Context, *sql.Conn) (replicated.Position, error) {
@@ -31,7 +32,8 @@ func (nodes) SlavePosition(ctx context.Context, conn *sql.Conn) (replicated.Posi
 	return replicated.Sequence("galera", 1), nil
 }
 
-// TestGalera has fifty clients read right after they have written, with slaves set up as docs/engines.md says.
+// TestGalera has fifty clients read right after they have written, with slaves set up as docs/engines.md
+// says.
 func TestGalera(t *testing.T) {
 	servers.Want(t, "Galera")
 	e := newEngine("Galera", mysql.Open, servers.StartGalera)

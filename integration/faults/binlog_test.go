@@ -204,8 +204,8 @@ END`)
 	return e
 }
 
-// groupReplication is a group with a single primary. Its slaves refuse writes, also those of this package, until they are
-// told not to.
+// groupReplication is a group with a single primary. Its slaves refuse writes, also those of this package,
+// until they are told not to.
 var groupReplication = func() *engine {
 	e := mySQLEngine("Group Replication", servers.StartGroupReplication)
 	e.group = true
@@ -217,7 +217,8 @@ var groupReplication = func() *engine {
 	}
 	e.sever = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
 		start := "START GROUP_REPLICATION USER = 'admin', PASSWORD = '" + configOf(s.DSN()).Passwd + "'"
-		return func(ctx context.Context) error { return exec(ctx, s, start) }, exec(ctx, s, "STOP GROUP_REPLICATION")
+		undo := func(ctx context.Context) error { return exec(ctx, s, start) }
+		return undo, exec(ctx, s, "STOP GROUP_REPLICATION")
 	}
 	lockOut := func(ctx context.Context, s *servers.Server, statement string) error {
 		is, err := ask[bool](ctx, s, "SELECT @@GLOBAL.super_read_only")
@@ -234,7 +235,8 @@ var groupReplication = func() *engine {
 	e.promote = func(ctx context.Context, slaves []*servers.Server) (primary *servers.Server, err error) {
 		err = await(ctx, func() error {
 			for _, s := range slaves {
-				is, err := ask[bool](ctx, s, "SELECT member_role = 'PRIMARY' FROM performance_schema.replication_group_members "+
+				is, err := ask[bool](ctx, s, "SELECT member_role = 'PRIMARY' "+
+					"FROM performance_schema.replication_group_members "+
 					"WHERE member_id = @@GLOBAL.server_uuid")
 				if err != nil {
 					return err

@@ -13,8 +13,8 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// acknowledged counts commits that have returned. A node whose reads wait for what the cluster has committed has to show
-// all that were counted when the read began.
+// acknowledged counts commits that have returned. A node whose reads wait for what the cluster has committed
+// has to show all that were counted when the read began.
 type acknowledged struct{ n atomic.Uint64 }
 
 func (a *acknowledged) MasterPosition(context.Context, *sql.Conn) (position.Position, error) {
@@ -40,8 +40,8 @@ func (logged) SlavePosition(ctx context.Context, conn *sql.Conn) (position.Posit
 	return position.ParseMariaDB(text)
 }
 
-// TestGalera has what docs/engines.md says of Galera: nodes have no position that would prove anything, but their reads can
-// wait for what the cluster has committed.
+// TestGalera has what docs/engines.md says of Galera: nodes have no position that would prove anything, but
+// their reads can wait for what the cluster has committed.
 func TestGalera(t *testing.T) {
 	servers.Want(t, "Galera")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // so that nothing hangs

@@ -9,8 +9,9 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// TestPrimaryChanges has a member of a group take the primary's place. Whatever it is that the address of the master leads
-// to, no member has diverged: what is written to the group has the group's UUID, whoever is the primary.
+// TestPrimaryChanges has a member of a group take the primary's place. Whatever it is that the address of the
+// master leads to, no member has diverged: what is written to the group has the group's UUID, whoever is the
+// primary.
 func TestPrimaryChanges(t *testing.T) {
 	for _, k := range kinds {
 		if !k.group {
@@ -22,12 +23,14 @@ func TestPrimaryChanges(t *testing.T) {
 		servers.Check(t, err)
 		t.Cleanup(func() { ok(t, c.Close()) })
 		former, latter, other := c.Master, c.Slaves[0], c.Slaves[1]
-		exec(ctx, t, former, "CREATE TABLE test.notes (id INT PRIMARY KEY)", "INSERT INTO test.notes VALUES (1)")
+		exec(ctx, t, former, "CREATE TABLE test.notes (id INT PRIMARY KEY)",
+			"INSERT INTO test.notes VALUES (1)")
 		ok(t, c.CatchUp(ctx))
 		before := roles(ctx, t, k, c, former, latter, other)
 		await(ctx, t, before, "all in the view", have(0, 1))
 
-		exec(ctx, t, latter, "DO group_replication_set_as_primary(@@GLOBAL.server_uuid)", "INSERT INTO test.notes VALUES (2)")
+		exec(ctx, t, latter, "DO group_replication_set_as_primary(@@GLOBAL.server_uuid)",
+			"INSERT INTO test.notes VALUES (2)")
 		stays(t, before, have(0, 1)) // the address of the master leads to the former one, for some time
 		follows(ctx, t, k, former, latter)
 		follows(ctx, t, k, other, latter)

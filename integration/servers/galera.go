@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// galera is the engine of MariaDB's Galera cluster. All nodes take writes; the master is the one that is written to. What
-// a node lacks when it joins it gets from another one, as transactions: all of those are still there.
+// galera is the engine of MariaDB's Galera cluster. All nodes take writes; the master is the one that is
+// written to. What a node lacks when it joins it gets from another one, as transactions: all of those are
+// still there.
 type galera struct {
 	mariaDB
 	provider string // libgalera_smm.so
@@ -23,14 +24,15 @@ type galera struct {
 
 var _ engine = galera{}
 
-// nodes is what the nodes of one cluster have to know. The addresses are for the cluster, and to get transactions.
+// nodes is what the nodes of one cluster have to know. The addresses are for the cluster, and to get
+// transactions.
 type nodes struct {
 	peers peers
 	locks readLocks
 }
 
-// findGalera returns the engine with the library that REPLICATED_GALERA names; or else with the one beside MariaDB; or else
-// with Debian's.
+// findGalera returns the engine with the library that REPLICATED_GALERA names; or else with the one beside
+// MariaDB; or else with Debian's.
 func findGalera() (galera, error) {
 	path, err := program("mariadbd", mariaDBPackage)
 	if err != nil {
@@ -65,8 +67,8 @@ func (g galera) install(ctx context.Context, c *Cluster, dir string) error {
 	return g.begin(ctx, c, dir)
 }
 
-// begin runs the installed server for a moment, as the first node of the cluster: its copies have the beginning of the
-// cluster's history, and so need not be sent all data.
+// begin runs the installed server for a moment, as the first node of the cluster: its copies have the
+// beginning of the cluster's history, and so need not be sent all data.
 func (g galera) begin(ctx context.Context, c *Cluster, dir string) error {
 	first := c.newServer(c.Master.id, nil)
 	first.dir += ".first"
@@ -91,8 +93,9 @@ func transfers(c *Cluster) string { return filepath.Join(c.reaper.dir, "transfer
 
 const transferMethod = "transactions"
 
-// transfer is the program that two nodes run when one joins. The one that joins prints where it waits: for a file. The other
-// one writes into that how far the first had come, from where on it will send transactions; it sends nothing else.
+// transfer is the program that two nodes run when one joins. The one that joins prints where it waits: for a
+// file. The other one writes into that how far the first had come, from where on it will send transactions;
+// it sends nothing else.
 const transfer = `#!/bin/sh
 role= address= data= gtid= domain= parent=$PPID bypass=
 while [ $# -gt 0 ]; do
@@ -128,12 +131,12 @@ donor)
 esac
 `
 
-// galeraState is a file with how far a node had come when it was stopped. While it runs, and so also when it was killed,
-// the number there is -1.
+// galeraState is a file with how far a node had come when it was stopped. While it runs, and so also when it
+// was killed, the number there is -1.
 const galeraState = "grastate.dat"
 
-// startNode runs a node, of which it first finds out how far it had come: from that file or, where it was killed, from the
-// data.
+// startNode runs a node, of which it first finds out how far it had come: from that file or, where it was
+// killed, from the data.
 const startNode = `
 state=$1/grastate.dat recovered=$2 at=
 shift 2
@@ -192,7 +195,8 @@ func (g galera) command(s *Server) (command, error) {
 	return cmd, nil
 }
 
-// founds says whether the node is to found the cluster, as the master does where there is none: then it is told that it may.
+// founds says whether the node is to found the cluster, as the master does where there is none: then it is
+// told that it may.
 func (g galera) founds(s *Server) (bool, error) {
 	if s.master != nil {
 		return false, nil
@@ -253,7 +257,8 @@ func (g galera) position(ctx context.Context, master *Server) (string, error) {
 	return g.status(ctx, master.db, "wsrep_last_committed")
 }
 
-// replayed waits for that number, and then for what the node itself offers: its number may be ahead of what is visible.
+// replayed waits for that number, and then for what the node itself offers: its number may be ahead of what
+// is visible.
 func (g galera) replayed(ctx context.Context, s *Server, position string) error {
 	want, err := strconv.ParseInt(position, 10, 64)
 	if err != nil {
@@ -281,8 +286,9 @@ func (g galera) replayed(ctx context.Context, s *Server, position string) error 
 	return nil
 }
 
-// ownTransactions returns how many transactions the node has passed on since it was started. Which they are it does not
-// tell: all events in the binary logs have the server id of the node with which the cluster began.
+// ownTransactions returns how many transactions the node has passed on since it was started. Which they are
+// it does not tell: all events in the binary logs have the server id of the node with which the cluster
+// began.
 func (g galera) ownTransactions(ctx context.Context, s *Server) ([]string, error) {
 	n, err := g.status(ctx, s.db, "wsrep_replicated")
 	if n == "0" || err != nil {

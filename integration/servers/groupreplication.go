@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// groupReplication is the engine of MySQL's Group Replication with a single primary, which is the master: the members
-// certify each other's transactions, and apply them, by the channel group_replication_applier. What is written to the
-// group has the group's UUID in its GTID.
+// groupReplication is the engine of MySQL's Group Replication with a single primary, which is the master: the
+// members certify each other's transactions, and apply them, by the channel group_replication_applier. What
+// is written to the group has the group's UUID in its GTID.
 type groupReplication struct {
 	mySQL
 	group *group
@@ -55,7 +55,8 @@ func (g groupReplication) command(s *Server) (command, error) {
 		"--loose-group-replication-recovery-get-public-key=ON",
 		// Or a slave that is held would slow down the master.
 		"--loose-group-replication-flow-control-mode=DISABLED",
-		// A member that was killed has to be expelled before it may return. 5 s of silence are enough for that.
+		// A member that was killed has to be expelled before it may return. 5 s of silence are enough for
+		// that.
 		"--loose-group-replication-member-expel-timeout=0",
 	)
 	return cmd, err
@@ -92,8 +93,8 @@ func (g *group) chosen(ctx context.Context, s *Server, db *sql.DB) (bool, error)
 	for _, other := range g.peers.others(s, db) {
 		var chosen bool
 		err := other.QueryRowContext(ctx, "SELECT @@GLOBAL.group_replication_member_weight > 50 FROM "+
-			"performance_schema.replication_group_members WHERE member_id = @@GLOBAL.server_uuid AND member_role = 'PRIMARY'").
-			Scan(&chosen)
+			"performance_schema.replication_group_members "+
+			"WHERE member_id = @@GLOBAL.server_uuid AND member_role = 'PRIMARY'").Scan(&chosen)
 		if err == nil {
 			return chosen, nil
 		}
@@ -105,16 +106,17 @@ func (g *group) chosen(ctx context.Context, s *Server, db *sql.DB) (bool, error)
 func (groupReplication) member(ctx context.Context, db *sql.DB) (state, role string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // it may be frozen
 	defer cancel()
-	err = db.QueryRowContext(ctx, "SELECT member_state, member_role FROM performance_schema.replication_group_members "+
-		"WHERE member_id = @@GLOBAL.server_uuid").Scan(&state, &role)
+	err = db.QueryRowContext(ctx, "SELECT member_state, member_role "+
+		"FROM performance_schema.replication_group_members WHERE member_id = @@GLOBAL.server_uuid").Scan(&state, &role)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "OFFLINE", "", nil
 	}
 	return state, role, err
 }
 
-// join has the server join the group, which the master founds, unless another server is in it. A server that was killed is
-// not let in until the others have expelled it: they wait for its return. To try before that costs half a minute.
+// join has the server join the group, which the master founds, unless another server is in it. A server that
+// was killed is not let in until the others have expelled it: they wait for its return. To try before that
+// costs half a minute.
 func (g groupReplication) join(ctx context.Context, s *Server, db *sql.DB) error {
 	founds := s.master == nil
 	for _, other := range g.group.peers.others(s, db) {
@@ -157,8 +159,8 @@ func (g groupReplication) join(ctx context.Context, s *Server, db *sql.DB) error
 // follow has nothing to do: the slave is a member of the group.
 func (groupReplication) follow(context.Context, *Server) error { return nil }
 
-// hold keeps the appliers from committing: a member does not let its applier be stopped. It goes on receiving and
-// certifying.
+// hold keeps the appliers from committing: a member does not let its applier be stopped. It goes on receiving
+// and certifying.
 func (g groupReplication) hold(ctx context.Context, s *Server) error {
 	return g.group.locks.hold(ctx, s)
 }
@@ -195,8 +197,8 @@ func (g groupReplication) replayed(ctx context.Context, s *Server, position stri
 	return nil
 }
 
-// ownTransactions finds what the server wrote under its own UUID, while it was in no group, and what it wrote as a member,
-// which has the group's UUID and its server id.
+// ownTransactions finds what the server wrote under its own UUID, while it was in no group, and what it wrote
+// as a member, which has the group's UUID and its server id.
 func (g groupReplication) ownTransactions(ctx context.Context, s *Server) ([]string, error) {
 	return g.ownInAll(ctx, s)
 }

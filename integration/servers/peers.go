@@ -41,7 +41,8 @@ func freeAddress() (string, error) {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
 }
 
-// address returns the ith address of s, which is down or in no group: another one than before if somebody has taken that.
+// address returns the ith address of s, which is down or in no group: another one than before if somebody has
+// taken that.
 func (p *peers) address(s *Server, i int) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -53,8 +54,8 @@ func (p *peers) address(s *Server, i int) (string, error) {
 	return p.addresses[s.id][i], err
 }
 
-// all returns the ith address of each server, that of the master first: who joins asks one after the other, and at first
-// nobody else is there.
+// all returns the ith address of each server, that of the master first: who joins asks one after the other,
+// and at first nobody else is there.
 func (p *peers) all(i int) (all []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -77,8 +78,8 @@ func (p *peers) others(s *Server, db *sql.DB) (all []*sql.DB) {
 	return all
 }
 
-// readLocks are the connections that hold FLUSH TABLES WITH READ LOCK on slaves, by the ids of the servers. Each lock ends
-// with its connection, also when its server does.
+// readLocks are the connections that hold FLUSH TABLES WITH READ LOCK on slaves, by the ids of the servers.
+// Each lock ends with its connection, also when its server does.
 type readLocks struct {
 	mu    sync.Mutex
 	conns map[int]*sql.Conn

@@ -229,8 +229,8 @@ func (s *Server) Delay(ctx context.Context, d time.Duration) error {
 // On MariaDB and MySQL these are the transactions that the slave has in its binary log as its own, each with its position
 // and its SQL: the slave is writable, so a write that goes astray succeeds.
 //
-// A node of Galera passes on what is written to it, and a slave of Group Replication refuses it, unless it is told not to.
-// On Galera the answer is a count of what the node has passed on since it was started.
+// A node of Galera passes on what is written to it, and a slave of Group Replication refuses it, unless it is
+// told not to. On Galera the answer is a count of what the node has passed on since it was started.
 //
 // A PostgreSQL standby cannot be written to. There it returns the statements that the standby refused as writes
 // (SQLSTATE 25006), each with its time, its process, the message and the SQL. They are found in the server's log, which
