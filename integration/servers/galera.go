@@ -58,7 +58,8 @@ func (g galera) install(ctx context.Context, c *Cluster, dir string) error {
 	if err := os.Mkdir(transfers(c), 0o700); err != nil {
 		return fmt.Errorf("servers: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(transfers(c), "wsrep_sst_"+transferMethod), []byte(transfer), 0o700); err != nil {
+	program := filepath.Join(transfers(c), "wsrep_sst_"+transferMethod)
+	if err := os.WriteFile(program, []byte(transfer), 0o700); err != nil {
 		return fmt.Errorf("servers: %w", err)
 	}
 	if err := g.mariaDB.install(ctx, c, dir); err != nil {
@@ -173,7 +174,8 @@ func (g galera) command(s *Server) (command, error) {
 	if !founds {
 		cluster += strings.Join(g.nodes.peers.all(0), ",") // its own among them does no harm
 	}
-	cmd.argv = slices.Concat([]string{"/bin/sh", "-c", startNode, "node", s.data(), filepath.Join(s.dir, "recovered.err")},
+	recovered := filepath.Join(s.dir, "recovered.err")
+	cmd.argv = slices.Concat([]string{"/bin/sh", "-c", startNode, "node", s.data(), recovered},
 		cmd.argv, []string{
 			"--binlog-format=ROW",
 			"--innodb-autoinc-lock-mode=2",
@@ -235,8 +237,8 @@ func (g galera) answers(ctx context.Context, s *Server, db *sql.DB) error {
 
 // status returns what a node says of itself.
 func (galera) status(ctx context.Context, db *sql.DB, variable string) (value string, err error) {
-	err = db.QueryRowContext(ctx, "SELECT variable_value FROM information_schema.global_status WHERE variable_name = ?",
-		variable).Scan(&value)
+	err = db.QueryRowContext(ctx, "SELECT variable_value FROM information_schema.global_status "+
+		"WHERE variable_name = ?", variable).Scan(&value)
 	return value, err
 }
 

@@ -107,7 +107,8 @@ func (groupReplication) member(ctx context.Context, db *sql.DB) (state, role str
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // it may be frozen
 	defer cancel()
 	err = db.QueryRowContext(ctx, "SELECT member_state, member_role "+
-		"FROM performance_schema.replication_group_members WHERE member_id = @@GLOBAL.server_uuid").Scan(&state, &role)
+		"FROM performance_schema.replication_group_members "+
+		"WHERE member_id = @@GLOBAL.server_uuid").Scan(&state, &role)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "OFFLINE", "", nil
 	}
@@ -126,8 +127,8 @@ func (g groupReplication) join(ctx context.Context, s *Server, db *sql.DB) error
 		}
 		founds = false
 		var listed bool
-		err = other.QueryRowContext(ctx, "SELECT COUNT(*) > 0 FROM performance_schema.replication_group_members "+
-			"WHERE member_port = ?", s.port).Scan(&listed)
+		err = other.QueryRowContext(ctx, "SELECT COUNT(*) > 0 "+
+			"FROM performance_schema.replication_group_members WHERE member_port = ?", s.port).Scan(&listed)
 		if err == nil && listed {
 			return errors.New("it has not been expelled yet")
 		}
@@ -178,7 +179,8 @@ func (g groupReplication) replayed(ctx context.Context, s *Server, position stri
 	var broken error
 	err := poll(ctx, func() error {
 		var has bool
-		broken = s.db.QueryRowContext(ctx, "SELECT GTID_SUBSET(?, @@GLOBAL.gtid_executed)", position).Scan(&has)
+		const query = "SELECT GTID_SUBSET(?, @@GLOBAL.gtid_executed)"
+		broken = s.db.QueryRowContext(ctx, query, position).Scan(&has)
 		if has || broken != nil {
 			return nil
 		}
