@@ -87,7 +87,8 @@ type engine struct {
 	returning    bool   // it has INSERT … RETURNING
 	refuses      bool   // a slave refuses writes by itself, and these count as gone astray
 
-	// unprepared: it cannot prepare SAVEPOINT, which GORM does if it is to prepare twice: see TestPreparedSavepoint.
+	// unprepared: it cannot prepare SAVEPOINT, which GORM does if it is to prepare twice: see
+	// TestPreparedSavepoint.
 	unprepared bool
 }
 
@@ -319,8 +320,9 @@ func (e *engine) lacks(mode string, c cell) bool {
 	return e.unprepared && mode == preparingTwice && strings.Contains(string(c.script), "SAVEPOINT")
 }
 
-// TestPreparedSavepoint shows why the matrix leaves out savepoints where GORM prepares twice, on an engine that cannot
-// prepare them: plain GORM fails with the same error as with the plugin, and does not where it prepares once.
+// TestPreparedSavepoint shows why the matrix leaves out savepoints where GORM prepares twice, on an engine
+// that cannot prepare them: plain GORM fails with the same error as with the plugin, and does not where it
+// prepares once.
 func TestPreparedSavepoint(t *testing.T) {
 	for _, e := range engines {
 		if !e.unprepared {

@@ -30,8 +30,8 @@ import (
 // started is what shared started.
 var started []*servers.Cluster
 
-// shared starts the servers that the tests of this package share when it is called for the first time, all with the
-// same options.
+// shared starts the servers that the tests of this package share when it is called for the first time, all
+// with the same options.
 func shared(start func(context.Context, servers.Config) (*servers.Cluster, error),
 	options ...string) func() (*servers.Cluster, error) {
 	return sync.OnceValues(func() (*servers.Cluster, error) {

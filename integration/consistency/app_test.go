@@ -167,9 +167,10 @@ func (a *app) read(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(p) // without WriteHeader: the first Write is the first byte
 }
 
-// passedOver returns the slave that should have answered a read which the master did; "" if the master is right. A slave
-// should have if it served when the request came and when its route was decided, and had been seen by the former to have
-// what the tokens of the request demand. This does not depend on when slaves are asked, nor on how long anything takes.
+// passedOver returns the slave that should have answered a read which the master did; "" if the master is
+// right. A slave should have if it served when the request came and when its route was decided, and had been
+// seen by the former to have what the tokens of the request demand. This does not depend on when slaves are
+// asked, nor on how long anything takes.
 func (a *app) passedOver(r *http.Request, t *trail) string {
 	route := t.last()
 	switch {
@@ -194,8 +195,8 @@ func (a *app) passedOver(r *http.Request, t *trail) string {
 	return ""
 }
 
-// demanded returns the positions that the tokens of a request demand. It is not decidable what they do if one demands a
-// time that was not over when the request came.
+// demanded returns the positions that the tokens of a request demand. It is not decidable what they do if one
+// demands a time that was not over when the request came.
 func (a *app) demanded(r *http.Request, began time.Time) (positions []position.Position, decidable bool) {
 	texts := r.Header.Values(a.header)
 	for _, cookie := range r.Cookies() {

@@ -44,8 +44,8 @@ func TestIdlePostgreSQL(t *testing.T) {
 		{"with an open transaction that has written", func(t *testing.T, c *servers.Cluster) {
 			begin(t, c, "INSERT INTO entries (client, n) VALUES ('open', 1)")
 		}, nil, false},
-		// Then what has been flushed ends with a page, in the middle of a record, and no slave can replay it to there for up
-		// to 15 s.
+		// Then what has been flushed ends with a page, in the middle of a record, and no slave can replay it
+		// to there for up to 15 s.
 		{"with an open transaction that has written pages", func(t *testing.T, c *servers.Cluster) {
 			begin(t, c, "INSERT INTO entries (client, n) SELECT 'open', n FROM generate_series(1, 100) AS n")
 		}, nil, false},
@@ -82,11 +82,13 @@ func switchWAL(t *testing.T, c *servers.Cluster) {
 	}
 }
 
-// keepsUp returns an error if slaves look behind: if no new round finds them to have all that the master has (with a source,
-// which counts them: if several do not), if readers are sent to the master, or if a token is not covered.
+// keepsUp returns an error if slaves look behind: if no new round finds them to have all that the master has
+// (with a source, which counts them: if several do not), if readers are sent to the master, or if a token is
+// not covered.
 func (a *app) keepsUp(t *testing.T, c *servers.Cluster, source *insertLSN) error {
 	t.Helper()
-	// freshSince returns nil if each slave is known to have had all that the master had at some moment after this one.
+	// freshSince returns nil if each slave is known to have had all that the master had at some moment after
+	// this one.
 	freshSince := func(moment time.Time) error {
 		for _, s := range c.Slaves {
 			now := time.Now()

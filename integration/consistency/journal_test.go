@@ -103,8 +103,8 @@ func (j *journal) statements(t *testing.T) []statement {
 	return all
 }
 
-// generalLog reads the general query log of MariaDB and MySQL, from the statement with this number on. With a prepared statement only its
-// execution counts.
+// generalLog reads the general query log of MariaDB and MySQL, from the statement with this number on. With a
+// prepared statement only its execution counts.
 func generalLog(ctx context.Context, s *servers.Server, from int) ([]statement, int, error) {
 	rows, err := s.DB().QueryContext(ctx, "SELECT event_time, argument FROM mysql.general_log "+
 		"WHERE command_type IN ('Query', 'Execute') AND user_host LIKE 'test[test]%' LIMIT 1000000 OFFSET ?", from)
@@ -156,13 +156,14 @@ func serverLog(ctx context.Context, s *servers.Server, from int) ([]statement, i
 	return all, from + len(log), nil
 }
 
-// isGreeting says whether the plugin asks with it which server there is, as it does over each new connection of its own: if a
-// probe was not answered within a second, there is one.
+// isGreeting says whether the plugin asks with it which server there is, as it does over each new connection
+// of its own: if a probe was not answered within a second, there is one.
 func (s statement) isGreeting() bool {
 	return strings.Contains(s.text, "'server_uuid', 'server_id'") || strings.Contains(s.text, "pg_control_system")
 }
 
-// sorted tells the statements of a journal apart: those of the application, probes, and the rest. A greeting is in none.
+// sorted tells the statements of a journal apart: those of the application, probes, and the rest. A greeting
+// is in none.
 func sorted(all []statement) (entries, probes, others []statement) {
 	for _, s := range all {
 		switch {

@@ -44,8 +44,9 @@ func TestMaxLag(t *testing.T) {
 	}
 }
 
-// leaves waits until s, which is held, is read no longer, and fails the test if that is for anything but its lag, or if it
-// is read when it is further behind than maxLag. The monitor's timer may be as late as any other goroutine.
+// leaves waits until s, which is held, is read no longer, and fails the test if that is for anything but its
+// lag, or if it is read when it is further behind than maxLag. The monitor's timer may be as late as any
+// other goroutine.
 func (h *heart) leaves(t *testing.T, s *servers.Server, reader *client, maxLag time.Duration) {
 	t.Helper()
 	const slack = 250 * time.Millisecond
@@ -85,8 +86,9 @@ type answer struct {
 	reason replicated.Reason
 }
 
-// answers has the reader read, until all of want and nobody else answer for a while. It fails the test at once if one of
-// never answers, which the plugin is known not to read any longer, or if the master does though a slave should.
+// answers has the reader read, until all of want and nobody else answer for a while. It fails the test at
+// once if one of never answers, which the plugin is known not to read any longer, or if the master does
+// though a slave should.
 func (a *app) answers(t *testing.T, reader *client, what string, never []*servers.Server, want []answer, query ...string) {
 	t.Helper()
 	const reads = 60 // that one of two gets them all by chance: once in 2^59
@@ -180,8 +182,9 @@ func (h *heart) age(n int, t time.Time) time.Duration {
 	return max(0, t.Sub(h.committed[n]))
 }
 
-// TestMaxStaleness has requests that ask for a page at most 300 ms old, or 3 s, get none that lacks what had been committed
-// that long before they began, while slaves are behind by more and by less. Who does not ask gets older ones.
+// TestMaxStaleness has requests that ask for a page at most 300 ms old, or 3 s, get none that lacks what had
+// been committed that long before they began, while slaves are behind by more and by less. Who does not ask
+// gets older ones.
 func TestMaxStaleness(t *testing.T) {
 	// On a slow machine no slave may be known to be as fresh as the first, but some are as the second.
 	const strict, lax = 300 * time.Millisecond, 3 * time.Second
@@ -200,8 +203,8 @@ func TestMaxStaleness(t *testing.T) {
 			}}
 			defer w.begin(t)()
 
-			// All clocks are the same one, so nothing has to be tolerated: what was committed that long before the request was
-			// sent has to be there.
+			// All clocks are the same one, so nothing has to be tolerated: what was committed that long
+			// before the request was sent has to be there.
 			type seen struct {
 				reads, bySlave, old int
 				oldest              time.Duration

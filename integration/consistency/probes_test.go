@@ -27,7 +27,8 @@ func TestProbes(t *testing.T) {
 	}
 }
 
-// rarely makes few probes, so that those of the requests stand out: none because a read is slow, and each is waited for.
+// rarely makes few probes, so that those of the requests stand out: none because a read is slow, and each is
+// waited for.
 func rarely(cfg *replicated.Config) {
 	cfg.Probe.Interval, cfg.Probe.MinInterval = 2*time.Second, leastPause
 	cfg.Failover.SlaveTimeout = -1
@@ -169,7 +170,8 @@ type storm struct {
 	query []string
 }
 
-// probesInStorm has the storm rage until there were many more requests than there may be probes, however fast either is.
+// probesInStorm has the storm rage until there were many more requests than there may be probes, however fast
+// either is.
 func probesInStorm(t *testing.T, e engine, storm storm) {
 	c := e.cluster(t)
 	journals := e.journals(t, c)

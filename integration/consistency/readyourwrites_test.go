@@ -10,11 +10,13 @@ import (
 	"time"
 )
 
-// TestReadYourWrites has fifty clients write and read while the lag of both slaves wanders between nothing and half a
-// second, and each, then both, stop replaying altogether. No page lacks what its client has just written. The same
-// requests are stale again and again if clients do not carry the token; and who does not write reads from slaves.
+// TestReadYourWrites has fifty clients write and read while the lag of both slaves wanders between nothing
+// and half a second, and each, then both, stop replaying altogether. No page lacks what its client has just
+// written. The same requests are stale again and again if clients do not carry the token; and who does not
+// write reads from slaves.
 //
-// CONSISTENCY_ROUNDS is how often each client writes and reads at least; the default is 40. The weather may want more.
+// CONSISTENCY_ROUNDS is how often each client writes and reads at least; the default is 40. The weather may
+// want more.
 func TestReadYourWrites(t *testing.T) {
 	const clients = 50
 	rounds := 40

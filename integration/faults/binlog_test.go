@@ -13,7 +13,8 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// binlogEngine returns what MariaDB and MySQL have in common. Words about replication are MariaDB's: see exec.
+// binlogEngine returns what MariaDB and MySQL have in common. Words about replication are MariaDB's: see
+// exec.
 func binlogEngine(kind string, start func(context.Context, servers.Config) (*servers.Cluster, error)) *engine {
 	e := &engine{
 		name:  kind,
@@ -31,8 +32,8 @@ func binlogEngine(kind string, start func(context.Context, servers.Config) (*ser
 		data:        "SELECT @@datadir",
 		schema:      "test.",
 		connections: "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'test'",
-		// It waits for statements that write, and for locks. The application's account has no privilege to write all
-		// the same: it has some in its database only.
+		// It waits for statements that write, and for locks. The application's account has no privilege to
+		// write all the same: it has some in its database only.
 		readOnly: ordered([]string{"SET SESSION lock_wait_timeout = 10", "SET GLOBAL read_only = ON"},
 			[]string{"SET GLOBAL read_only = OFF"}),
 		sever:   ordered([]string{"STOP SLAVE"}, []string{"START SLAVE"}),
@@ -87,7 +88,8 @@ func binlogLockOut(e *engine, account func(password string) (do, undo string)) f
 	}
 }
 
-// binlogLose has a slave that has all rows forget how far it is, by a statement; at is an expression for how far it is.
+// binlogLose has a slave that has all rows forget how far it is, by a statement; at is an expression for how
+// far it is.
 func binlogLose(e *engine, at, forget string, remember func(at string) []string) func(context.Context, *servers.Server,
 	func(context.Context) error) (func(context.Context) error, error) {
 	return func(ctx context.Context, s *servers.Server, meanwhile func(context.Context) error) (func(context.Context) error, error) {
@@ -194,8 +196,8 @@ END`)
 	e.lose = binlogLose(e, "@@GLOBAL.gtid_executed", "RESET MASTER", func(at string) []string {
 		return []string{"RESET MASTER", "SET GLOBAL gtid_purged = '" + strings.ReplaceAll(at, "\n", "") + "'"}
 	})
-	// Debian's 9.7 keeps the password that it saw last in mind, and goes on taking it after ALTER USER: it lacks the part
-	// of the server that would have it forgotten.
+	// Debian's 9.7 keeps the password that it saw last in mind, and goes on taking it after ALTER USER: it
+	// lacks the part of the server that would have it forgotten.
 	e.lockOut = binlogLockOut(e, func(string) (do, undo string) {
 		return "RENAME USER test@'%' TO another@'%'", "RENAME USER another@'%' TO test@'%'"
 	})

@@ -68,8 +68,9 @@ type engine struct {
 	// attach makes the former master, which was killed, a slave of the server that took its place.
 	attach func(ctx context.Context, former, master *servers.Server) error
 
-	// group: the servers are members of a group, which stops where most of them are gone, or cannot agree on who is. So
-	// TestRandomFaults, in which several may be gone at once, has none of its members die, stand still or leave.
+	// group: the servers are members of a group, which stops where most of them are gone, or cannot agree on
+	// who is. So TestRandomFaults, in which several may be gone at once, has none of its members die, stand
+	// still or leave.
 	group bool
 
 	options []string // of all servers

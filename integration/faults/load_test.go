@@ -131,7 +131,8 @@ type tally struct {
 	longest time.Duration
 }
 
-// most is how many reads of a load are under way at once: more than a fault ever holds up if the machine bears the load.
+// most is how many reads of a load are under way at once: more than a fault ever holds up if the machine
+// bears the load.
 const most = 200
 
 // load is reads at a steady rate: each begins when its time has come, whatever became of those before.
@@ -356,9 +357,9 @@ func (l *load) noneFailed(t *testing.T) {
 	}
 }
 
-// ended waits until the reads that are under way have ended, but for those that have been handed their first row, or their
-// transaction, and fails the test if one hangs. While a fault lasts, that shows that nobody waits for its end. What is counted
-// from here on began after the call.
+// ended waits until the reads that are under way have ended, but for those that have been handed their first
+// row, or their transaction, and fails the test if one hangs. While a fault lasts, that shows that nobody
+// waits for its end. What is counted from here on began after the call.
 func (l *load) ended(t *testing.T) {
 	t.Helper()
 	l.mu.Lock()

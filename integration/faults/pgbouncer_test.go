@@ -17,8 +17,8 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// newPgBouncer is PostgreSQL behind PgBouncer in transaction mode. Faults befall the server, and the network before
-// PgBouncer. If PgBouncer is apart, it goes on when its server does not.
+// newPgBouncer is PostgreSQL behind PgBouncer in transaction mode. Faults befall the server, and the network
+// before PgBouncer. If PgBouncer is apart, it goes on when its server does not.
 func newPgBouncer(name string, apart bool, settings ...string) *engine {
 	return &engine{
 		name:   name,
@@ -57,9 +57,9 @@ func init() { // these refer to that of PostgreSQL
 	}
 }
 
-// TestPgBouncerWithoutServer kills a slave whose PgBouncer goes on, for longer than a read may wait. By its defaults
-// PgBouncer has clients that wait for a connection go on waiting, for two minutes, and tells others at once that it
-// cannot reach the server.
+// TestPgBouncerWithoutServer kills a slave whose PgBouncer goes on, for longer than a read may wait. By its
+// defaults PgBouncer has clients that wait for a connection go on waiting, for two minutes, and tells others
+// at once that it cannot reach the server.
 func TestPgBouncerWithoutServer(t *testing.T) {
 	servers.Want(t, "PgBouncer")
 	e := newPgBouncer("", true)
@@ -115,8 +115,8 @@ func TestPgBouncerWithoutServer(t *testing.T) {
 	}
 }
 
-// TestFullPgBouncer has another application take all connections that PgBouncer may have to a slave. For the plugin,
-// whose questions wait with all others, that is a slave that does not answer.
+// TestFullPgBouncer has another application take all connections that PgBouncer may have to a slave. For the
+// plugin, whose questions wait with all others, that is a slave that does not answer.
 func TestFullPgBouncer(t *testing.T) {
 	servers.Want(t, "PgBouncer")
 	for _, e := range engines {
@@ -164,8 +164,8 @@ func TestFullPgBouncer(t *testing.T) {
 	}
 }
 
-// TestStalePlanBehindPgBouncer changes what a statement returns that PgBouncer has prepared. It goes on using its plan for
-// whoever prepares the same text.
+// TestStalePlanBehindPgBouncer changes what a statement returns that PgBouncer has prepared. It goes on using
+// its plan for whoever prepares the same text.
 func TestStalePlanBehindPgBouncer(t *testing.T) {
 	servers.Want(t, "PgBouncer")
 	e := newPgBouncer("", false)
@@ -207,8 +207,8 @@ func TestStalePlanBehindPgBouncer(t *testing.T) {
 	}
 }
 
-// pgBouncerClients asks the PgBouncer before a server how many clients it has. The server knows of PgBouncer alone, which
-// keeps its connections when clients go.
+// pgBouncerClients asks the PgBouncer before a server how many clients it has. The server knows of PgBouncer
+// alone, which keeps its connections when clients go.
 func pgBouncerClients(ctx context.Context, s *servers.Server) (int, error) {
 	u, err := url.Parse(s.DSN())
 	if err != nil {

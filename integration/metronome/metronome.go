@@ -1,4 +1,5 @@
-// Package metronome tells how late goroutines come to run on a machine that is busy: what a test of a timer has to allow for.
+// Package metronome tells how late goroutines come to run on a machine that is busy: what a test of a timer
+// has to allow for.
 package metronome
 
 import (

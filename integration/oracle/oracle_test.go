@@ -83,9 +83,9 @@ func (s statement) original() bool {
 	return s.valid || s.from == "function" || s.from == "word" || s.from == "known"
 }
 
-// elsewhere says whether s is also to be run where the same tables are in another database or schema, to see whether its answer
-// depends on that. Which rows LIMIT leaves may, without meaning anything; and some answers name the database of a table, or
-// are made from the OID of a type, of which each schema has its own.
+// elsewhere says whether s is also to be run where the same tables are in another database or schema, to see
+// whether its answer depends on that. Which rows LIMIT leaves may, without meaning anything; and some answers
+// name the database of a table, or are made from the OID of a type, of which each schema has its own.
 func (s statement) elsewhere() bool {
 	return (s.original() || asksWhere.MatchString(s.sql)) && !namesPlace.MatchString(s.sql)
 }

@@ -320,10 +320,11 @@ func (p *postgreSQL) begin(ctx context.Context, purpose string, c *pgCase) error
 	return p.run(ctx, purpose, "BEGIN; SAVEPOINT sp").err
 }
 
-// constant says whether, on each of two connections in different states, the answers are the same each time, and of the
-// two connections different.
+// constant says whether, on each of two connections in different states, the answers are the same each time,
+// and of the two connections different.
 func (p *postgreSQL) constant(ctx context.Context, c *pgCase) (bool, error) {
-	// array_shuffle of two elements has two answers: that it only seems to be constant, and different, has to be unlikely.
+	// array_shuffle of two elements has two answers: that it only seems to be constant, and different, has to
+	// be unlikely.
 	const times = 8
 	answers := map[string][]pgAnswer{}
 	constant := true

@@ -52,8 +52,8 @@ func (j *journal) remedies(t *testing.T) (lines []line) {
 	return lines
 }
 
-// TestStartSaysThatThereAreNoPositions uses the plugin on MySQL in each gtid_mode that people run: where it is not ON,
-// db.Use says so once, and what to set.
+// TestStartSaysThatThereAreNoPositions uses the plugin on MySQL in each gtid_mode that people run: where it
+// is not ON, db.Use says so once, and what to set.
 func TestStartSaysThatThereAreNoPositions(t *testing.T) {
 	servers.Want(t, "MySQL")
 	for _, mode := range []string{"OFF", "ON_PERMISSIVE", "ON"} {

@@ -35,8 +35,8 @@ type kind struct {
 
 	slaves []slave
 
-	// group: the servers are members of a group, which itself says who is its primary. Nobody promotes a slave, attaches
-	// a former master or has a slave replicate in another way; a slave refuses writes.
+	// group: the servers are members of a group, which itself says who is its primary. Nobody promotes a
+	// slave, attaches a former master or has a slave replicate in another way; a slave refuses writes.
 	group bool
 }
 
@@ -93,14 +93,16 @@ var kinds = wanted([]kind{
 	},
 })
 
-// startPgBouncer has the slaves' options say what no SET can: behind PgBouncer the next statement may run elsewhere.
+// startPgBouncer has the slaves' options say what no SET can: behind PgBouncer the next statement may run
+// elsewhere.
 func startPgBouncer(ctx context.Context, cfg servers.Config) (*servers.Cluster, error) {
 	cfg.SlaveOptions = append(cfg.SlaveOptions, "--enable_seqscan=off") // for the same reason as on PostgreSQL
 	return servers.StartPgBouncer(ctx, cfg)
 }
 
-// variants are the ways to run MySQL in which a commit, its place in the log and its GTID come about one by one. What
-// writes a slave's GTIDs is another part of the server where the slave has no log, or none of what it replays.
+// variants are the ways to run MySQL in which a commit, its place in the log and its GTID come about one by
+// one. What writes a slave's GTIDs is another part of the server where the slave has no log, or none of what
+// it replays.
 var variants = wanted([]kind{
 	mySQL.with("slaves that do not log what they replay", nil, []string{"--log-slave-updates=OFF"}),
 	mySQL.with("slaves without a log", nil, []string{"--skip-log-bin"}),

@@ -15,8 +15,8 @@ import (
 	"strings"
 )
 
-// mySQL is the engine of MySQL, from 8.0.23 on, where SLAVE and MASTER became REPLICA and SOURCE. Its servers have
-// GTIDs, unless the options of a [Config] say otherwise: --gtid-mode=OFF, or ON_PERMISSIVE.
+// mySQL is the engine of MySQL, from 8.0.23 on, where SLAVE and MASTER became REPLICA and SOURCE. Its servers
+// have GTIDs, unless the options of a [Config] say otherwise: --gtid-mode=OFF, or ON_PERMISSIVE.
 type mySQL struct {
 	binlog
 	program string
@@ -25,8 +25,8 @@ type mySQL struct {
 
 var _ engine = mySQL{}
 
-// findMySQL finds the server's program: REPLICATED_MYSQL, which names it or its folder; or else a mysqld in PATH; or else
-// what .ci/deps has fetched.
+// findMySQL finds the server's program: REPLICATED_MYSQL, which names it or its folder; or else a mysqld in
+// PATH; or else what .ci/deps has fetched.
 func findMySQL() (mySQL, error) {
 	if named := os.Getenv("REPLICATED_MYSQL"); named != "" {
 		for _, path := range []string{named, filepath.Join(named, "mysqld"), filepath.Join(named, "bin", "mysqld")} {
@@ -150,7 +150,8 @@ func (m mySQL) logged(ctx context.Context, s *Server) (file string, at int64, er
 	return file, at, err
 }
 
-// position returns a GTID set or, where not all transactions have GTIDs, the end of the binary log: file/position.
+// position returns a GTID set or, where not all transactions have GTIDs, the end of the binary log:
+// file/position.
 func (m mySQL) position(ctx context.Context, master *Server) (position string, err error) {
 	has, err := m.hasGTIDs(ctx, master)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// PgBouncer says how a PgBouncer before each server is run. The zero value has it on its server's machine, where it
-// shares the server's fate: what stops, kills or freezes one does the same to the other.
+// PgBouncer says how a PgBouncer before each server is run. The zero value has it on its server's machine,
+// where it shares the server's fate: what stops, kills or freezes one does the same to the other.
 type PgBouncer struct {
 	// Apart has each PgBouncer on a machine of its own: it goes on when its server is stopped, killed or frozen.
 	Apart bool

@@ -10,7 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// TestPgBouncer reaches servers through PgBouncer, which shares their fate unless it is on a machine of its own.
+// TestPgBouncer reaches servers through PgBouncer, which shares their fate unless it is on a machine of its
+// own.
 func TestPgBouncer(t *testing.T) {
 	Want(t, "PgBouncer")
 	for _, apart := range []bool{false, true} {

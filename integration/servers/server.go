@@ -52,8 +52,8 @@ func (s *Server) String() string {
 	return "slave " + strconv.Itoa(s.id)
 }
 
-// Addr returns the address to which the DSN leads: 127.0.0.1 and the server's port, or that of the PgBouncer before
-// it.
+// Addr returns the address to which the DSN leads: 127.0.0.1 and the server's port, or that of the PgBouncer
+// before it.
 func (s *Server) Addr() string {
 	if s.front != nil {
 		return s.front.Addr()

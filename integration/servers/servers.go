@@ -9,33 +9,35 @@
 //		c.Slaves[1].Kill()      // kill -9
 //	}
 //
-// [MariaDB], [MySQL] and [PostgreSQL] end the cluster with the test. Tests that share one start it with [StartMariaDB],
-// [StartMySQL], [StartPostgreSQL] or [StartPgBouncer] and pass its error to [Check]. Whatever happens to the test process (a panic,
-// os.Exit, kill -9, at any moment), no server and no folder stays behind: see reaper.
+// [MariaDB], [MySQL] and [PostgreSQL] end the cluster with the test. Tests that share one start it with
+// [StartMariaDB], [StartMySQL], [StartPostgreSQL] or [StartPgBouncer] and pass its error to [Check]. Whatever
+// happens to the test process (a panic, os.Exit, kill -9, at any moment), no server and no folder stays
+// behind: see reaper.
 //
 // MariaDB's and MySQL's slaves are writable on purpose: a write that went astray succeeds, and [Server.OwnTransactions]
 // proves it. PostgreSQL's cannot be: there it finds what they refused.
 //
-// MySQL is the server that REPLICATED_MYSQL names, a program or its folder; or else a mysqld of 8.0.23 or later in PATH; or
-// else the one in gorm-replicated/mysql-9 in the user's cache, into which .ci/deps fetches it. MariaDB and PostgreSQL are
-// those in PATH, or else Debian's.
+// MySQL is the server that REPLICATED_MYSQL names, a program or its folder; or else a mysqld of 8.0.23 or
+// later in PATH; or else the one in gorm-replicated/mysql-9 in the user's cache, into which .ci/deps fetches
+// it. MariaDB and PostgreSQL are those in PATH, or else Debian's.
 //
-// Galera is the library that REPLICATED_GALERA names, or else lib/galera/libgalera_smm.so beside the folder of
-// MariaDB's program, or else Debian's.
+// Galera is the library that REPLICATED_GALERA names, or else lib/galera/libgalera_smm.so beside the folder
+// of MariaDB's program, or else Debian's.
 //
 // REPLICATED_KINDS restricts tests to some kinds of servers: see [Wanted].
 //
-// PostgreSQL and PgBouncer refuse to run as root. Where the tests do, they run as the account postgres, if there is one, or nobody,
-// which has to be able to reach the folder for temporary files (TMPDIR).
+// PostgreSQL and PgBouncer refuse to run as root. Where the tests do, they run as the account postgres, if
+// there is one, or nobody, which has to be able to reach the folder for temporary files (TMPDIR).
 //
 // # Adding an engine
 //
-// What servers of one kind do in their own way is the interface engine; mariadb.go, mysql.go and postgresql.go implement
-// it, the first two with binlog.go in common. groupreplication.go and galera.go differ from mysql.go and mariadb.go in how
-// servers replicate. Another kind is one more file: an implementation, a pair of functions like [StartMariaDB] and
-// [MariaDB], and a row in the table of kinds that the package's tests run on. Everything else (processes, ports, faults,
-// the folder and its removal) is shared and speaks no SQL. An engine that has clients reach each server through another
-// process is a fronted one as well: see pgbouncer.go.
+// What servers of one kind do in their own way is the interface engine; mariadb.go, mysql.go and
+// postgresql.go implement it, the first two with binlog.go in common. groupreplication.go and galera.go
+// differ from mysql.go and mariadb.go in how servers replicate. Another kind is one more file: an
+// implementation, a pair of functions like [StartMariaDB] and [MariaDB], and a row in the table of kinds that
+// the package's tests run on. Everything else (processes, ports, faults, the folder and its removal) is
+// shared and speaks no SQL. An engine that has clients reach each server through another process is a fronted
+// one as well: see pgbouncer.go.
 package servers
 
 import (
@@ -127,8 +129,8 @@ type engine interface {
 
 // daemon is how the process of a server is run.
 type daemon interface {
-	// command returns the program that runs s in the foreground, in the process that it is started as. What it prints
-	// goes to the log.
+	// command returns the program that runs s in the foreground, in the process that it is started as. What
+	// it prints goes to the log.
 	command(s *Server) (command, error)
 
 	// stopSignal is what ends a server cleanly, without waiting for its clients.
@@ -157,9 +159,10 @@ func StartMariaDB(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, mariaDB{}, cfg)
 }
 
-// StartMySQL is as StartMariaDB, with a MySQL master and slaves that replicate by GTIDs (SOURCE_AUTO_POSITION=1) or, with
-// --gtid-mode=OFF or ON_PERMISSIVE in both options of the Config, by places in the master's binary log. What MySQL cannot
-// replicate by GTIDs, CREATE TEMPORARY TABLE in a transaction for one, it refuses.
+// StartMySQL is as StartMariaDB, with a MySQL master and slaves that replicate by GTIDs
+// (SOURCE_AUTO_POSITION=1) or, with --gtid-mode=OFF or ON_PERMISSIVE in both options of the Config, by places
+// in the master's binary log. What MySQL cannot replicate by GTIDs, CREATE TEMPORARY TABLE in a transaction
+// for one, it refuses.
 func StartMySQL(ctx context.Context, cfg Config) (*Cluster, error) {
 	m, err := findMySQL()
 	if err != nil {
@@ -180,10 +183,10 @@ func StartPgBouncer(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, pgBouncer{settings: cfg.PgBouncer}, cfg)
 }
 
-// StartGroupReplication is as StartMySQL, with the members of a group (Group Replication) that has a single primary. The
-// slaves refuse writes. A member that was killed returns when the others have expelled it, after some 5 s. Where the
-// master is away, another member becomes the primary; when the master starts again, it is the primary again, unless the
-// other one's group_replication_member_weight is above the default, 50.
+// StartGroupReplication is as StartMySQL, with the members of a group (Group Replication) that has a single
+// primary. The slaves refuse writes. A member that was killed returns when the others have expelled it, after
+// some 5 s. Where the master is away, another member becomes the primary; when the master starts again, it is
+// the primary again, unless the other one's group_replication_member_weight is above the default, 50.
 func StartGroupReplication(ctx context.Context, cfg Config) (*Cluster, error) {
 	m, err := findMySQL()
 	if err != nil {
@@ -192,8 +195,8 @@ func StartGroupReplication(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, newGroupReplication(m), cfg)
 }
 
-// StartGalera is as StartMariaDB, with the nodes of a Galera cluster. All of them take writes. A slave that was written to
-// has passed that on: its own transactions are on all nodes.
+// StartGalera is as StartMariaDB, with the nodes of a Galera cluster. All of them take writes. A slave that
+// was written to has passed that on: its own transactions are on all nodes.
 func StartGalera(ctx context.Context, cfg Config) (*Cluster, error) {
 	g, err := findGalera()
 	if err != nil {
@@ -248,8 +251,8 @@ func Check(t testing.TB, err error) {
 	}
 }
 
-// Wanted says whether tests are to run on a kind of servers: "MariaDB", "MySQL", "PostgreSQL" and what a suite has besides.
-// REPLICATED_KINDS names them, separated by commas. The default are these three.
+// Wanted says whether tests are to run on a kind of servers: "MariaDB", "MySQL", "PostgreSQL" and what a
+// suite has besides. REPLICATED_KINDS names them, separated by commas. The default are these three.
 func Wanted(kind string) bool {
 	kinds := cmp.Or(os.Getenv("REPLICATED_KINDS"), "MariaDB,MySQL,PostgreSQL")
 	return slices.Contains(strings.Split(kinds, ","), kind)

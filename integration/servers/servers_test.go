@@ -34,8 +34,9 @@ type kind struct {
 	own    func(*testing.T, *Server)
 	astray func(*testing.T, kind, *Cluster)
 
-	// group: the servers are members of a group. They apply what they receive at once, or not at all. Where one dies, the
-	// others have to agree that it is gone before the next one may leave: so most of them have to be there all the time.
+	// group: the servers are members of a group. They apply what they receive at once, or not at all. Where
+	// one dies, the others have to agree that it is gone before the next one may leave: so most of them have
+	// to be there all the time.
 	group bool
 }
 
@@ -515,7 +516,8 @@ func astrayOnBinlog(t *testing.T, k kind, c *Cluster) {
 	}
 }
 
-// astrayOnGroupReplication writes to a slave that has been told to take it, first as a member and then not as one.
+// astrayOnGroupReplication writes to a slave that has been told to take it, first as a member and then not as
+// one.
 func astrayOnGroupReplication(t *testing.T, k kind, c *Cluster) {
 	ctx, slave := t.Context(), c.Slaves[1]
 	astray := k.open(t, slave)

@@ -2,8 +2,8 @@ package servers
 
 import "strings"
 
-// Statements about replication are written in MariaDB's words, which MySQL has given up: SLAVE and MASTER. Here, and
-// nowhere else, are MySQL's: REPLICA and SOURCE.
+// Statements about replication are written in MariaDB's words, which MySQL has given up: SLAVE and MASTER.
+// Here, and nowhere else, are MySQL's: REPLICA and SOURCE.
 
 // Words returns a statement about replication, or the names of its settings, in the words of the server.
 func (s *Server) Words(statement string) string { return s.cluster.engine.words(statement) }
@@ -19,7 +19,8 @@ var mySQLWords = strings.NewReplacer(
 	"CHANGE MASTER TO", "CHANGE REPLICATION SOURCE TO",
 	"MASTER_HOST", "SOURCE_HOST",
 	"MASTER_PORT", "SOURCE_PORT",
-	// Accounts have caching_sha2_password. Without TLS a password is encrypted with a key that the server hands out.
+	// Accounts have caching_sha2_password. Without TLS a password is encrypted with a key that the server
+	// hands out.
 	"MASTER_USER", "GET_SOURCE_PUBLIC_KEY=1, SOURCE_USER",
 	"MASTER_PASSWORD", "SOURCE_PASSWORD",
 	"MASTER_CONNECT_RETRY", "SOURCE_RETRY_COUNT=86400, SOURCE_CONNECT_RETRY", // MariaDB tries as often by default

@@ -76,9 +76,10 @@ func IsStalePlan(err error) bool {
 	case "0A000": // feature_not_supported, of which this is one case
 		return routine == "RevalidateCachedQuery"
 	case "08P01": // protocol_violation
-		// PgBouncer shares what it has prepared among its clients: what a driver remembers of a statement may be older,
-		// or it may begin anew with a name that PgBouncer knows.
-		return routine == "PortalSetResultFormat" || strings.Contains(err.Error(), "prepared statement name is already in use")
+		// PgBouncer shares what it has prepared among its clients: what a driver remembers of a statement may
+		// be older, or it may begin anew with a name that PgBouncer knows.
+		return routine == "PortalSetResultFormat" ||
+			strings.Contains(err.Error(), "prepared statement name is already in use")
 	}
 	return false
 }
@@ -98,8 +99,8 @@ var ofNetwork = map[syscall.Errno]bool{
 	syscall.EHOSTUNREACH: true, syscall.ENETUNREACH: true, syscall.ENETDOWN: true, syscall.ENOTCONN: true,
 }
 
-// spoke tells whether an error is a server's answer: so it lives. A SQLSTATE of class 08, connection_exception, proves
-// nothing: with it PgBouncer, which lives, says that it cannot reach the server.
+// spoke tells whether an error is a server's answer: so it lives. A SQLSTATE of class 08,
+// connection_exception, proves nothing: with it PgBouncer, which lives, says that it cannot reach the server.
 func spoke(err error) bool {
 	var e *mysql.MySQLError
 	state, _ := postgresError(err)
