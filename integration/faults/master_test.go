@@ -246,6 +246,7 @@ func TestLastSlaveWithoutMaster(t *testing.T) {
 		eventually(t, "it leaves", func() error { return a.notServing(last) })
 		must(t, last.accept())
 		eventually(t, "it comes back", func() error { return a.serving(last) })
+		l.ended(t) // what began while it was away has nowhere else to go than to the master
 		before := l.so()
 		a.master.refuse()
 		l.more(t, 150)
