@@ -130,8 +130,9 @@ func (a *app) onlySome(t *testing.T, l *load, limit int) *load {
 func TestMasterDown(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e *engine) {
 		c := e.cluster(t)
-		maxLag := 2 * time.Second
-		if e.silent { // or slaves have left by the time at which it is known that the master does not answer
+		// More than it takes until it is known that the master does not answer, or slaves leave before that.
+		maxLag := 3 * time.Second
+		if e.silent {
 			maxLag += 2 * time.Second // in which a question is answered or fails, twice
 		}
 		a := open(t, e, c, func(cfg *replicated.Config) { cfg.MaxLag = maxLag })
