@@ -328,7 +328,7 @@ func TestSaidWhenAServerIsBack(t *testing.T) {
 		{"the master is down, the slave has a position", mySQL("OFF"), mySQL("ON"), true, false,
 			nil, []warning{of("master")}},
 		{"the master is down, the slave has none", mySQL("OFF"), mySQL("OFF"), true, false,
-			[]warning{of("slave-1")}, []warning{of("slave-1")}},
+			nil, []warning{of("master")}},
 		{"the slave is down", mySQL("OFF"), mySQL("OFF"), false, true,
 			[]warning{of("master")}, []warning{of("master")}},
 		{"both are down, and have positions", mySQL("ON"), mySQL("ON"), true, true, nil, nil},

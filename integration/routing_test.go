@@ -151,7 +151,31 @@ func (h house) open(t *testing.T, gormConfig gorm.Config, change func(*replicate
 		}
 		closeDB(db)
 	})
+	awaitSlaves(t, p)
 	return db, p
+}
+
+// awaitSlaves waits until all slaves are read. On a busy machine db.Use does not.
+func awaitSlaves(t *testing.T, p *replicated.Plugin) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		waits := false
+		for _, s := range p.Status().Groups[0].Servers {
+			waits = waits || !s.Serving // masters always do
+		}
+		if !waits {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("slaves are not read: %+v", p.Status().Groups[0].Servers)
+		}
+	}
 }
 
 func closeDB(db *gorm.DB) {

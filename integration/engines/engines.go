@@ -26,7 +26,7 @@ type program struct {
 var (
 	suites = []string{
 		"servers", "matrix", "routing", "migrating", "oracle", "positions", "consistency", "faults"}
-	clusters = []string{"positions", "consistency", "faults"}
+	clusters = []string{"servers", "positions", "consistency", "faults"}
 )
 
 var engines = []engine{
@@ -34,7 +34,8 @@ var engines = []engine{
 	{"MariaDB 11.8", "MariaDB", []program{{"mariadb-11.8", "mariadbd", ""}}, suites},
 	{"PostgreSQL 17", "PostgreSQL", []program{{"postgresql-17", "postgres", ""}}, suites},
 	{"PostgreSQL 18", "PostgreSQL", []program{{"postgresql-18", "postgres", ""}}, suites},
-	{"Galera", "Galera", []program{{"mariadb-11.8", "mariadbd", "MariaDB"}}, clusters},
+	{"Galera", "Galera", []program{{"mariadb-11.8", "mariadbd", "MariaDB"}},
+		[]string{"servers", "positions", "consistency"}}, // without positions, faults have little to check
 	{"Group Replication", "Group Replication", []program{{"mysql-9", "mysqld", "MySQL"}}, clusters},
 	{"PgBouncer", "PgBouncer",
 		[]program{{"pgbouncer", "pgbouncer", ""}, {"postgresql-17", "postgres", "PostgreSQL"}}, clusters},

@@ -144,6 +144,9 @@ func (e engine) fetch(ctx context.Context) (fetched, error) {
 	var versions []string
 	for _, p := range e.programs {
 		cmd := exec.CommandContext(ctx, "sh", "../.ci/fetch", p.fetch)
+		// Not SIGKILL, or it would leave its half-filled folder behind.
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		cmd.WaitDelay = time.Minute
 		var stderr bytes.Buffer
 		cmd.Stderr = io.MultiWriter(os.Stderr, &stderr)
 		dir, err := cmd.Output()

@@ -189,7 +189,6 @@ END`)
 		return errors.Join(err, c.CatchUp(ctx))
 	}
 	e.killAll = "CALL tools.kill_all()"
-	e.connections = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'test'"
 	e.active = "SELECT CONCAT(ID, '/', INFO) FROM information_schema.PROCESSLIST " +
 		"WHERE INFO LIKE ? AND STATE = 'User sleep' AND ID <> CONNECTION_ID()"
 	e.prepared = "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'"

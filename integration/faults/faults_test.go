@@ -96,7 +96,7 @@ func leakless(t *testing.T) {
 	})
 }
 
-// eachEngine runs a test on both engines, one after the other.
+// eachEngine runs a test on each engine, one after the other.
 func eachEngine(t *testing.T, test func(*testing.T, *engine)) {
 	t.Helper()
 	for _, e := range engines {

@@ -124,7 +124,7 @@ func (t *trouble) overlaps(from, to time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.ContainsFunc(t.spans, func(s [2]time.Time) bool {
-		return s[0].Before(to) && (s[1].IsZero() || from.Before(s[1].Add(4*idle+20*late.Most())))
+		return s[0].Before(to) && (s[1].IsZero() || from.Before(s[1].Add(4*idle+20*late.Since(s[0]))))
 	})
 }
 

@@ -439,7 +439,7 @@ const allSettings = "settings, of the connection or for all"
 
 // position is where the binary log ends, and how many rows were ever changed, for good or not.
 func (b *binlog) position(ctx context.Context) (log, rows string, err error) {
-	a := b.look(ctx, b.logAndRows)
+	a := b.look(ctx, b.server.Words(b.logAndRows))
 	if a.err != nil {
 		return "", "", a.err
 	}

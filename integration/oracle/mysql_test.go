@@ -60,7 +60,7 @@ var mySQL = &binlogEngine{
 	},
 	left: "SELECT " + mySQLInTransaction + ", DATABASE(), COUNT(*) FROM performance_schema.metadata_locks " +
 		"WHERE owner_" + mySQLThread + " AND COALESCE(object_schema, '') <> 'performance_schema'",
-	logAndRows: "SHOW BINARY LOG STATUS; SELECT SUM(count_insert + count_update + count_delete) " +
+	logAndRows: "SHOW MASTER STATUS; SELECT SUM(count_insert + count_update + count_delete) " +
 		"FROM performance_schema.table_io_waits_summary_by_table " +
 		"WHERE object_schema IN ('here', 'there', 'mysql')",
 	system: "'columns_priv', 'component', 'db', 'default_roles', 'func', 'global_grants', 'innodb_index_stats', " +

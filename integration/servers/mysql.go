@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// mySQL is the engine of MySQL, from 8.0.23 on, where SLAVE and MASTER became REPLICA and SOURCE. Its servers
+// mySQL is the engine of MySQL, from 8.0.26 on, where SLAVE and MASTER became REPLICA and SOURCE. Its servers
 // have GTIDs, unless the options of a [Config] say otherwise: --gtid-mode=OFF, or ON_PERMISSIVE.
 type mySQL struct {
 	binlog
@@ -34,7 +34,7 @@ func findMySQL() (mySQL, error) {
 				return m, nil
 			}
 		}
-		return mySQL{}, fmt.Errorf("%w: mysqld of MySQL 8.0.23 or later, which REPLICATED_MYSQL says to be %s",
+		return mySQL{}, fmt.Errorf("%w: mysqld of MySQL 8.0.26 or later, which REPLICATED_MYSQL says to be %s",
 			ErrNotInstalled, named)
 	}
 	if path, err := program("mysqld", ""); err == nil {
@@ -50,7 +50,7 @@ func findMySQL() (mySQL, error) {
 	if m, ok := askMySQL(path); ok {
 		return m, nil
 	}
-	return mySQL{}, fmt.Errorf("%w: mysqld of MySQL 8.0.23 or later, neither in PATH nor at %s (make deps fetches it)",
+	return mySQL{}, fmt.Errorf("%w: mysqld of MySQL 8.0.26 or later, neither in PATH nor at %s (make deps fetches it)",
 		ErrNotInstalled, path)
 }
 
@@ -72,7 +72,7 @@ func askMySQL(path string) (m mySQL, ok bool) {
 		}
 		m.version = append(m.version, n)
 	}
-	return m, m.isFrom(8, 0, 23)
+	return m, m.isFrom(8, 0, 26)
 }
 
 // isFrom says whether the server has this version, or a later one.

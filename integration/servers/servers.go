@@ -17,7 +17,7 @@
 // MariaDB's and MySQL's slaves are writable on purpose: a write that went astray succeeds, and [Server.OwnTransactions]
 // proves it. PostgreSQL's cannot be: there it finds what they refused.
 //
-// MySQL is the server that REPLICATED_MYSQL names, a program or its folder; or else a mysqld of 8.0.23 or
+// MySQL is the server that REPLICATED_MYSQL names, a program or its folder; or else a mysqld of 8.0.26 or
 // later in PATH; or else the one in gorm-replicated/mysql-9 in the user's cache, into which .ci/deps fetches
 // it. MariaDB and PostgreSQL are those in PATH, or else Debian's.
 //
@@ -41,7 +41,6 @@
 package servers
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -254,8 +253,18 @@ func Check(t testing.TB, err error) {
 // Wanted says whether tests are to run on a kind of servers: "MariaDB", "MySQL", "PostgreSQL" and what a
 // suite has besides. REPLICATED_KINDS names them, separated by commas. The default are these three.
 func Wanted(kind string) bool {
-	kinds := cmp.Or(os.Getenv("REPLICATED_KINDS"), "MariaDB,MySQL,PostgreSQL")
-	return slices.Contains(strings.Split(kinds, ","), kind)
+	all := []string{"MariaDB", "MySQL", "PostgreSQL", "Galera", "Group Replication", "PgBouncer"}
+	named := os.Getenv("REPLICATED_KINDS")
+	if named == "" {
+		return slices.Contains(all[:3], kind)
+	}
+	wanted := strings.Split(named, ",")
+	for _, name := range wanted {
+		if !slices.Contains(all, name) { // or all tests would pass, on nothing
+			panic(fmt.Sprintf("REPLICATED_KINDS: %q is none of %q", name, all))
+		}
+	}
+	return slices.Contains(wanted, kind)
 }
 
 // Want skips a test of one kind of servers if tests are not to run on it.

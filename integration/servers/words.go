@@ -8,7 +8,7 @@ import "strings"
 // Words returns a statement about replication, or the names of its settings, in the words of the server.
 func (s *Server) Words(statement string) string { return s.cluster.engine.words(statement) }
 
-// mySQLWords has the words of MySQL 8.0.23 and later.
+// mySQLWords has the words of MySQL 8.0.26 and later.
 var mySQLWords = strings.NewReplacer(
 	"STOP SLAVE", "STOP REPLICA",
 	"START SLAVE", "START REPLICA",

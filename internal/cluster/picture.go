@@ -244,6 +244,11 @@ func (p *picture) lacking() *watched {
 			return m
 		}
 	}
+	for _, m := range p.masters {
+		if !m.answered && m.failed < missed {
+			return nil // it is late, and may have a position
+		}
+	}
 	for _, s := range p.slaves {
 		if s.isUp() && s.reading.Remedy != "" {
 			return s

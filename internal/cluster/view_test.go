@@ -424,6 +424,10 @@ func TestNoPositions(t *testing.T) {
 			g.master.isDead()
 			g.slaves[1].needs("GTIDs")
 		}, masterNeeds, "slave-1: GTIDs; "},
+		{"the master is late, a slave has none", 1, func(g *stage) {
+			g.master.freezes()
+			g.slaves[1].needs("GTIDs")
+		}, func(g *stage) { g.master.is(at(1)) }, ""},
 		{"the master is down, and comes back without", 1, func(g *stage) { g.master.isDead() }, masterNeeds,
 			"; master-0: GTIDs"},
 		{"the master is down, a slave is none", 1, func(g *stage) {
