@@ -135,7 +135,7 @@ func mySQL() *engine {
 }
 
 // binlogEngine returns what MariaDB and MySQL have in common.
-func binlogEngine(name string, start func(context.Context, servers.Config) (*servers.Cluster, error)) *engine {
+func binlogEngine(name string, start starter) *engine {
 	return &engine{
 		name: name, start: shared(start, "--log-bin-trust-function-creators=ON"), dial: mysql.Open,
 		connector: func(dsn string) (driver.Connector, error) {
@@ -334,7 +334,9 @@ func TestPreparedSavepoint(t *testing.T) {
 			for _, mode := range preparing {
 				t.Run(mode.name, func(t *testing.T) {
 					savepoint := func(db *gorm.DB) error {
-						return db.Session(&mode.session).Transaction(func(tx *gorm.DB) error { return tx.SavePoint("here").Error })
+						return db.Session(&mode.session).Transaction(func(tx *gorm.DB) error {
+							return tx.SavePoint("here").Error
+						})
 					}
 					config := mode.config
 					config.Logger = logger.Discard

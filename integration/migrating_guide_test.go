@@ -75,7 +75,8 @@ func dbrGuide(t *testing.T, s *dbrServers) {
 		use  func(db *gorm.DB, db2, db3, db4, db5, db6, db7, db8 string) error
 	}{{"before", dbrBefore}, {"after", dbrAfter}} {
 		t.Run(program.name, func(t *testing.T) {
-			for _, real := range s.real { // a master without a position does not tell that its slaves replicate nothing
+			// A master without a position does not tell that its slaves replicate nothing.
+			for _, real := range s.real {
 				if _, err := real.DB().Exec(real.Words("RESET MASTER")); err != nil {
 					t.Fatal(err)
 				}

@@ -27,13 +27,15 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
+// starter is servers.StartMariaDB and the like.
+type starter func(context.Context, servers.Config) (*servers.Cluster, error)
+
 // started is what shared started.
 var started []*servers.Cluster
 
 // shared starts the servers that the tests of this package share when it is called for the first time, all
 // with the same options.
-func shared(start func(context.Context, servers.Config) (*servers.Cluster, error),
-	options ...string) func() (*servers.Cluster, error) {
+func shared(start starter, options ...string) func() (*servers.Cluster, error) {
 	return sync.OnceValues(func() (*servers.Cluster, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -127,7 +129,9 @@ var modes = []struct {
 }
 
 // open opens the servers with the plugin, as an application would.
-func (h house) open(t *testing.T, gormConfig gorm.Config, change func(*replicated.Config)) (*gorm.DB, *replicated.Plugin) {
+func (h house) open(
+	t *testing.T, gormConfig gorm.Config, change func(*replicated.Config),
+) (*gorm.DB, *replicated.Plugin) {
 	t.Helper()
 	gormConfig.Logger = logger.Discard
 	db, err := gorm.Open(h.dial(h.Master.DSN()), &gormConfig)
@@ -267,7 +271,8 @@ func testRequests(t *testing.T, h house) {
 		"clause Master, read-only transaction": func(db *gorm.DB) (string, error) {
 			return h.inTransaction(&sql.TxOptions{ReadOnly: true})(db.Clauses(replicated.Master))
 		},
-		"serializable transaction": h.inTransaction(&sql.TxOptions{ReadOnly: true, Isolation: sql.LevelSerializable}),
+		"serializable transaction": h.inTransaction(
+			&sql.TxOptions{ReadOnly: true, Isolation: sql.LevelSerializable}),
 		"write in a transaction, then read": func(db *gorm.DB) (string, error) {
 			note := Note{Text: "in a transaction"}
 			err := db.Transaction(func(tx *gorm.DB) error {
@@ -569,14 +574,17 @@ func (o *servedBy) reasons() (reasons []replicated.Reason) {
 // on the master, in the same call.
 func TestReadOnlySlaves(t *testing.T) {
 	functions := "--log-bin-trust-function-creators=ON"
-	cfg := servers.Config{Slaves: 1, MasterOptions: []string{functions}, SlaveOptions: []string{functions, "--read-only=ON"}}
+	cfg := servers.Config{Slaves: 1, MasterOptions: []string{functions},
+		SlaveOptions: []string{functions, "--read-only=ON"}}
 	eachBinlog(t, cfg, testReadOnlySlaves)
 }
 
 // eachBinlog runs a test on MariaDB and MySQL, with servers of its own.
 func eachBinlog(t *testing.T, cfg servers.Config, test func(*testing.T, house)) {
 	t.Helper()
-	starts := map[string]func(testing.TB, servers.Config) *servers.Cluster{"MariaDB": servers.MariaDB, "MySQL": servers.MySQL}
+	starts := map[string]func(testing.TB, servers.Config) *servers.Cluster{
+		"MariaDB": servers.MariaDB, "MySQL": servers.MySQL,
+	}
 	for _, e := range engines {
 		if start, ok := starts[e.name]; ok {
 			t.Run(e.name, func(t *testing.T) { test(t, house{e, start(t, cfg)}) })

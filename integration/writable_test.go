@@ -43,7 +43,9 @@ func TestWritableSlaves(t *testing.T) {
 
 func testWritableSlaves(t *testing.T, h house) {
 	var logged safeBuffer
-	_, p := h.open(t, gorm.Config{}, func(cfg *replicated.Config) { cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
+	_, p := h.open(t, gorm.Config{}, func(cfg *replicated.Config) {
+		cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	})
 	writable := func() (ids []string) {
 		for _, s := range p.Status().Groups[0].Servers {
 			if s.Writable {

@@ -91,7 +91,8 @@ func open(t testing.TB, e engine, c *servers.Cluster, change func(*replicated.Co
 	if change != nil {
 		change(&cfg)
 	}
-	a := &app{number: opened.Add(1), db: db, plugin: replicated.New(cfg), header: "Replicated-Token", cookie: "replicated",
+	a := &app{number: opened.Add(1), db: db, plugin: replicated.New(cfg),
+		header: "Replicated-Token", cookie: "replicated",
 		ttl: cmp.Or(cfg.Token.TTL, 5*time.Minute), log: log, names: map[string]string{c.Master.Addr(): "master"}}
 	if a.tokens, err = token.NewSealer(cfg.Secrets, a.cookie); err != nil {
 		t.Fatal(err)
@@ -176,7 +177,8 @@ func (a *app) passedOver(r *http.Request, t *trail) string {
 	switch {
 	case route.Intent == replicated.Slave || route.Reason == replicated.ReasonStaleness:
 		return ""
-	case route.Reason == replicated.ReasonFailover || route.Reason == replicated.ReasonRecovering: // not about freshness
+	case route.Reason == replicated.ReasonFailover, route.Reason == replicated.ReasonRecovering:
+		// It is not about freshness.
 		return ""
 	}
 	demanded, decidable := a.demanded(r, t.began)

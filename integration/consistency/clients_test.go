@@ -181,7 +181,8 @@ func (y *tally) saw(c *client, r round, p page, took time.Duration) {
 		y.wrong++
 	}
 	if (stale(r.n, p) || p.Better != "") && len(y.first) < 3 {
-		y.first = append(y.first, fmt.Sprintf("%s, round %d (%s, answered with %q): sees %d, from %s (%s; better from %q), "+
+		y.first = append(y.first, fmt.Sprintf("%s, round %d (%s, answered with %q): "+
+			"sees %d, from %s (%s; better from %q), "+
 			"with the token %q; the plugin sees now:%s",
 			c.name, r.n, r.write, r.answer, p.N, p.Server, p.Reason, p.Better, p.Token, c.app.state()))
 	}
@@ -229,8 +230,9 @@ func (y *tally) String() string {
 	for _, route := range slices.Sorted(maps.Keys(y.routes)) {
 		routes = append(routes, fmt.Sprintf("%s %d", route, y.routes[route]))
 	}
-	return fmt.Sprintf("%d reads, %d stale (%.1f %%), %.1f %% by slaves, %d wrongly by the master [%s], a round takes %v",
-		y.reads, y.stale, 100*y.share(y.stale), 100*y.share(y.bySlave), y.wrong, strings.Join(routes, "; "), latencies(y.took))
+	return fmt.Sprintf("%d reads, %d stale (%.1f %%), %.1f %% by slaves, %d wrongly by the master [%s], "+
+		"a round takes %v", y.reads, y.stale, 100*y.share(y.stale), 100*y.share(y.bySlave), y.wrong,
+		strings.Join(routes, "; "), latencies(y.took))
 }
 
 // noneStale fails the test if a read was stale or went to the master for no reason, or a request failed.

@@ -50,7 +50,8 @@ func TestHealthySlavesServe(t *testing.T) {
 						onlyForTokens(cfg)
 						cfg.Token.Wait = endless
 					})
-					y := a.run(t, "client", load{clients: test.clients, rounds: test.rounds, round: roundOf, carry: alternately})
+					y := a.run(t, "client", load{clients: test.clients, rounds: test.rounds,
+						round: roundOf, carry: alternately})
 					t.Logf("%d clients: %v", test.clients, y)
 					y.noneStale(t, "clients")
 					if want := test.clients * test.rounds; y.bySlave != want {

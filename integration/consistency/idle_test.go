@@ -37,7 +37,9 @@ func TestIdlePostgreSQL(t *testing.T) {
 		behind  bool       // slaves look as if they were
 	}{
 		{"after pg_switch_wal", switchWAL, nil, false},
-		{"with an open transaction", func(t *testing.T, c *servers.Cluster) { begin(t, c, "SELECT count(*) FROM entries") }, nil, false},
+		{"with an open transaction", func(t *testing.T, c *servers.Cluster) {
+			begin(t, c, "SELECT count(*) FROM entries")
+		}, nil, false},
 		{"with an open transaction that has an id", func(t *testing.T, c *servers.Cluster) {
 			begin(t, c, "SELECT pg_current_xact_id()")
 		}, nil, false},

@@ -24,8 +24,9 @@ type statement struct {
 
 // isProbe says whether the plugin asks for a position with it. (Also in the queries of internal/position.)
 func (s statement) isProbe() bool {
-	names := []string{"gtid_binlog_pos", "gtid_slave_pos", "gtid_executed", "pg_current_wal", "pg_last_wal_replay_lsn"}
-	for _, name := range names {
+	for _, name := range []string{
+		"gtid_binlog_pos", "gtid_slave_pos", "gtid_executed", "pg_current_wal", "pg_last_wal_replay_lsn",
+	} {
 		if strings.Contains(s.text, name) {
 			return true
 		}
@@ -76,7 +77,8 @@ func (e engine) journals(t *testing.T, c *servers.Cluster) []*journal {
 			t.Fatal(err)
 		}
 	}
-	if e.kind == pgBouncer.kind { // connections that are opened from now on may get one to the server that was there before
+	if e.kind == pgBouncer.kind {
+		// Connections that are opened from now on may get one to the server that was there before.
 		for _, s := range all {
 			exec(s, "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'test'")
 		}
@@ -159,7 +161,8 @@ func serverLog(ctx context.Context, s *servers.Server, from int) ([]statement, i
 // isGreeting says whether the plugin asks with it which server there is, as it does over each new connection
 // of its own: if a probe was not answered within a second, there is one.
 func (s statement) isGreeting() bool {
-	return strings.Contains(s.text, "'server_uuid', 'server_id'") || strings.Contains(s.text, "pg_control_system")
+	return strings.Contains(s.text, "'server_uuid', 'server_id'") ||
+		strings.Contains(s.text, "pg_control_system")
 }
 
 // sorted tells the statements of a journal apart: those of the application, probes, and the rest. A greeting

@@ -71,9 +71,11 @@ func (h *heart) leaves(t *testing.T, s *servers.Server, reader *client, maxLag t
 	})
 	status := h.app.slave(s)
 	most := maxLag + slack + 10*late.Most()
-	t.Logf("%v left; what it answered last was %v old, at most %v are allowed; now %+v", s, age.Round(time.Millisecond), most, status)
+	t.Logf("%v left; what it answered last was %v old, at most %v are allowed; now %+v",
+		s, age.Round(time.Millisecond), most, status)
 	if !last.IsZero() && age > most {
-		t.Errorf("%v answered with what was %v old, MaxLag is %v, and goroutines ran %v late at most", s, age, maxLag, late.Most())
+		t.Errorf("%v answered with what was %v old, MaxLag is %v, and goroutines ran %v late at most",
+			s, age, maxLag, late.Most())
 	}
 	if !status.LagKnown || status.Lag <= maxLag {
 		t.Errorf("%v left, though not for its lag: %+v", s, status)
@@ -89,7 +91,9 @@ type answer struct {
 // answers has the reader read, until all of want and nobody else answer for a while. It fails the test at
 // once if one of never answers, which the plugin is known not to read any longer, or if the master does
 // though a slave should.
-func (a *app) answers(t *testing.T, reader *client, what string, never []*servers.Server, want []answer, query ...string) {
+func (a *app) answers(
+	t *testing.T, reader *client, what string, never []*servers.Server, want []answer, query ...string,
+) {
 	t.Helper()
 	const reads = 60 // that one of two gets them all by chance: once in 2^59
 	wanted := map[string]bool{}

@@ -39,7 +39,8 @@ func TestMonotonic(t *testing.T) {
 			latest := time.Now().Add(endless)
 			enough := func() bool {
 				return time.Now().After(latest) ||
-					w.whole() && tallies[true].by(c.Slaves[0]) > 0 && tallies[true].by(c.Slaves[1]) > 0 && tallies[false].isStale()
+					w.whole() && tallies[true].by(c.Slaves[0]) > 0 && tallies[true].by(c.Slaves[1]) > 0 &&
+						tallies[false].isStale()
 			}
 			var wg sync.WaitGroup
 			for monotonic, a := range apps {

@@ -45,17 +45,21 @@ func TestReadYourWrites(t *testing.T) {
 			var wg sync.WaitGroup
 			more := func() bool { return !w.whole() }
 			wg.Go(func() {
-				writers = a.run(t, "writer", load{clients: clients, rounds: rounds, more: more, pace: pace, round: roundOf,
+				writers = a.run(t, "writer", load{
+					clients: clients, rounds: rounds, more: more, pace: pace, round: roundOf,
 					carry: func(i int) carrier {
 						if i%5 == 0 {
 							return byHeader
 						}
 						return byCookie
-					}})
+					},
+				})
 			})
 			wg.Go(func() {
-				forgetting = a.run(t, "forgetful", load{clients: 10, rounds: 10, more: more, pace: 4 * pace, round: roundOf,
-					carry: func(int) carrier { return forgetful }})
+				forgetting = a.run(t, "forgetful", load{
+					clients: 10, rounds: 10, more: more, pace: 4 * pace, round: roundOf,
+					carry: func(int) carrier { return forgetful },
+				})
 			})
 			stop := make(chan struct{})
 			var reading sync.WaitGroup

@@ -20,12 +20,15 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
+// starter is servers.StartMariaDB and the like.
+type starter func(context.Context, servers.Config) (*servers.Cluster, error)
+
 // engine is a kind of servers.
 type engine struct {
 	name   string
 	kind   string // as servers.Wanted knows it
 	dial   func(dsn string) gorm.Dialector
-	start  func(context.Context, servers.Config) (*servers.Cluster, error)
+	start  starter
 	shared func() (*servers.Cluster, error)
 }
 
@@ -44,8 +47,7 @@ var (
 	withoutPositions = wanted(mySQL.with("--gtid-mode=OFF"), mySQL.with("--gtid-mode=ON_PERMISSIVE"))
 )
 
-func newEngine(kind string, dial func(string) gorm.Dialector,
-	start func(context.Context, servers.Config) (*servers.Cluster, error)) engine {
+func newEngine(kind string, dial func(string) gorm.Dialector, start starter) engine {
 	return engine{name: kind, kind: kind, dial: dial, start: start, shared: shared(start)}
 }
 
@@ -67,7 +69,7 @@ func wanted(engines ...engine) []engine {
 }
 
 // shared starts a master and two slaves when it is called for the first time.
-func shared(start func(context.Context, servers.Config) (*servers.Cluster, error)) func() (*servers.Cluster, error) {
+func shared(start starter) func() (*servers.Cluster, error) {
 	return sync.OnceValues(func() (*servers.Cluster, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()

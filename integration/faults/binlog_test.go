@@ -15,7 +15,7 @@ import (
 
 // binlogEngine returns what MariaDB and MySQL have in common. Words about replication are MariaDB's: see
 // exec.
-func binlogEngine(kind string, start func(context.Context, servers.Config) (*servers.Cluster, error)) *engine {
+func binlogEngine(kind string, start starter) *engine {
 	e := &engine{
 		name:  kind,
 		dial:  mysql.Open,
@@ -76,9 +76,8 @@ func binlogCrowd(ctx context.Context, e *engine, s *servers.Server) (func(contex
 }
 
 // binlogLockOut changes the application's account, and ends its connections.
-func binlogLockOut(e *engine, account func(password string) (do, undo string)) func(context.Context, *servers.Server) (
-	func(context.Context) error, error) {
-	return func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+func binlogLockOut(e *engine, account func(password string) (do, undo string)) beginning {
+	return func(ctx context.Context, s *servers.Server) (ending, error) {
 		do, undo := account(configOf(s.DSN()).Passwd)
 		change := func(ctx context.Context, statement string) error {
 			return exec(ctx, s, "SET SESSION sql_log_bin = OFF", statement)
@@ -90,9 +89,10 @@ func binlogLockOut(e *engine, account func(password string) (do, undo string)) f
 
 // binlogLose has a slave that has all rows forget how far it is, by a statement; at is an expression for how
 // far it is.
-func binlogLose(e *engine, at, forget string, remember func(at string) []string) func(context.Context, *servers.Server,
-	func(context.Context) error) (func(context.Context) error, error) {
-	return func(ctx context.Context, s *servers.Server, meanwhile func(context.Context) error) (func(context.Context) error, error) {
+func binlogLose(
+	e *engine, at, forget string, remember func(at string) []string,
+) func(context.Context, *servers.Server, func(context.Context) error) (ending, error) {
+	return func(ctx context.Context, s *servers.Server, meanwhile func(context.Context) error) (ending, error) {
 		if err := meanwhile(ctx); err != nil {
 			return nil, err
 		}
@@ -128,7 +128,8 @@ func binlogPromote(at string) func(context.Context, []*servers.Server) (*servers
 			return nil, err
 		}
 		for _, s := range slaves[1:] {
-			err := exec(ctx, s, "STOP SLAVE", fmt.Sprintf("CHANGE MASTER TO MASTER_PORT = %d", first.Port()), "START SLAVE")
+			err := exec(ctx, s, "STOP SLAVE",
+				fmt.Sprintf("CHANGE MASTER TO MASTER_PORT = %d", first.Port()), "START SLAVE")
 			if err != nil {
 				return nil, err
 			}
@@ -138,7 +139,9 @@ func binlogPromote(at string) func(context.Context, []*servers.Server) (*servers
 }
 
 // binlogAttach has the former master follow its successor, from the position that it has got to itself.
-func binlogAttach(prepare []string, option string) func(ctx context.Context, former, master *servers.Server) error {
+func binlogAttach(
+	prepare []string, option string,
+) func(ctx context.Context, former, master *servers.Server) error {
 	return func(ctx context.Context, former, master *servers.Server) error {
 		if err := former.Start(ctx); err != nil {
 			return err
@@ -151,18 +154,21 @@ func binlogAttach(prepare []string, option string) func(ctx context.Context, for
 
 var mariaDB = func() *engine {
 	e := binlogEngine("MariaDB", servers.StartMariaDB)
-	e.active = "SELECT CONCAT(ID, '/', QUERY_ID) FROM information_schema.PROCESSLIST WHERE INFO LIKE ? AND TIME_MS > 100 " +
-		"AND ID <> CONNECTION_ID()"
+	e.active = "SELECT CONCAT(ID, '/', QUERY_ID) FROM information_schema.PROCESSLIST " +
+		"WHERE INFO LIKE ? AND TIME_MS > 100 AND ID <> CONNECTION_ID()"
 	e.killAll = "KILL USER test"
-	e.prepared = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'"
+	e.prepared = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS " +
+		"WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'"
 	e.lose = binlogLose(e, "@@GLOBAL.gtid_slave_pos", "SET GLOBAL gtid_slave_pos = ''", func(at string) []string {
 		return []string{"SET GLOBAL gtid_slave_pos = '" + at + "'"}
 	})
 	e.lockOut = binlogLockOut(e, func(password string) (do, undo string) {
-		return "ALTER USER test@'%' IDENTIFIED BY 'another'", fmt.Sprintf("ALTER USER test@'%%' IDENTIFIED BY '%s'", password)
+		return "ALTER USER test@'%' IDENTIFIED BY 'another'",
+			fmt.Sprintf("ALTER USER test@'%%' IDENTIFIED BY '%s'", password)
 	})
 	e.promote = binlogPromote("@@GLOBAL.gtid_binlog_pos") // of the one domain that there is
-	e.attach = binlogAttach([]string{"SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos"}, "MASTER_USE_GTID = slave_pos")
+	e.attach = binlogAttach([]string{"SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos"},
+		"MASTER_USE_GTID = slave_pos")
 	return e
 }()
 
@@ -191,7 +197,8 @@ END`)
 	e.killAll = "CALL tools.kill_all()"
 	e.active = "SELECT CONCAT(ID, '/', INFO) FROM information_schema.PROCESSLIST " +
 		"WHERE INFO LIKE ? AND STATE = 'User sleep' AND ID <> CONNECTION_ID()"
-	e.prepared = "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'"
+	e.prepared = "SELECT VARIABLE_VALUE FROM performance_schema.global_status " +
+		"WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'"
 	e.lose = binlogLose(e, "@@GLOBAL.gtid_executed", "RESET MASTER", func(at string) []string {
 		return []string{"RESET MASTER", "SET GLOBAL gtid_purged = '" + strings.ReplaceAll(at, "\n", "") + "'"}
 	})

@@ -26,12 +26,21 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
+// starter is servers.StartMariaDB and the like.
+type starter = func(context.Context, servers.Config) (*servers.Cluster, error)
+
+// ending ends a fault, beginning brings it about. The ending has to be called also after an error, unless it is nil.
+type (
+	ending    = func(context.Context) error
+	beginning = func(context.Context, *servers.Server) (ending, error)
+)
+
 // engine is a kind of servers, and how faults are brought about there. All is done past the plugin, and what is done to a slave
 // is no transaction of its own.
 type engine struct {
 	name  string
 	dial  func(dsn string) gorm.Dialector
-	start func(context.Context, servers.Config) (*servers.Cluster, error)
+	start starter
 
 	// through returns the DSN with another address.
 	through func(dsn, addr string) string
@@ -52,17 +61,17 @@ type engine struct {
 	prepared string
 
 	// crowd has the server refuse whoever connects, for too many connections, until that is undone.
-	crowd func(context.Context, *servers.Server) (undo func(context.Context) error, err error)
+	crowd beginning
 	// lockOut has the server refuse the application's account, which loses the connections that it has.
-	lockOut func(context.Context, *servers.Server) (undo func(context.Context) error, err error)
+	lockOut beginning
 	// readOnly has the server refuse the application's writes.
-	readOnly func(context.Context, *servers.Server) (undo func(context.Context) error, err error)
+	readOnly beginning
 	// sever has the slave receive nothing from its master.
-	sever func(context.Context, *servers.Server) (undo func(context.Context) error, err error)
+	sever beginning
 	// lose has the slave fall to an earlier position than it has shown, and stay there. It calls meanwhile just before.
-	// forgets: it has its rows all the same, and no position.
+	lose func(_ context.Context, _ *servers.Server, meanwhile func(context.Context) error) (ending, error)
+	// forgets: a slave that fell has its rows all the same, and no position.
 	forgets bool
-	lose    func(_ context.Context, _ *servers.Server, meanwhile func(context.Context) error) (undo func(context.Context) error, err error)
 	// promote makes the slave that has come the furthest the master of the others. Their master must be down.
 	promote func(context.Context, []*servers.Server) (*servers.Server, error)
 	// attach makes the former master, which was killed, a slave of the server that took its place.

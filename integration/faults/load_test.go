@@ -191,10 +191,13 @@ func (a *app) readInRequests(t *testing.T, perSecond int) *load {
 	})
 }
 
-func loadOf(t *testing.T, a *app, perSecond int, excuse func(began, ended time.Time) bool, one func(l *load, n int)) *load {
+func loadOf(
+	t *testing.T, a *app, perSecond int, excuse func(began, ended time.Time) bool, one func(l *load, n int),
+) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{cancel: cancel, excuse: excuse, state: func() string { return "" }, slaves: func() []string { return nil },
+	l := &load{cancel: cancel, excuse: excuse,
+		state: func() string { return "" }, slaves: func() []string { return nil },
 		running: map[*trail]since{}, errors: map[string]int{}, reasons: map[string]int{}}
 	if a != nil {
 		l.state, l.slaves = a.state, a.served
@@ -245,7 +248,9 @@ func (l *load) one(ctx context.Context, db *gorm.DB, n int) {
 	trail.mu.Lock()
 	handed := trail.answered
 	reasons, asked := slices.Clone(trail.reasons), slices.Clone(trail.routes)
-	slaves = slices.DeleteFunc(slaves, func(s string) bool { return !slices.Contains(trail.serving, s) || slices.Contains(asked, s) })
+	slaves = slices.DeleteFunc(slaves, func(s string) bool {
+		return !slices.Contains(trail.serving, s) || slices.Contains(asked, s)
+	})
 	trail.mu.Unlock()
 	if !handed.IsZero() {
 		ended = handed
@@ -304,7 +309,8 @@ func (l *load) so() tally {
 // since returns what has been added to a tally from before.
 func (s tally) since(before tally) tally {
 	d := tally{reads: s.reads - before.reads, failed: s.failed - before.failed, broken: s.broken - before.broken,
-		busy: s.busy - before.busy, excused: s.excused - before.excused, spared: s.spared - before.spared, served: map[string]int{}, longest: s.longest}
+		busy: s.busy - before.busy, excused: s.excused - before.excused,
+		spared: s.spared - before.spared, served: map[string]int{}, longest: s.longest}
 	for server, n := range s.served {
 		d.served[server] = n - before.served[server]
 	}

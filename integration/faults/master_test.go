@@ -93,7 +93,9 @@ func (a *app) onlySome(t *testing.T, l *load, limit int) *load {
 	// One place is free again, and only one.
 	must(t, drain(held[0], items))
 	must(t, held[0].Close())
-	eventually(t, "a place on the master is free", func() error { return forms[0].read(a.db.WithContext(t.Context()), nil) })
+	eventually(t, "a place on the master is free", func() error {
+		return forms[0].read(a.db.WithContext(t.Context()), nil)
+	})
 	for i, f := range forms {
 		if err := f.read(a.db.WithContext(t.Context()), nil); err != nil {
 			// The one before has ended, and its place is free a moment later.

@@ -148,7 +148,7 @@ func TestLostPosition(t *testing.T) {
 		stopped := sync.OnceFunc(func() { close(fallen); reader.Wait() })
 		t.Cleanup(stopped)
 		reads, served := 0, map[string]int{}
-		falls := fault{name: "falls", begin: func(ctx context.Context, n *node) (func(context.Context) error, error) {
+		falls := fault{name: "falls", begin: func(ctx context.Context, n *node) (ending, error) {
 			return e.lose(ctx, n.Server, func(context.Context) error {
 				if err := write(); err != nil {
 					return err

@@ -74,7 +74,7 @@ type binlog struct {
 
 	signature string              // of the data as it should be
 	globals   map[string]string   // the global settings as they should be
-	baseline  map[string][]string // by mode and question: what snapshot says of a connection to which nothing was done
+	baseline  map[string][]string // by mode and question: what snapshot says of an untouched connection
 	watch     *sql.Conn           // kept, for position and probe
 	lockable  string              // see probe
 	rows      string

@@ -60,7 +60,7 @@ func TestPostgreSQL(t *testing.T) {
 //     the like show whether the connection's state has changed; somebody else who locks all rows finds out which are locked.
 //  3. On a connection in another state: no transaction, another schema of the same content, another role, none of the settings,
 //     locks, prepared statements, cursors and channels found before. An answer that differs is stateful.
-//  4. If it differs, several times again in each of the two states: what is not the same each time, like random(), depends
+//  4. If it differs, several times again in each of the two states: what is not the same each time depends
 //     on no state.
 type postgreSQL struct {
 	config  *pgconn.Config

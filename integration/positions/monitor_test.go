@@ -243,7 +243,8 @@ func testFresh(t *testing.T, k kind) {
 	defer late.Stop()
 	watchers := make([]*watcher, len(k.slaves))
 	for i := range k.slaves {
-		watchers[i] = &watcher{checker: d.table.checker(ctx, t, k, c.Slaves[i]), t: t, cluster: watched, diary: d, i: i, late: late,
+		watchers[i] = &watcher{checker: d.table.checker(ctx, t, k, c.Slaves[i]), t: t,
+			cluster: watched, diary: d, i: i, late: late,
 			stop: stop, healthy: &healthy, random: rand.New(rand.NewPCG(seed, uint64(i)))}
 		tasks.Go(func() {
 			for stopped := false; !stopped || !watchers[i].enough() && ctx.Err() == nil; {

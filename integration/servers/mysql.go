@@ -29,8 +29,8 @@ var _ engine = mySQL{}
 // PATH; or else what .ci/deps has fetched.
 func findMySQL() (mySQL, error) {
 	if named := os.Getenv("REPLICATED_MYSQL"); named != "" {
-		for _, path := range []string{named, filepath.Join(named, "mysqld"), filepath.Join(named, "bin", "mysqld")} {
-			if m, ok := askMySQL(path); ok {
+		for _, below := range []string{"", "mysqld", "bin/mysqld"} {
+			if m, ok := askMySQL(filepath.Join(named, below)); ok {
 				return m, nil
 			}
 		}
@@ -50,8 +50,8 @@ func findMySQL() (mySQL, error) {
 	if m, ok := askMySQL(path); ok {
 		return m, nil
 	}
-	return mySQL{}, fmt.Errorf("%w: mysqld of MySQL 8.0.26 or later, neither in PATH nor at %s (make deps fetches it)",
-		ErrNotInstalled, path)
+	return mySQL{}, fmt.Errorf("%w: mysqld of MySQL 8.0.26 or later, neither in PATH nor at %s "+
+		"(make deps fetches it)", ErrNotInstalled, path)
 }
 
 // mySQLVersion is in what the program says of itself: "/usr/sbin/mysqld  Ver 9.7.4 for Linux on x86_64".

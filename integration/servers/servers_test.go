@@ -46,11 +46,13 @@ var kinds = []kind{
 	{"MySQL", func() (engine, error) { return findMySQL() },
 		StartMySQL, "mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnBinlog, false},
 	{"Group Replication", func() (engine, error) { m, err := findMySQL(); return newGroupReplication(m), err },
-		StartGroupReplication, "mysql", mysql.Open, "test.notes", "@@port", ownOfGroupReplication, astrayOnGroupReplication, true},
+		StartGroupReplication, "mysql", mysql.Open, "test.notes", "@@port",
+		ownOfGroupReplication, astrayOnGroupReplication, true},
 	{"Galera", func() (engine, error) { return findGalera() },
 		StartGalera, "mysql", mysql.Open, "test.notes", "@@port", ownOfBinlog, astrayOnGalera, true},
 	{"PostgreSQL", func() (engine, error) { _, err := postgreSQLBin(); return postgreSQL{}, err },
-		StartPostgreSQL, "pgx", postgres.Open, "notes", "inet_server_port()", ownOfPostgreSQL, astrayOnPostgreSQL, false},
+		StartPostgreSQL, "pgx", postgres.Open, "notes", "inet_server_port()",
+		ownOfPostgreSQL, astrayOnPostgreSQL, false},
 }
 
 // eachKind runs a test on every kind of server.
@@ -454,7 +456,8 @@ func ownOfGroupReplication(t *testing.T, s *Server) {
 	var state, role string
 	var readOnly bool
 	err := s.DB().QueryRowContext(t.Context(), "SELECT @@server_id, member_state, member_role, @@super_read_only "+
-		"FROM performance_schema.replication_group_members WHERE member_id = @@server_uuid").Scan(&id, &state, &role, &readOnly)
+		"FROM performance_schema.replication_group_members WHERE member_id = @@server_uuid").
+		Scan(&id, &state, &role, &readOnly)
 	ok(t, err)
 	want := "SECONDARY"
 	if s.master == nil {
