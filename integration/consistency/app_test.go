@@ -52,6 +52,7 @@ type app struct {
 	cookie    string
 	tokens    *token.Sealer // opens what the plugin seals
 	ttl       time.Duration // of tokens
+	maxLag    time.Duration
 	log       *lines
 }
 
@@ -93,7 +94,8 @@ func open(t testing.TB, e engine, c *servers.Cluster, change func(*replicated.Co
 	}
 	a := &app{number: opened.Add(1), db: db, plugin: replicated.New(cfg),
 		header: "Replicated-Token", cookie: "replicated",
-		ttl: cmp.Or(cfg.Token.TTL, 5*time.Minute), log: log, names: map[string]string{c.Master.Addr(): "master"}}
+		ttl: cmp.Or(cfg.Token.TTL, 5*time.Minute), maxLag: cmp.Or(cfg.MaxLag, time.Minute),
+		log: log, names: map[string]string{c.Master.Addr(): "master"}}
 	if a.tokens, err = token.NewSealer(cfg.Secrets, a.cookie); err != nil {
 		t.Fatal(err)
 	}
@@ -170,8 +172,9 @@ func (a *app) read(w http.ResponseWriter, r *http.Request) {
 
 // passedOver returns the slave that should have answered a read which the master did; "" if the master is
 // right. A slave should have if it served when the request came and when its route was decided, and had been
-// seen by the former to have what the tokens of the request demand. This does not depend on when slaves are
-// asked, nor on how long anything takes.
+// seen by the former to have what the tokens of the request demand. And its lag, as it was known when the
+// request came, must not have grown beyond MaxLag since: the slave may have left at that, and come back. This
+// does not depend on when slaves are asked, nor on how long anything takes.
 func (a *app) passedOver(r *http.Request, t *trail) string {
 	route := t.last()
 	switch {
@@ -190,7 +193,8 @@ func (a *app) passedOver(r *http.Request, t *trail) string {
 		for _, p := range demanded {
 			covers = covers && positionOf(before, p.Kind()).Covers(p)
 		}
-		if covers && before.Serving && statusOf(t.decided, before.ID).Serving {
+		within := !before.LagKnown || before.Lag+t.decidedAt.Sub(t.began) <= a.maxLag
+		if covers && within && before.Serving && statusOf(t.decided, before.ID).Serving {
 			return a.name(before.ID)
 		}
 	}
@@ -347,7 +351,7 @@ func (observer) Routed(ctx context.Context, r replicated.Route) {
 		defer t.mu.Unlock()
 		t.routes = append(t.routes, r)
 		if r.Intent == replicated.Master {
-			t.decided = t.plugin.Status()
+			t.decided, t.decidedAt = t.plugin.Status(), time.Now()
 		}
 	}
 }
@@ -360,9 +364,10 @@ type trail struct {
 	began  time.Time
 	before replicated.Status // how the plugin saw its servers when the request came
 
-	mu      sync.Mutex
-	routes  []replicated.Route
-	decided replicated.Status // the same, when the master was last decided on
+	mu        sync.Mutex
+	routes    []replicated.Route
+	decided   replicated.Status // the same, when the master was last decided on
+	decidedAt time.Time
 }
 
 func trailOf(ctx context.Context) *trail {
