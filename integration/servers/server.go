@@ -337,8 +337,10 @@ func (s *Server) logged() string {
 		return err.Error()
 	}
 	all := strings.Split(strings.TrimSpace(string(b)), "\n")
-	// MySQL has a line for each of its some 40 plugins after the one that says why it ended.
-	all = slices.DeleteFunc(all, func(line string) bool { return strings.Contains(line, "Shutting down plugin") })
+	// After the one that says why a server ended come many notes: of plugins that shut down, of threads that start.
+	all = slices.DeleteFunc(all, func(line string) bool {
+		return strings.Contains(line, "Shutting down plugin") || strings.Contains(line, " [Note] ")
+	})
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
