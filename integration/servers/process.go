@@ -34,9 +34,9 @@ type reaper struct {
 //
 // The processes are ended as by process.kill: stopped from the top of the tree down, so that no child of theirs can be
 // missed, and then killed. What a server that was killed leaves behind outside of the folder goes with it: PostgreSQL's
-// segments of shared memory, which are System V's (of a running server and of one that was killed before; the id is in
-// its file) and, while it is installed, POSIX's. Root may not everywhere remove what belongs to another account, which
-// has to do it itself then.
+// segments of shared memory. They are System V's, of a running server and of one that was killed before: the id is in
+// its file, but not from the first moment on, so the maps of processes are read as well. While it is installed, they
+// are POSIX's. Root may not everywhere remove what belongs to another account, which has to do it itself then.
 const reaperScript = `
 trap '' HUP INT QUIT TERM PIPE
 dir=$(umask 077 && mktemp -d "$1/servers-XXXXXXXX") || exit 1
@@ -82,9 +82,17 @@ while [ -n "${level% }" ]; do
 		case $parents in *" $parent "*) level="$level $pid" ;; esac
 	done
 done
+# remove_segment removes segment $1 of System V's memory, which belongs to account $2.
+remove_segment() {
+	ipcrm -m "$1" || setpriv --reuid="$2" --clear-groups ipcrm -m "$1"
+}
 posix=
+systemv=
 for pid in $all; do
 	posix="$posix $(sed -n 's|.* \(/dev/shm/PostgreSQL[.][0-9]*\)$|\1|p' "/proc/$pid/maps")"
+	for id in $(sed -n 's|.* \([0-9]*\) */SYSV[0-9a-f]* (deleted)$|\1|p' "/proc/$pid/maps"); do
+		systemv="$systemv $id:$(stat -c %u "/proc/$pid")"
+	done
 done
 kill -9 $all
 for pid in $pids; do
@@ -93,8 +101,10 @@ done
 rm -f $posix
 for file in "$dir"/*/postmaster.pid "$dir"/*/data/postmaster.pid; do
 	id=$(sed -n '7s/.* //p' "$file")
-	[ -n "$id" ] || continue
-	ipcrm -m "$id" || setpriv --reuid="$(stat -c %u "$file")" --clear-groups ipcrm -m "$id"
+	[ -z "$id" ] || systemv="$systemv $id:$(stat -c %u "$file")"
+done
+for segment in $systemv; do
+	remove_segment "${segment%:*}" "${segment#*:}"
 done
 tries=0
 # Those killed may be making files for another moment.
