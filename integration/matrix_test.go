@@ -214,7 +214,6 @@ func (e *engine) openOn(t *testing.T, c *servers.Cluster, j *journal, config gor
 			t.Error(err)
 		}
 	})
-	awaitSlaves(t, p)
 	return db, p
 }
 

@@ -498,7 +498,6 @@ func testNoWriteThroughASlavesTransaction(t *testing.T, h house) {
 func TestMigratorUsesTheMaster(t *testing.T) { eachHouse(t, testMigratorUsesTheMaster) }
 
 func testMigratorUsesTheMaster(t *testing.T, h house) {
-	holdAll(t, h.Cluster)
 	type v1 struct {
 		ID   int64
 		Name string `gorm:"size:50;index"`
@@ -512,6 +511,7 @@ func testMigratorUsesTheMaster(t *testing.T, h house) {
 		t.Run(mode.name, func(t *testing.T) {
 			seen := &servedBy{}
 			db, _ := h.open(t, mode.config, func(cfg *replicated.Config) { cfg.Observer = seen })
+			holdAll(t, h.Cluster)
 			db = db.WithContext(replicated.WithSlave(t.Context())).Session(&mode.session)
 			table := db.Table("migrated").Session(&gorm.Session{})
 			for _, model := range []any{&v1{}, &v1{}, &v2{}, &v2{}} {
@@ -676,8 +676,8 @@ func holdAll(t *testing.T, c *servers.Cluster) {
 func TestSlavesAreBehind(t *testing.T) { eachHouse(t, testSlavesAreBehind) }
 
 func testSlavesAreBehind(t *testing.T, h house) {
-	holdAll(t, h.Cluster)
 	db, p := h.open(t, gorm.Config{}, nil)
+	holdAll(t, h.Cluster)
 	text := fmt.Sprintf("held at %d", time.Now().UnixNano())
 	count := func(db *gorm.DB) (n int64) {
 		if err := db.Model(&Note{}).Where("text = ?", text).Count(&n).Error; err != nil {
