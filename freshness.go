@@ -299,7 +299,7 @@ func (s *session) demand(g *group, m *memory, wrote bool, reading position.Readi
 		return
 	}
 	if err != nil {
-		reading.Reason = err.Error()
+		reading.Reason = cluster.Describe(err)
 	}
 	p.timeOnly(g.name, reading.Reason)
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	mysqldriver "github.com/go-sql-driver/mysql"
 	"gorm.io/gorm"
 
 	"github.com/gorm-replicated/replicated"
@@ -186,7 +187,7 @@ func TestSaidAtStart(t *testing.T) {
 	on, off, mariaDBOff := mySQL("ON"), mySQL("OFF"), mariaDB("0")
 	old := func(version string) recorded { return recorded{version: version} }
 	unlogged, empty, refusing := on, on, on
-	unlogged.logBin, empty.position, refusing.fails = "0", "", errors.New("unknown system variable")
+	unlogged.logBin, empty.position, refusing.fails = "0", "", &mysqldriver.MySQLError{Number: 1193}
 	tiDB, aurora := recorded{version: "8.0.11-TiDB-v7.5.0"}, recorded{version: "8.0.32", aurora: "3.05.2"}
 	maxLag := func(c *replicated.Config) { c.MaxLag = 10 * time.Second }
 	unasked := func(c *replicated.Config) { c.Probe.Interval = -1 }
@@ -219,7 +220,7 @@ func TestSaidAtStart(t *testing.T) {
 		{"MySQL 5.5", old("5.5.62"), old("5.5.62"), old("5.5.62"), nil,
 			groupWarning, "master", "MySQL 5.5.62 has no GTIDs", oldMySQLRemedy},
 		{"MySQL refuses to say", refusing, on, on, nil,
-			groupWarning, "master", "unknown system variable",
+			groupWarning, "master", "MySQL error 1193: unknown system variable",
 			"an account that may ask this, or Probe.Source"},
 		{"MariaDB, no binary log", mariaDBOff, mariaDBOff, mariaDBOff, nil,
 			groupWarning, "master", "log_bin is OFF", mariaDBRemedy},

@@ -154,7 +154,7 @@ func (c *Cluster) closeNow() error {
 	errs := make([]error, len(all))
 	for i, s := range all {
 		if err := s.close(); err != nil && FailureOf(err) != Gone { // a broken connection is closed
-			errs[i] = fmt.Errorf("closing %s: %w", s.ID, err)
+			errs[i] = fmt.Errorf("closing %s: %s", s.ID, Describe(err))
 		}
 	}
 	return errors.Join(errs...)
@@ -206,7 +206,7 @@ wait:
 		case o := <-results:
 			errs[o.i] = nil
 			if o.err != nil {
-				errs[o.i] = fmt.Errorf("%s (%s): %w", specs[o.i].Field, specs[o.i].ID, o.err)
+				errs[o.i] = fmt.Errorf("%s (%s): %s", specs[o.i].Field, specs[o.i].ID, Describe(o.err))
 				continue
 			}
 			if o.ours {
@@ -249,7 +249,7 @@ func Ping(ctx context.Context, servers []*Server, specs []Spec) error {
 		}
 		asking.Go(func() {
 			if err := db.PingContext(ctx); err != nil {
-				errs[i] = fmt.Errorf("%s (%s): %w", specs[i].Field, specs[i].ID, redact(err, s.dialector))
+				errs[i] = fmt.Errorf("%s (%s): %s", specs[i].Field, specs[i].ID, Describe(err))
 			}
 		})
 	}
@@ -290,7 +290,7 @@ func isMaster(pool gorm.ConnPool, own *Server, servers []*Server) bool {
 func open(spec Spec) (_ gorm.ConnPool, ours bool, err error) {
 	defer func() {
 		if v := recover(); v != nil { // such as a *mysql.Dialector without its Config
-			err = redact(fmt.Errorf("the dialector panicked while opening: %v", v), spec.Dialector)
+			err = panicked("the dialector panicked while opening", v)
 		}
 	}()
 	dialector, handedOver, err := quiet(spec.Dialector)
@@ -301,10 +301,10 @@ func open(spec Spec) (_ gorm.ConnPool, ours bool, err error) {
 	// the cache that all of its sessions share.
 	db, err := gorm.Open(dialector, &gorm.Config{DisableAutomaticPing: true, Logger: logger.Discard})
 	if err != nil {
-		return nil, false, redact(err, spec.Dialector)
+		return nil, false, err
 	}
 	if db.ConnPool == nil {
-		return nil, false, errors.New("the dialector opened no connection pool")
+		return nil, false, ownError("the dialector opened no connection pool")
 	}
 	if sqlDB, ok := db.ConnPool.(*sql.DB); ok && !handedOver {
 		sqlDB.SetMaxOpenConns(spec.Limits.MaxOpen)
@@ -343,8 +343,7 @@ func quiet(d gorm.Dialector) (_ gorm.Dialector, handedOver bool, _ error) {
 	own := *mysql.New(*cfg).(*mysql.Dialector)
 	own.SkipInitializeWithVersion = true
 	if own.Conn == nil && own.DSNConfig == nil && (own.DriverName == "" || own.DriverName == mysql.DefaultDriverName) {
-		// The driver's own message would quote parts of the DSN.
-		return nil, false, errors.New("the DSN cannot be parsed; it is not shown, since it may hold a password")
+		return nil, false, errUnparsed
 	}
 	return &own, own.Conn != nil, nil
 }
@@ -414,8 +413,8 @@ func (s *Server) Same(other *Server) bool {
 	if s.dialector == nil || other.dialector == nil {
 		return false
 	}
-	address := Address(s.dialector)
-	return address != "" && address == Address(other.dialector)
+	address := addressOf(s.dialector)
+	return address != "" && address == addressOf(other.dialector)
 }
 
 // Left tells whether the server is a slave that has left the view for good.

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/gorm-replicated/replicated/internal/position"
@@ -33,22 +32,10 @@ type connection struct {
 	reader *position.Reader
 }
 
-func (c *connection) ask(ctx context.Context) (_ position.Reading, err error) {
-	defer func() {
-		if v := recover(); v != nil { // a Source's, whose words nobody knows
-			if err = fmt.Errorf("asking panicked: %v", v); c.server.dialector != nil {
-				err = redact(err, c.server.dialector)
-			}
-		}
-	}()
+func (c *connection) ask(ctx context.Context) (position.Reading, error) {
 	reading, err := c.read(ctx)
-	if d := c.server.dialector; d != nil {
-		if err != nil {
-			err = redact(err, d)
-		}
-		if reading.Reason != "" {
-			reading.Reason = redact(errors.New(reading.Reason), d).Error()
-		}
+	if reading.Err != nil {
+		reading.Reason = Describe(reading.Err)
 	}
 	return reading, err
 }
@@ -93,7 +80,7 @@ func (c *connection) read(ctx context.Context) (position.Reading, error) {
 	return reading, err
 }
 
-var errNoPool = errors.New("its connection pool is no *sql.DB")
+const errNoPool = ownError("its connection pool is no *sql.DB")
 
 // pool returns the pool to take a connection from.
 func (c *connection) pool() (*sql.DB, error) {
@@ -139,7 +126,7 @@ func (s *Server) reopens() bool {
 	}
 	switch s.dialector.Name() {
 	case "mysql":
-		return Address(s.dialector) != ""
+		return addressOf(s.dialector) != ""
 	case "postgres":
 		return dsn(s.dialector) != ""
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,7 +112,7 @@ func asks(t *testing.T, c *connection) string {
 	t.Helper()
 	reading, err := c.ask(t.Context())
 	if err != nil {
-		return err.Error()
+		return Describe(err)
 	}
 	if reading.Position.Known() {
 		return reading.Position.String()
@@ -142,7 +143,7 @@ func TestConnectionOfAPool(t *testing.T) {
 					}
 					w.is(t, "between questions", 1, 1, test.kept, db)
 				}
-				w.breaks(errors.New("broken pipe"))
+				w.breaks(syscall.EPIPE)
 				if got := asks(t, c); !strings.Contains(got, "broken pipe") {
 					t.Errorf("got %q", got)
 				}
@@ -191,7 +192,7 @@ func TestConnectionOfItsOwn(t *testing.T) {
 		}
 		w.breaks(errors.New("cannot connect as app:s3cr3t@tcp(db1)/shop"))
 		for range 2 { // asking, and connecting
-			if got := asks(t, c); strings.Contains(got, "s3cr3t") || !strings.Contains(got, "cannot connect") {
+			if got := asks(t, c); !strings.Contains(got, "an error of type") {
 				t.Errorf("got %q", got)
 			}
 		}

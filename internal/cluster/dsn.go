@@ -1,95 +1,108 @@
 package cluster
 
 import (
-	"errors"
 	"net"
 	"net/url"
 	"reflect"
 	"regexp"
 	"strings"
 
+	mysqldriver "github.com/go-sql-driver/mysql"
 	"gorm.io/driver/mysql"
 	"gorm.io/gorm"
 )
 
-// Address returns host:port, or the path of a Unix socket, where d's DSN
-// shows it; otherwise "". It never holds a credential.
+// Address returns host:port, or the path of a Unix socket, where d's DSN shows it; otherwise "". A DSN with a
+// mistake in it may have a password where an address belongs. So Address returns nothing that does not look
+// like one, and of a URL nothing unless a password stands before it, where it belongs.
 func Address(d gorm.Dialector) string {
-	switch d := d.(type) {
-	case *mysql.Dialector:
-		return mysqlAddress(d.Config)
-	case mysql.Dialector:
-		return mysqlAddress(d.Config)
-	}
-	if u, err := url.Parse(dsn(d)); err == nil && u.Host != "" {
-		return u.Host
-	}
-	var host, port string
-	for _, pair := range keyValue.FindAllStringSubmatch(dsn(d), -1) {
-		switch pair[1] {
-		case "host":
-			host = strings.Trim(pair[2], "'")
-		case "port":
-			port = pair[2]
+	address := addressOf(d)
+	if cfg := mysqlConfig(d); cfg != nil {
+		if cfg.Net == "unix" && socket.MatchString(address) {
+			return address
+		}
+		if !strings.HasPrefix(cfg.Net, "tcp") {
+			return ""
+		}
+	} else if u := hostURL(d); u != nil {
+		if password, _ := u.User.Password(); password == "" {
+			return ""
 		}
 	}
+	if host, port, err := net.SplitHostPort(address); err == nil && net.ParseIP(host) != nil && ports.MatchString(port) {
+		return address
+	}
+	if hostPort.MatchString(address) {
+		return address
+	}
+	return ""
+}
+
+var (
+	ports    = regexp.MustCompile(`^[0-9]{1,5}(,[0-9]{1,5})*$`)
+	hostPort = regexp.MustCompile(`^[A-Za-z0-9._,-]+(:[0-9]{1,5}(,[0-9]{1,5})*)?$`)
+	socket   = regexp.MustCompile(`^/[A-Za-z0-9._/-]+$`)
+)
+
+// addressOf returns what d's DSN has where an address belongs: to compare, not to be shown.
+func addressOf(d gorm.Dialector) string {
+	if cfg := mysqlConfig(d); cfg != nil {
+		return cfg.Addr
+	}
+	if u := hostURL(d); u != nil {
+		return u.Host
+	}
+	host, port := valueOf(dsn(d), "host"), valueOf(dsn(d), "port")
 	if host != "" && port != "" {
 		return net.JoinHostPort(host, port)
 	}
 	return host
 }
 
-func mysqlAddress(cfg *mysql.Config) string {
+// mysqlConfig returns how a dialector of MySQL's connects, nil if that cannot be seen.
+func mysqlConfig(d gorm.Dialector) *mysqldriver.Config {
+	var cfg *mysql.Config
+	switch d := d.(type) {
+	case *mysql.Dialector:
+		cfg = d.Config
+	case mysql.Dialector:
+		cfg = d.Config
+	}
 	if cfg == nil || cfg.Conn != nil {
-		return ""
+		return nil
 	}
-	if cfg = mysql.New(*cfg).(*mysql.Dialector).Config; cfg.DSNConfig == nil {
-		return ""
-	}
-	return cfg.DSNConfig.Addr
+	return mysql.New(*cfg).(*mysql.Dialector).DSNConfig
 }
 
-// keyValue matches the pairs of a DSN such as PostgreSQL's
-// "host=db1 port=5432 password='a b'".
-var keyValue = regexp.MustCompile(`(?i)\b([a-z_]+)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s;&]*)`)
+// hostURL returns d's DSN if it is a URL with a host, otherwise nil.
+func hostURL(d gorm.Dialector) *url.URL {
+	if u, err := url.Parse(dsn(d)); err == nil && u.Host != "" {
+		return u
+	}
+	return nil
+}
 
-// redact returns err without what may be a credential of d. Its text alone is
-// kept: what err wraps could be asked for the rest.
-func redact(err error, d gorm.Dialector) error {
-	dsn := dsn(d)
-	if dsn == "" {
-		return err
-	}
-	secrets := []string{dsn}
-	if u, parseErr := url.Parse(dsn); parseErr == nil && u.User != nil {
-		if password, ok := u.User.Password(); ok {
-			secrets = append(secrets, u.User.String(), password)
+// keyValue matches the first pair of a DSN such as PostgreSQL's "host=db1 port=5432 password='a b'".
+var keyValue = regexp.MustCompile(`^\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s']*)(?:\s+|$)`)
+
+// valueOf returns the value of a key in a DSN of pairs, "" unless all of the DSN is pairs, and the key is in one.
+func valueOf(dsn, key string) string {
+	value, found := "", 0
+	for dsn != "" {
+		pair := keyValue.FindStringSubmatch(dsn)
+		if pair == nil {
+			return ""
 		}
-	}
-	if at := strings.LastIndexByte(dsn, '@'); at >= 0 { // user:password@…
-		_, credentials, _ := strings.Cut(dsn[:at], "://")
-		if credentials == "" {
-			credentials = dsn[:at]
+		if strings.EqualFold(pair[1], key) {
+			value = strings.Trim(pair[2], "'")
+			found++
 		}
-		if _, password, ok := strings.Cut(credentials, ":"); ok {
-			secrets = append(secrets, password)
-		}
+		dsn = dsn[len(pair[0]):]
 	}
-	for _, pair := range keyValue.FindAllStringSubmatch(dsn, -1) {
-		if name := strings.ToLower(pair[1]); strings.Contains(name, "pass") || name == "pwd" {
-			secrets = append(secrets, pair[2], strings.Trim(pair[2], "'"))
-		}
+	if found != 1 {
+		return ""
 	}
-	text := err.Error()
-	for _, s := range secrets {
-		if s != "" {
-			text = strings.ReplaceAll(text, s, "…")
-		}
-	}
-	if text == err.Error() {
-		return err
-	}
-	return errors.New(text)
+	return value
 }
 
 // dsn returns the DSN field that dialectors have by convention, directly or in

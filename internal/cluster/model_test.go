@@ -2,12 +2,12 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -275,7 +275,7 @@ type modelAsker struct {
 
 func (modelAsker) close() {}
 
-var errDead = errors.New("connection refused")
+var errDead error = syscall.ECONNREFUSED
 
 func (a modelAsker) ask(ctx context.Context) (position.Reading, error) {
 	w := a.w

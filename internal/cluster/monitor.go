@@ -100,9 +100,6 @@ func (c *Cluster) failed(s *Server, err error, founded bool) {
 	if m == nil {
 		return
 	}
-	if s.dialector != nil {
-		err = redact(err, s.dialector)
-	}
 	m.mu.Lock()
 	now := time.Now()
 	if w := m.watchedSlave(s); w != nil && !w.down && m.ctx.Err() == nil {

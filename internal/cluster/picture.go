@@ -96,7 +96,7 @@ func (p *picture) learn(at time.Time, answers ...*question) {
 	var all position.Position
 	n := 0
 	for _, q := range answers {
-		if q.err != nil || q.reading.WrongRole || q.reading.Failed && p.positions {
+		if q.err != nil || q.reading.WrongRole || q.reading.Err != nil && p.positions {
 			continue
 		}
 		if n++; n == 1 {
@@ -172,7 +172,7 @@ func (p *picture) hearSlave(s *watched, q *question, now time.Time, jittered flo
 func (w *watched) masterState() State {
 	state := State{Server: w.server, Up: w.failed < missed, Position: w.reading.Position, Reason: w.reading.Reason}
 	if !state.Up {
-		state.Reason = fmt.Sprintf("does not answer: %v", w.err)
+		state.Reason = "does not answer: " + Describe(w.err)
 	}
 	return state
 }
@@ -189,9 +189,9 @@ func (p *picture) state(s *watched, now time.Time) (State, bool) {
 	case s.answered && s.against != "" && !s.down:
 		state.Reason = s.against
 	case s.down && s.failed == 0:
-		state.Reason = fmt.Sprintf("failed, and has to answer for a while before it is read: %v", s.err)
+		state.Reason = "failed, and has to answer for a while before it is read: " + Describe(s.err)
 	case !state.Up && s.failed > 0:
-		state.Reason = fmt.Sprintf("does not answer: %v", s.err)
+		state.Reason = "does not answer: " + Describe(s.err)
 	case !state.Up:
 		state.Reason = "has not answered yet"
 	}

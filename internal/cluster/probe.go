@@ -2,8 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -18,15 +16,15 @@ const (
 	grace = time.Second
 )
 
-var (
-	errHangs  = errors.New("a question hangs, whose driver does not heed the context")
-	errClosed = errors.New("the servers are not watched any longer")
-	errBusy   = errors.New("no connection was free to ask over")
+const (
+	errHangs  = ownError("a question hangs, whose driver does not heed the context")
+	errClosed = ownError("the servers are not watched any longer")
+	errBusy   = ownError("no connection was free to ask over")
 )
 
 // asker asks one server for its position, one question at a time.
 type asker interface {
-	// ask ends soon after ctx does. An error means that the server did not answer, and may be shown to anyone.
+	// ask ends soon after ctx does. An error means that the server did not answer.
 	ask(ctx context.Context) (position.Reading, error)
 	close()
 }
@@ -146,7 +144,7 @@ func (p *probe) put(q *question) {
 func (p *probe) answer(ctx context.Context) (_ position.Reading, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("asking panicked: %v", v)
+			err = panicked("asking panicked", v)
 		}
 	}()
 	return p.asker.ask(ctx)

@@ -63,5 +63,5 @@ func (p *picture) disowned(s *watched, before string) string {
 
 // tells tells whether what a master said last can be held against a slave.
 func (w *watched) tells() bool {
-	return w.answered && w.failed < missed && !w.reading.WrongRole && !w.reading.Failed
+	return w.answered && w.failed < missed && !w.reading.WrongRole && w.reading.Err == nil
 }

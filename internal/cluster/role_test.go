@@ -80,7 +80,7 @@ func TestDisowned(t *testing.T) {
 		{name: "the master does not answer, and it was made anew", master: master, slave: my("s", uuidM+":1-8", ""), change: silent, before: hasDiverged + "(before)"},
 		{name: "the master's address did not answer, and led to it before", master: my("s", "", ""), slave: my("s", uuidM+":1-9", ""), change: silent, before: isMaster},
 		{name: "the master missed a question", master: master, slave: astray, change: func(w *watched) { w.failed = missed - 1 }, want: hasDiverged + "(" + ownS + ")"},
-		{name: "the master answered with an error", master: master, slave: astray, change: func(w *watched) { w.reading.Failed = true }, before: hasDiverged + "(before)", want: hasDiverged + "(before)"},
+		{name: "the master answered with an error", master: master, slave: astray, change: func(w *watched) { w.reading.Err = errors.New("no") }, before: hasDiverged + "(before)", want: hasDiverged + "(before)"},
 		{name: "the master is none", master: master, slave: astray, change: func(w *watched) { w.reading.WrongRole = true }},
 		{name: "the master was told wrong before", master: master, slave: my("s", uuidM+":1-8", ""), before: hasDiverged + "(before)"},
 

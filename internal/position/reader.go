@@ -58,8 +58,9 @@ type Reading struct {
 	// Writable: it certainly takes them: it said that it is not ReadOnly.
 	Writable bool
 
-	// Failed: it answered with an error, which is the Reason. Whether there is a position is not known.
-	Failed bool
+	// Err is what it answered, if that was an error. Whether there is a position is not known then, and the Reason
+	// is for the caller to say: the error's words may quote a password.
+	Err error
 
 	// WrongRole: the server is certainly not what it was asked as: a master that replays, a slave that does not, or
 	// does no longer. Only PostgreSQL tells; then there is no position.
@@ -122,7 +123,7 @@ func (r *Reader) Server() string {
 // covered after three times wal_writer_delay (0.6 s by default).
 //
 // The error is that of the connection: the server did not answer. One that answers, but with an error, has no position,
-// and the Reason is the error.
+// and the Err of the Reading is the error.
 func (r *Reader) Master(ctx context.Context) (Reading, error) {
 	return r.read(ctx, server.master)
 }
@@ -148,7 +149,7 @@ func (r *Reader) read(ctx context.Context, ask func(server, context.Context, *sq
 	if ping := r.conn.PingContext(ctx); ping != nil {
 		return Reading{}, fmt.Errorf("position: asking the server: %w", err)
 	}
-	return Reading{Reason: err.Error(), Remedy: r.failureRemedy(), Failed: true}, nil
+	return Reading{Err: err, Remedy: r.failureRemedy()}, nil
 }
 
 // failureRemedy is the remedy where a server answers the question with an error.

@@ -229,6 +229,9 @@ func TestReader(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if got.Err != nil {
+				got.Reason = got.Err.Error()
+			}
 			if got.Position.Known() == (got.Reason != "") {
 				t.Errorf("the position is %v, the reason %q", got.Position, got.Reason)
 			}
@@ -362,8 +365,7 @@ func TestReaderErrors(t *testing.T) {
 				t.Errorf("the reading is %+v", got)
 			}
 			if tt.refused {
-				if err != nil || !got.Failed || got.Remedy != r.failureRemedy() ||
-					!strings.Contains(got.Reason, denied.Error()) {
+				if err != nil || !errors.Is(got.Err, denied) || got.Remedy != r.failureRemedy() || got.Reason != "" {
 					t.Fatalf("the reading is %+v, the error %v", got, err)
 				}
 				// It may be in a better mood next time.
@@ -447,8 +449,9 @@ func TestSource(t *testing.T) {
 		t.Errorf("%+v, %v", none, err)
 	}
 	m.ExpectPing()
-	failed, err := NewReader(conn, Config{Source: counter{master: 7, err: errors.New("the log is full")}}).Master(t.Context())
-	if err != nil || failed.Position.Known() || failed.Reason != "the log is full" ||
+	full := errors.New("the log is full")
+	failed, err := NewReader(conn, Config{Source: counter{master: 7, err: full}}).Master(t.Context())
+	if err != nil || failed.Position.Known() || !errors.Is(failed.Err, full) ||
 		failed.Remedy != "a Probe.Source that gets an answer from this server" {
 		t.Errorf("%+v, %v", failed, err)
 	}
