@@ -94,7 +94,8 @@ type Config struct {
 	Failover FailoverConfig
 
 	// Logger takes what an operator should know: above all, when db.Use is called, that a group has no
-	// positions, and what to set. Default: slog.Default().
+	// positions, and what to set. One that blocks stops nothing: messages that it does not take are
+	// dropped, and their number is logged when it takes some again. Default: slog.Default().
 	Logger *slog.Logger
 
 	// Observer is told about every routed statement. Default: none.

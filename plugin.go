@@ -27,6 +27,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"sync"
@@ -38,6 +39,7 @@ import (
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/logqueue"
 	"github.com/gorm-replicated/replicated/internal/position"
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
 	"github.com/gorm-replicated/replicated/internal/token"
@@ -81,7 +83,9 @@ type Plugin struct {
 	probes      bool        // the configuration asks for it, see ProbeConfig
 	callbacks   any         // of the *gorm.DB
 	dialectName string
-	config      Config
+	config      Config          // its Logger is that of log
+	log         *logqueue.Queue // to the Logger of the configuration
+	notices     *slog.Logger    // of the monitor, which waits for nobody
 	parse       func(model any) (table string, err error)
 
 	ownServer *cluster.Server // of the connection of the *gorm.DB
@@ -107,6 +111,8 @@ func New(cfg Config) *Plugin {
 	probes := len(cfg.Secrets) > 0 || cfg.MaxLag > 0 || cfg.Probe.Interval > 0 || cfg.Probe.Source != nil
 	cfg = cfg.normalised()
 	p := &Plugin{probes: probes, config: cfg, rejects: cfg.RejectWrites, fallback: cfg.DefaultIntent, observer: cfg.Observer, timeout: cfg.Failover.SlaveTimeout, base: time.Now()}
+	p.log = logqueue.New(cfg.Logger.Handler())
+	p.config.Logger, p.notices = p.log.Logger(), p.log.Notices()
 	p.watches.New = newWatch
 	p.auto.Store(*cfg.AutoReadOnSlave)
 	return p
@@ -238,13 +244,13 @@ func (p *Plugin) monitor(deadline time.Time) {
 		none := p.unwatched(g)
 		g.unwatched = none.Reason
 		if none.Remedy != "" && g.hasSlaves() {
-			await(ctx, func() { p.warnNoPositions(g, g.cluster.Masters[0], none.Reason, none.Remedy) })
+			p.warnNoPositions(g, g.cluster.Masters[0], none.Reason, none.Remedy)
 		}
 		g.cluster.Watch(cluster.Monitoring{
 			Blind: g.unwatched != "", Dialect: p.dialectName, Source: known,
 			Interval: p.config.Probe.Interval, MinInterval: p.config.Probe.MinInterval, MaxLag: g.maxLag,
 			Notice: func(s *cluster.Server, in bool, reason, remedy string) {
-				log := p.config.Logger.With("group", g.name, "server", s.ID)
+				log := p.notices.With("group", g.name, "server", s.ID)
 				switch {
 				case in && s.Slave:
 					log.Info("replicated: a slave is read")
@@ -264,7 +270,8 @@ func (p *Plugin) monitor(deadline time.Time) {
 				p.warnNoPositions(g, s, reason, remedy)
 			},
 			Writable: func(s *cluster.Server) {
-				p.config.Logger.Warn("replicated: a slave takes writes: run it with read_only, so that none can go astray", "group", g.name, "server", s.ID)
+				p.notices.Warn("replicated: a slave takes writes: run it with read_only, so that none can go astray",
+					"group", g.name, "server", s.ID)
 			},
 		})
 		watched = append(watched, g)
@@ -272,25 +279,13 @@ func (p *Plugin) monitor(deadline time.Time) {
 	for _, g := range watched {
 		g.cluster.AwaitFirst(ctx)
 	}
-}
-
-// await returns when f has returned or ctx has ended: a Logger that hangs must not hold up db.Use.
-func await(ctx context.Context, f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
+	p.log.Flush(ctx) // whoever waited for the first answers finds in the log what they were
 }
 
 // warnNoPositions says that g has no positions, and what mends it: once, see cluster.Monitoring.
 func (p *Plugin) warnNoPositions(g *group, s *cluster.Server, reason, remedy string) {
 	g.saidNoPositions.Store(true)
-	p.config.Logger.Warn("replicated: a group has no positions: the lag of its slaves is not known, "+
+	p.notices.Warn("replicated: a group has no positions: the lag of its slaves is not known, "+
 		"MaxLag has no effect, and tokens carry a time",
 		"group", g.name, "server", s.ID, "reason", reason, "remedy", remedy)
 }

@@ -25,16 +25,16 @@ type Monitoring struct {
 
 	// Notice, if not nil, is told when a slave leaves the view and when it enters it again, and why, with the
 	// remedy as in position.Reading; and when a master does not answer any longer, and when it does again.
-	// All count as in at first: of those that are, after the first round, nothing is told. It must not call
-	// Close.
+	// All count as in at first: of those that are, after the first round, nothing is told. It is called in
+	// the monitor's goroutine, as the next two are, and must not block, nor call Close.
 	Notice func(s *Server, in bool, reason, remedy string)
 
 	// NoPositions, if not nil, is told that the group has no positions, and which server has none, with
 	// reason and remedy as in position.Reading. It is told once: after the first round, or as soon as it is
-	// known. It is not told again if the group gets positions and loses them. It must not call Close.
+	// known. It is not told again if the group gets positions and loses them.
 	NoPositions func(s *Server, reason, remedy string)
 
-	// Writable, if not nil, is told the first time that a slave says that it takes writes. It must not call Close.
+	// Writable, if not nil, is told the first time that a slave says that it takes writes.
 	Writable func(*Server)
 }
 
