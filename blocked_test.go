@@ -1,6 +1,8 @@
 package replicated_test
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"testing"
@@ -55,5 +57,40 @@ func TestALoggerThatBlocks(t *testing.T) {
 			t.Errorf("Close took %v: %v", time.Since(began), err)
 		}
 		close(blocks.until)
+	})
+}
+
+// TestAMonitorThatHangs: slaves leave by themselves, by every way to them, and also the one that a request has begun on.
+func TestAMonitorThatHangs(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		const maxLag = time.Minute
+		s := newSite(t, func(c *replicated.Config) { c.Probe.Interval = -1 })
+		hangs := make(chan struct{})
+		s.plugin.HangMonitor(maxLag, func() { <-hangs })
+		defer close(hangs)
+		inGet(s.plugin, func(ctx context.Context) {
+			time.Sleep(time.Second)
+			s.db.WithContext(ctx).Find(&[]User{})
+			usual, rules := s.plugin.BothWays(ctx, "SELECT * FROM users")
+			if usual == "" || usual != rules {
+				t.Errorf("at first: %q by the short way, %q by the rules", usual, rules)
+			}
+			other := map[string]string{"slave-1": "slave-2", "slave-2": "slave-1"}[usual]
+			s.fail(other, errors.New("broken")) // of which there is to tell
+			time.Sleep(3 * maxLag) // three unanswered questions, and then as long as anything may hold
+			if status := s.plugin.Status(); status.Groups[0].Servers[1].Serving || status.Groups[0].Servers[2].Serving {
+				t.Errorf("Status says that slaves serve: %+v", status)
+			}
+			if usual, rules := s.plugin.BothWays(ctx, "SELECT * FROM users"); usual != "" || rules != "master" {
+				t.Errorf("then: %q by the short way, %q by the rules", usual, rules)
+			}
+			if got := s.client().get(); got != byLag {
+				t.Errorf("another request: %s", got)
+			}
+			asked := replicated.WithSlave(ctx) // does without what is known of lag
+			if _, rules := s.plugin.BothWays(asked, "SELECT * FROM users"); rules == "master" {
+				t.Error("who asks for a slave gets the master")
+			}
+		})
 	})
 }

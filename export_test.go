@@ -2,8 +2,11 @@ package replicated
 
 import (
 	"context"
+	"time"
 
 	"gorm.io/gorm"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
 )
 
 // Decide does what happens to a query between the callback and the chosen
@@ -46,4 +49,15 @@ func (p *Plugin) BothWays(ctx context.Context, query string) (usual, rules strin
 		}
 		return usual, rules
 	}
+}
+
+// HangMonitor has servers that nobody watched be watched by a monitor that hangs as soon as there is anything to tell.
+func (p *Plugin) HangMonitor(maxLag time.Duration, hang func()) {
+	g := p.groups[0]
+	g.unwatched = ""
+	g.cluster.Watch(cluster.Monitoring{
+		Interval: p.config.Probe.Interval, MinInterval: p.config.Probe.MinInterval, MaxLag: maxLag,
+		Source: source{p.config.Probe.Source},
+		Notice: func(*cluster.Server, bool, string, string) { hang() },
+	})
 }

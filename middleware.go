@@ -98,6 +98,9 @@ func (p *Plugin) newSession(ctx context.Context) (*scoped, *session) {
 		session.memory, session.others, session.carried = outer.memory, outer.others, outer.carried
 	} else {
 		session.memory, session.carried = &session.own, &session.ownCarried
+		for now, i := time.Now(), 0; i < len(p.groups); i++ {
+			p.groups[i].cluster.Lapse(now)
+		}
 		if others := len(p.groups) - 1; others > 0 {
 			session.others = make([]memory, others)
 		}

@@ -179,6 +179,9 @@ func (p *Plugin) Status() Status {
 			server := statusOf(slave.Server)
 			server.Latency, server.Shadowed = slave.Server.Load.Latency(), slave.Server.Shadowed.Load()
 			server.Serving, server.Reason = slices.Contains(view.Slaves, slave.Server), cmp.Or(slave.Reason, g.unwatched)
+			if server.Serving && !slave.Holds(now) {
+				server.Serving, server.Reason = false, "what is known of it is too old: the monitor is late"
+			}
 			server.Lag, server.LagKnown = slave.Lag(now)
 			server.Position = text(slave.Position)
 			status.Servers = append(status.Servers, server)

@@ -449,7 +449,7 @@ func (c *pool) slave(ctx context.Context, session *session, tables *sqlkind.Tabl
 		if kept != nil {
 			return kept, 0
 		}
-		if len(view.Slaves) > 0 && !view.Recovering {
+		if len(view.Slaves) > 0 && !view.Recovering && view.Holds(time.Now()) {
 			return m.keep(c.group.choose(view.Slaves, view.Pools)), 0
 		}
 	}
@@ -458,9 +458,7 @@ func (c *pool) slave(ctx context.Context, session *session, tables *sqlkind.Tabl
 	}
 	for {
 		d := demands{token: token, limited: q.limited, staleness: q.staleness, failed: q.failed}
-		if q.limited || view.Recovering || token.timed() { // to ask for the time takes as long as all the rest
-			d.now = time.Now()
-		}
+		d.tellTime(view)
 		if s := view.Of(kept); s != nil && d.metBy(view, s) {
 			if token != nil {
 				token.met.Store(s)
@@ -480,6 +478,9 @@ func (c *pool) slave(ctx context.Context, session *session, tables *sqlkind.Tabl
 		// Another round finds out more about positions, and nothing about a time that is not over.
 		if missing == ReasonToken && !d.now.Before(token.until) || missing == ReasonStaleness && q.staleness > 0 {
 			servers.Hurry()
+		}
+		if missing == ReasonLag {
+			servers.Lapse(d.now)
 		}
 		if missing != ReasonToken || c.plugin.shadow.Load() || !session.await(ctx, c.group, token, view) {
 			return nil, missing

@@ -134,20 +134,30 @@ type demands struct {
 	token     *demand           // of the session; nil: none
 	limited   bool              // WithMaxStaleness
 	staleness time.Duration     // if limited
-	now       time.Time         // if limited, the token is timed, or slaves are recovering
+	now       time.Time         // zero if nothing depends on it: see demands.tellTime
 	failed    []*cluster.Server // have failed the statement
 }
 
 // metBy tells whether the slave with this state meets all demands, MaxLag included.
 func (d *demands) metBy(v *cluster.View, s *cluster.State) bool {
-	return within(v, s) && !slices.Contains(d.failed, s.Server) && d.freshEnough(s) && d.token.metBy(s.Position, d.now)
+	return d.within(v, s) && !slices.Contains(d.failed, s.Server) && d.freshEnough(s) && d.token.metBy(s.Position, d.now)
 }
 
 func (d *demands) freshEnough(s *cluster.State) bool {
-	return !d.limited || d.staleness > 0 && !s.FreshAsOf.IsZero() && d.now.Sub(s.FreshAsOf) <= d.staleness
+	return !d.limited || d.staleness > 0 && !s.FreshAsOf.IsZero() && s.Age(d.now) <= d.staleness
 }
 
-func within(v *cluster.View, s *cluster.State) bool { return slices.Contains(v.Slaves, s.Server) }
+// within tells whether a slave is within MaxLag, as far as is still known.
+func (d *demands) within(v *cluster.View, s *cluster.State) bool {
+	return slices.Contains(v.Slaves, s.Server) && s.Holds(d.now)
+}
+
+// tellTime asks for the time, if anything depends on it.
+func (d *demands) tellTime(v *cluster.View) {
+	if d.limited || v.Recovering || !v.Until.IsZero() || d.token.timed() {
+		d.now = time.Now()
+	}
+}
 
 // candidates returns the slaves that will do for a statement whose intent is Slave, and their pools. Where
 // the code asks for a slave, demands are dropped until one will: first the token's, then MaxLag, never WithMaxStaleness. If there is
@@ -165,9 +175,9 @@ func candidates(v *cluster.View, d *demands, asked bool) (servers []*cluster.Ser
 		return servers, pools, 0
 	}
 	missing = ReasonLag
-	if find(func(s *cluster.State) bool { return within(v, s) && d.freshEnough(s) }) {
+	if find(func(s *cluster.State) bool { return d.within(v, s) && d.freshEnough(s) }) {
 		missing = ReasonToken
-	} else if len(v.Slaves) > 0 {
+	} else if slices.ContainsFunc(v.All, func(s cluster.State) bool { return d.within(v, &s) }) {
 		missing = ReasonStaleness
 	}
 	if asked && (len(servers) > 0 || find(d.freshEnough)) {

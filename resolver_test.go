@@ -144,14 +144,16 @@ func TestCandidates(t *testing.T) {
 	add("far", true, at(5), 2*time.Minute)
 	add("dead", false, at(10), time.Second)
 	all = append(all, cluster.State{Server: &cluster.Server{ID: "unknown", Slave: true}, Up: true})
-	view := func(ids string) *cluster.View { // with these slaves, of which fresh and behind are within MaxLag
+	add("late", true, at(10), time.Second)
+	all[len(all)-1].Until = now // what is known of it has just ended
+	view := func(ids string) *cluster.View { // with these slaves, of which fresh, behind and late are within MaxLag
 		v := &cluster.View{}
 		for _, s := range all {
 			if !slices.Contains(strings.Fields(ids), s.Server.ID) {
 				continue
 			}
 			v.All = append(v.All, s)
-			if s.Server.ID == "fresh" || s.Server.ID == "behind" {
+			if strings.Contains("fresh behind late", s.Server.ID) {
 				v.Slaves, v.Pools = append(v.Slaves, s.Server), append(v.Pools, gorm.ConnPool(nil))
 			}
 		}
@@ -183,6 +185,9 @@ func TestCandidates(t *testing.T) {
 		{name: "fresh enough, but behind the token", slaves: "behind", demand: token(9), within: 30 * time.Second, missing: ReasonToken},
 		{name: "nobody within MaxLag", slaves: "far unknown", missing: ReasonLag},
 		{name: "nobody up", slaves: "dead", missing: ReasonLag},
+		{name: "known too long ago", slaves: "late behind", want: "behind"},
+		{name: "all known too long ago", slaves: "late", demand: token(9), missing: ReasonLag},
+		{name: "asked: known too long ago", slaves: "late", asks: true, want: "late"},
 
 		{name: "asked: nothing to drop", slaves: everything, demand: token(9), asks: true, want: "fresh"},
 		{name: "asked: the token's demand first", slaves: everything, demand: token(11), asks: true, want: "fresh behind"},

@@ -352,8 +352,8 @@ func quiet(d gorm.Dialector) (_ gorm.Dialector, handedOver bool, _ error) {
 type Server struct {
 	// What most reads look at stands first and together.
 	Pool     gorm.ConnPool
-	fits     atomic.Bool
-	marked   atomic.Bool // see Mark
+	until    atomic.Int64 // when it does not fit any longer, on the monotonic clock: see Fits
+	marked   atomic.Bool  // see Mark
 	state    atomic.Pointer[State]
 	prepared atomic.Pointer[gorm.PreparedStmtDB]
 
@@ -394,9 +394,6 @@ func (s *Server) SharesPool(other *Server) bool { return samePool(s.Pool, other.
 
 // Slot is the number of a slave among those of its cluster, which it keeps when others come and go.
 func (s *Server) Slot() int { return s.slot }
-
-// Fits tells whether the server is a slave that the current view has for reads.
-func (s *Server) Fits() bool { return s.fits.Load() }
 
 // State is that in the current view, or in the last one that had the server; nil if none had.
 func (s *Server) State() *State { return s.state.Load() }

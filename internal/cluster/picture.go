@@ -43,6 +43,7 @@ type watched struct {
 // which each server answered.
 type picture struct {
 	maxLag          time.Duration
+	patience        time.Duration
 	blind           bool // nobody is asked for positions
 	masters, slaves []*watched
 
@@ -178,7 +179,21 @@ func (w *watched) masterState() State {
 }
 
 // state returns what a slave's state is at the time now, and whether it belongs into the view.
-func (p *picture) state(s *watched, now time.Time) (State, bool) {
+func (p *picture) state(s *watched, now time.Time) (_ State, fits bool) {
+	state, fits := p.judge(s, now)
+	if !fits {
+		return state, false
+	}
+	state.Until, state.renew = p.until(s), p.maxLag/4
+	if state.Holds(now) {
+		return state, true
+	}
+	state.Up, state.Reason = false, "was not asked for too long"
+	return state, false
+}
+
+// judge is state without the time until which it holds.
+func (p *picture) judge(s *watched, now time.Time) (State, bool) {
 	state := State{Server: s.server, Up: s.isUp(), stood: s.stood}
 	if p.positions {
 		state.FreshAsOf = s.freshAsOf

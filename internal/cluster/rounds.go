@@ -57,7 +57,9 @@ type monitor struct {
 func newMonitor(c *Cluster, cfg Monitoring, newAsker func(*Server) asker) *monitor {
 	m := &monitor{cluster: c, cfg: cfg, newAsker: newAsker, random: rand.Float64, ended: make(chan struct{}), woken: make(chan struct{}, 1), first: make(chan struct{})}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.picture = picture{maxLag: cfg.MaxLag, blind: cfg.Blind, ring: ring{maxLag: cfg.MaxLag}}
+	m.picture = picture{
+		maxLag: cfg.MaxLag, patience: patience(cfg.Interval), blind: cfg.Blind, ring: ring{maxLag: cfg.MaxLag},
+	}
 	for _, s := range c.Masters {
 		m.picture.masters = append(m.picture.masters, m.watch(s))
 	}

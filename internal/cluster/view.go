@@ -9,12 +9,14 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// View is an immutable picture of a group's slaves. Slaves[i] is opened as Pools[i].
+// View is an immutable picture of a group's slaves. Slaves[i] is opened as Pools[i]. What it says of them holds until a
+// time that stands in it.
 type View struct {
-	Slaves  []*Server       // up and within MaxLag: what reads may use
+	Slaves  []*Server       // up and within MaxLag: what reads may use while their states hold
 	Pools   []gorm.ConnPool // theirs
 	All     []State         // every slave of the group in order of configuration; empty after Close
 	Masters []State         // as the monitor sees them; none without one
+	Until   time.Time       // then the first of the Slaves' states does not hold any longer; zero: for ever
 	Changed <-chan struct{} // closed when there is a newer view
 
 	// Recovering: one of Slaves has failed not long ago, and should not get its whole share of reads: see Server.Share.
@@ -31,8 +33,10 @@ type State struct {
 	Position  position.Position // the latest; unknown if not Up
 	Reason    string            // why it is not in Slaves, or has no position; empty if all is well
 	Remedy    string            // what mends that, if it is known
+	Until     time.Time         // of one in Slaves: until when that holds; zero: for ever
 
-	stood time.Time // up to when lag counts, if the master could not be asked since; otherwise zero
+	stood time.Time     // up to when lag counts, if the master could not be asked since; otherwise zero
+	renew time.Duration // how much longer a state has to hold to be worth another view
 }
 
 // Lag returns how far a slave is behind at most. While the master cannot be asked it stands still: it is how far the slave
@@ -44,11 +48,15 @@ func (s State) Lag(now time.Time) (lag time.Duration, known bool) {
 	if !s.stood.IsZero() {
 		now = s.stood
 	}
-	return max(0, now.Sub(s.FreshAsOf)), true
+	return max(0, since(s.FreshAsOf, now)), true
 }
 
-// same tells whether two states of one slave look the same to those who read the view.
+// same tells whether two states of one slave look the same to those who read the view. That one holds a little longer
+// than the other is nothing new.
 func (s State) same(t State) bool {
+	if longer := s.Until.Sub(t.Until); longer < 0 || longer > s.renew {
+		return false
+	}
 	samePosition := s.Position.Known() == t.Position.Known() && (!s.Position.Known() || s.Position.Covers(t.Position) && t.Position.Covers(s.Position))
 	return samePosition && s.Up == t.Up && s.Reason == t.Reason && s.FreshAsOf.Equal(t.FreshAsOf) && s.stood.Equal(t.stood)
 }
@@ -70,6 +78,9 @@ func newView(states []State, fits func(i int) bool) *View {
 	for i, s := range states {
 		if fits(i) {
 			v.Slaves = append(v.Slaves, s.Server)
+			if !s.Until.IsZero() && (v.Until.IsZero() || s.Until.Before(v.Until)) {
+				v.Until = s.Until
+			}
 		}
 	}
 	v.Pools = pools(v.Slaves)
@@ -87,7 +98,11 @@ func (c *Cluster) publish(v *View) {
 	}
 	for _, states := range [][]State{old.All, v.All} {
 		for _, s := range states {
-			s.Server.fits.Store(slices.Contains(v.Slaves, s.Server))
+			until := int64(0)
+			if slices.Contains(v.Slaves, s.Server) {
+				until = monotonic(s.Until)
+			}
+			s.Server.until.Store(until)
 		}
 	}
 	c.view.Store(v)

@@ -1,0 +1,85 @@
+package cluster
+
+import (
+	"math"
+	"time"
+)
+
+// What is known of a slave ends by itself. A monitor that hangs, or a machine that was suspended, asks nobody: then
+// nothing takes a slave out of the view, and yet it must not be read as if it had been asked a moment ago. So each state
+// in the view carries the time until which it holds, and those who read compare it with a clock:
+//
+//   - Where lag is known, the state holds until the slave may be further behind than MaxLag.
+//   - In any case it holds for MaxLag and some questions' time after the slave's latest answer. Answers come once per
+//     quarter of MaxLag at least, so that a busy machine, which is late with a round or two, drops nobody.
+//
+// Two clocks are looked at, and the one that says more counts. The monotonic clock stands still while a machine is
+// suspended (CLOCK_MONOTONIC on Linux); the wall clock may be set back. One that is set forward costs a round.
+
+// since is how long ago t was, by whichever clock says more.
+func since(t, now time.Time) time.Duration {
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+}
+
+// holdFor is for how long a slave's latest answer holds, if nothing is known of its lag.
+func (p *picture) holdFor() time.Duration { return p.maxLag + p.patience }
+
+// patience is how much time the questions take until a slave that leaves them unanswered is down.
+func patience(interval time.Duration) time.Duration { return missed*(interval+questionTimeout) + grace }
+
+// until returns until when it holds that s belongs into the view; zero: for ever.
+func (p *picture) until(s *watched) time.Time {
+	if p.blind {
+		return time.Time{}
+	}
+	until := s.heard.Add(p.holdFor())
+	if fresh := s.freshAsOf.Add(p.maxLag + 1); p.positions && s.stood.IsZero() && fresh.Before(until) {
+		return fresh
+	}
+	return until
+}
+
+// Holds tells whether what the state says of a slave in the view still holds.
+func (s *State) Holds(now time.Time) bool { return s.Until.IsZero() || since(s.Until, now) < 0 }
+
+// Age is how long ago FreshAsOf was. It does not stand still as Lag does.
+func (s *State) Age(now time.Time) time.Duration { return since(s.FreshAsOf, now) }
+
+// Holds tells whether what the view says holds for all of Slaves.
+func (v *View) Holds(now time.Time) bool { return v.Until.IsZero() || since(v.Until, now) < 0 }
+
+// origin is what times on the monotonic clock are counted from. To ask for the time since then costs half of what
+// time.Now does.
+var origin = time.Now()
+
+// noEnd is the time until which a state holds that nothing ends. Zero is the time of what is not in the view.
+const noEnd = math.MaxInt64
+
+// monotonic returns t as Server.until has it.
+func monotonic(t time.Time) int64 {
+	if t.IsZero() {
+		return noEnd
+	}
+	return int64(t.Sub(origin))
+}
+
+// Fits tells whether the server is a slave that may be read, by the current view and the monotonic clock.
+func (s *Server) Fits() bool {
+	until := s.until.Load()
+	return until == noEnd || until != 0 && int64(time.Since(origin)) < until
+}
+
+// Lapse takes those slaves out of service of which what the view says does not hold any longer, by either clock, and has
+// them asked. It is for the beginning of requests: Fits, which every read asks, has no time for the wall clock.
+func (c *Cluster) Lapse(now time.Time) {
+	v := c.View()
+	if v.Holds(now) {
+		return
+	}
+	for i := range v.All {
+		if s := &v.All[i]; !s.Holds(now) {
+			s.Server.until.CompareAndSwap(monotonic(s.Until), 0) // not what a newer view has said
+		}
+	}
+	c.Hurry()
+}
