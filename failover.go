@@ -245,9 +245,9 @@ func (r *run) elsewhere(ctx context.Context) error {
 func (r *run) refused(ctx context.Context) error {
 	c, p := r.pool, r.pool.plugin
 	asked := cmp.Or(r.asked, r.query)
-	if p.kinds.Load().Learn(asked) {
+	if shape, news := p.kinds.Load().Learn(asked); news {
 		p.config.Logger.Warn("replicated: a slave refused a statement as a write; from now on it goes to the master",
-			"server", r.server.ID, "sql", asked)
+			"server", r.server.ID, "sql", shape)
 	}
 	if p.rejects {
 		return ErrWriteOnSlave

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -386,6 +387,42 @@ func TestSlaveRefusesAWrite(t *testing.T) {
 			t.Errorf("executed elsewhere: %v", ran)
 		}
 	})
+}
+
+// TestRefusedByShape has a slave refuse texts that differ in literals and comments alone: one detour for all
+// of them, one line in the log without their literals.
+func TestRefusedByShape(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		text    string
+		detours int
+	}{
+		{"a trace in a comment", "SELECT book_seat('s3cret') /* trace %d */", 1},
+		{"an inlined literal", "SELECT book_seat(%d)", 1},
+		{"the control: another function", "SELECT book_seat_%d()", 200},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var logged logBuffer
+			s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) {
+				c.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+			})
+			refused := 0
+			s.slaves[0].fail = func(string) error { refused++; return mysqlError(1792) }
+			for i := range 200 {
+				db := s.db.WithContext(replicated.WithSlave(t.Context()))
+				if err := db.Raw(fmt.Sprintf(test.text, i)).Scan(&[]User{}).Error; err != nil {
+					t.Fatal(err)
+				}
+			}
+			lines := strings.Count(logged.String(), "refused a statement")
+			if refused != test.detours || lines != test.detours {
+				t.Errorf("%d detours, %d lines in the log, want %d", refused, lines, test.detours)
+			}
+			if strings.Contains(logged.String(), "s3cret") {
+				t.Errorf("a literal is in the log:\n%s", logged.String())
+			}
+		})
+	}
 }
 
 // TestStalePlan has a server refuse a prepared statement because DDL changed

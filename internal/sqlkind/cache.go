@@ -2,36 +2,48 @@ package sqlkind
 
 import (
 	"hash/maphash"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
 )
 
 const (
-	cacheSets   = 2048 // a power of two
+	cacheSets   = 1024 // a power of two
+	setPlaces   = 4
 	longestText = 2048 // longer texts are classified each time
 )
 
-// Cache remembers the verdicts on the texts it has seen. It holds a fixed number of them, of limited length, about 8 MB
-// at the very most; which ones stay is a matter of luck and of how recently they came. [Cache.Kind] is the usual method.
+// Cache remembers the verdicts on the texts it has seen. It holds a fixed number of them, of limited length,
+// about 8 MB at the very most. However many others come by, those that come again and again stay.
+// [Cache.Kind] is the usual method.
 //
-// A Cache is made by [NewCache]. It is safe for concurrent use; Kind takes no lock, and allocates nothing for a text it
-// knows.
+// A Cache is made by [NewCache]. It is safe for concurrent use; Kind takes no lock, and allocates nothing,
+// for a text it knows.
 type Cache struct {
 	dialect Dialect
 	writers map[string]struct{}
 	watched watched
 	seed    maphash.Seed
+	lessons atomic.Uint64 // how many shapes were learned: a verdict from before is looked at again
 	sets    [cacheSets]cacheSet
 
-	learning sync.Mutex // held by Learn; Kind takes no lock
+	learning sync.RWMutex // guards shapes; Kind takes it only where it has to look at them
+	shapes   shapes
 }
 
 type entry struct {
 	sql     string
 	kind    Kind
-	learned bool
+	fresh   atomic.Int32 // see cacheSet
 	tables  *Tables
+	lessons atomic.Uint64 // so many were learned when kind was last found right
+}
+
+func newEntry(sql string, kind Kind, tables *Tables, lessons uint64) *entry {
+	e := &entry{sql: sql, kind: kind, tables: tables}
+	e.lessons.Store(lessons)
+	return e
 }
 
 // NewCache returns an empty Cache for d. A call of one of writeFunctions makes a text a Write; they are names of functions
@@ -69,20 +81,54 @@ func (c *Cache) Kind(sql string) Kind {
 
 // Look returns the verdict on sql, and which watched tables it names: nil if none are watched.
 func (c *Cache) Look(sql string) (Kind, *Tables) {
+	lessons := c.lessons.Load()
 	if len(sql) > longestText {
-		return classify(c.dialect, sql, c.writers), c.tables(sql)
+		return c.judge(sql, lessons), c.tables(sql)
 	}
 	set := c.set(sql)
 	for i := range set {
-		if e := set[i].Load(); e != nil && e.sql == sql {
-			return e.kind, e.tables
+		e := set[i].Load()
+		if e == nil || e.sql != sql {
+			continue
 		}
+		if e.lessons.Load() != lessons { // something was learned since
+			if learned := c.refused(e.kind, sql); learned != e.kind {
+				set[i].CompareAndSwap(e, newEntry(e.sql, learned, e.tables, lessons))
+				return learned, e.tables
+			}
+			e.lessons.Store(lessons)
+		}
+		e.use()
+		return e.kind, e.tables
 	}
-	e := entry{kind: classify(c.dialect, sql, c.writers), tables: c.tables(sql)}
 	// The caller's text may be a piece of a larger buffer, which must not live as long as the Cache.
-	e.sql = strings.Clone(sql)
-	set.add(&e)
+	e := newEntry(strings.Clone(sql), c.judge(sql, lessons), c.tables(sql), lessons)
+	set.add(e)
 	return e.kind, e.tables
+}
+
+// judge finds the verdict on sql, when so many lessons were learned.
+func (c *Cache) judge(sql string, lessons uint64) Kind {
+	k := classify(c.dialect, sql, c.writers)
+	if lessons == 0 {
+		return k
+	}
+	return c.refused(k, sql)
+}
+
+// refused returns what is left of the verdict k on sql, after what servers have refused.
+func (c *Cache) refused(k Kind, sql string) Kind {
+	if k != Read && k != Unknown { // then it goes to no slave
+		return k
+	}
+	s := shapeOf(c.dialect, sql)
+	sum := s.sum(c.seed)
+	c.learning.RLock()
+	defer c.learning.RUnlock()
+	if _, learned := c.shapes.sums[sum]; learned {
+		return Write
+	}
+	return k
 }
 
 func (c *Cache) tables(sql string) *Tables {
@@ -92,51 +138,91 @@ func (c *Cache) tables(sql string) *Tables {
 	return c.watched.find(c.dialect, sql)
 }
 
-// Learn makes sql a Write from now on, because a server found that it is one. Such a verdict gives way to nothing but
-// others that were learned. It reports whether that is news; a text too long to be remembered never is.
-func (c *Cache) Learn(sql string) bool {
-	if len(sql) > longestText {
-		return false
-	}
+// Learn makes every text of sql's shape a Write from now on, because a server found that this one is.
+// Literals, comments and white space do not count for the shape. It returns the shape, which may be logged,
+// and reports whether it is news. The latest 4,096 shapes are remembered. Once there are so many, others are
+// no news, so that no log fills with them.
+func (c *Cache) Learn(sql string) (text string, news bool) {
+	s := shapeOf(c.dialect, sql)
+	sum := s.sum(c.seed)
 	c.learning.Lock()
 	defer c.learning.Unlock()
-	set := c.set(sql)
-	for i := range set {
-		if e := set[i].Load(); e != nil && e.sql == sql {
-			if e.learned {
-				return false
-			}
-			break
-		}
+	added, news := c.shapes.add(sum)
+	if added {
+		c.lessons.Add(1)
 	}
-	// The first place, so that no other verdict on the same text is found before it.
-	if old := set[0].Load(); old != nil && old.learned {
-		set[1].Store(old)
-	}
-	set[0].Store(&entry{sql: strings.Clone(sql), kind: Write, learned: true, tables: c.tables(sql)})
-	return true
+	return s.String(), news
 }
 
-// cacheSet is the places that a text may be in.
-type cacheSet [2]atomic.Pointer[entry]
+// shapes is a set of the latest sums of shapes.
+type shapes struct {
+	sums   map[uint64]struct{}
+	order  []uint64 // a ring, once it is full
+	oldest int
+}
+
+const mostShapes = 4096
+
+// add reports whether sum was not there, and whether that is news.
+func (s *shapes) add(sum uint64) (added, news bool) {
+	if _, known := s.sums[sum]; known {
+		return false, false
+	}
+	if s.sums == nil {
+		s.sums = make(map[uint64]struct{})
+	}
+	s.sums[sum] = struct{}{}
+	if len(s.order) < mostShapes {
+		s.order = append(s.order, sum)
+		return true, true
+	}
+	delete(s.sums, s.order[s.oldest])
+	s.order[s.oldest] = sum
+	s.oldest = (s.oldest + 1) % mostShapes
+	return true, false
+}
+
+// cacheSet is the places that a text may be in. A newcomer takes that of an entry which nobody has asked for
+// again yet, if there is one, else of the one that was asked for longest ago. So texts that come once push
+// out each other, and no others.
+//
+// fresh of an entry is 0 until it is asked for again; then it is longLived, and one less after each newcomer.
+type cacheSet [setPlaces]atomic.Pointer[entry]
+
+const longLived = 8
+
+// use notes that e was asked for. Most often that is known: a load is cheaper.
+func (e *entry) use() {
+	if e.fresh.Load() != longLived {
+		e.fresh.Store(longLived)
+	}
+}
 
 func (c *Cache) set(sql string) *cacheSet {
 	return &c.sets[maphash.String(c.seed, sql)%cacheSets]
 }
 
-// add puts a verdict in the first place and what was there in the second. What somebody else changed meanwhile, or
-// learned, stays: then the verdict is not remembered, and will be found again.
+// add puts a verdict in its place. Among equals chance decides: by order, two that come in turn could push
+// out each other for ever, and leave alone what nobody asks for any longer. That a use is lost now and then,
+// between goroutines, does no harm.
 func (set *cacheSet) add(e *entry) {
-	first, second := set[0].Load(), set[1].Load()
-	if second != nil && second.learned {
-		return // then so is the first, unless another goroutine is about to make it so
+	for i := range set {
+		if set[i].CompareAndSwap(nil, e) {
+			return
+		}
 	}
-	if first != nil && first.learned {
-		set[1].CompareAndSwap(second, e)
-		return
+	place, least := 0, int32(longLived+1)
+	first := rand.IntN(setPlaces)
+	for i := range set {
+		i = (first + i) % setPlaces
+		old := set[i].Load()
+		fresh := old.fresh.Load()
+		if fresh < least {
+			place, least = i, fresh
+		}
+		if fresh > 0 {
+			old.fresh.Store(fresh - 1)
+		}
 	}
-	if first != nil && !set[1].CompareAndSwap(second, first) {
-		return
-	}
-	set[0].CompareAndSwap(first, e)
+	set[place].Store(e)
 }
