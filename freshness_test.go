@@ -102,10 +102,14 @@ type site struct {
 
 // newSite makes one with positions and two slaves that have all; change may be nil. It is used in a bubble.
 func newSite(t testing.TB, change func(*replicated.Config)) *site {
+	return newSiteIn(t, gorm.Config{}, change)
+}
+
+func newSiteIn(t testing.TB, gormConfig gorm.Config, change func(*replicated.Config)) *site {
 	s := &site{history: newHistory()}
 	s.set("master", 1)
 	s.replay("slave-1", "slave-2")
-	s.setup = newSetup(t, 2, gorm.Config{}, func(c *replicated.Config) {
+	s.setup = newSetup(t, 2, gormConfig, func(c *replicated.Config) {
 		c.Secrets = [][]byte{secret}
 		c.Probe.Source = s.history
 		c.Logger = slog.New(slog.NewTextHandler(&s.logs, nil))

@@ -619,7 +619,7 @@ func (p *Plugin) wrote(ctx context.Context, g *group, tables *sqlkind.Tables) bo
 // mark remembers that a session has written to the groups of the tables that a statement names, which ran on a master of g, or on
 // one that is not known if that is nil. If its SQL is unknown, it may have written to every group that is there.
 func (p *Plugin) mark(ctx context.Context, n nature, tables *sqlkind.Tables, g *group) {
-	session := lookup(ctx).of(p)
+	session := lookup(ctx).remembers(p)
 	if session == nil {
 		return
 	}

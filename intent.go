@@ -114,6 +114,37 @@ func WithMaxStaleness(ctx context.Context, d time.Duration) context.Context {
 	return s.context(ctx)
 }
 
+// Wrote tells every plugin whose session is in ctx that this session has written to all of its groups: call
+// it after writes that no plugin sees, such as those through db.DB(), by COPY, or by another library. Then it
+// is as if GORM had written: the session reads the master from now on, and the response to its request brings
+// a token. So it has to be called after the commit, and before the first byte of the response.
+//
+// A context without a session has nothing to remember it in: then Wrote does nothing.
+func Wrote(ctx context.Context) {
+	scope := lookup(ctx)
+	if scope == nil {
+		return
+	}
+	for session := scope.sessions; session != nil; session = session.next {
+		for _, g := range session.plugin.groups {
+			session.markWritten(g)
+		}
+	}
+}
+
+// WithForgottenWrites returns a context whose writes the session does not remember: for bookkeeping that
+// nobody needs to read back, such as when a user was seen last.
+//
+// These writes run on the master, as all do. But they bring the client no token, and later reads in the same
+// session, and the client's next requests, may go to slaves that do not have them yet. It holds for all that
+// GORM derives from a statement with this context, and it changes nothing about where a statement runs, or
+// whether [Config].RejectWrites refuses it. [Wrote] counts all the same.
+func WithForgottenWrites(ctx context.Context) context.Context {
+	s := scopeOf(ctx)
+	s.forgets = true
+	return s.context(ctx)
+}
+
 // UseMaster marks a handler: its queries run on the master, whatever the
 // method. A handler that is marked both ways uses the master, whichever mark
 // wraps the other.

@@ -542,7 +542,7 @@ func (p *Plugin) pin(stmt *gorm.Statement, i Intent) {
 
 // markTable remembers that a session has written to the table of a create, update or delete.
 func (p *Plugin) markTable(stmt *gorm.Statement) {
-	session := lookup(stmt.Context).of(p)
+	session := lookup(stmt.Context).remembers(p)
 	if session == nil {
 		return
 	}

@@ -17,6 +17,7 @@ type scope struct {
 	explicit choice   // WithMaster, WithSlave
 	handler  choice   // UseMaster, UseSlave
 	limited  bool     // WithMaxStaleness
+	forgets  bool     // WithForgottenWrites
 	sessions *session // of each plugin whose Middleware the request went through, or whose WithToken
 
 	staleness time.Duration // if limited
@@ -110,6 +111,14 @@ func (s *scope) of(p *Plugin) *session {
 		}
 	}
 	return nil
+}
+
+// remembers returns the session of p in s that is to remember a write, or nil.
+func (s *scope) remembers(p *Plugin) *session {
+	if s == nil || s.forgets {
+		return nil
+	}
+	return s.of(p)
 }
 
 // memoryOf returns what the session remembers of a group. Without a session there is nothing to remember it
