@@ -190,21 +190,25 @@ func (a *attendant) GetDBConn() (*sql.DB, error) {
 
 func (a *attendant) see(ctx context.Context, query string) error {
 	a.stmt.ConnPool = a.ConnPool
-	if tx, _ := slaveTxOf(a.ConnPool); tx != nil {
+	return a.plugin.admitBound(ctx, a.ConnPool, query, a.built, clauseOf(a.stmt))
+}
+
+// admitBound judges a statement that runs on bound, a transaction or a connection; clause is what one on it says.
+func (p *Plugin) admitBound(ctx context.Context, bound gorm.ConnPool, query string, built bool, clause choice) error {
+	if tx, _ := slaveTxOf(bound); tx != nil {
 		if tx.refuses(query) {
 			return ErrWriteOnSlave
 		}
 		return nil
 	}
-	p := a.plugin
-	n, tables := p.judge(query, a.built)
+	n, tables := p.judge(query, built)
 	var about *group
 	if tables != nil && tables.Main != "" {
 		if about = p.index().named(tables.Main); about != nil && about.err != nil {
 			return about.err
 		}
 	}
-	q := question{nature: n, clause: clauseOf(a.stmt)}
+	q := question{nature: n, clause: clause}
 	p.ask(ctx, p.groups[0], &q)
 	if !n.mayWrite() {
 		return nil
@@ -214,7 +218,7 @@ func (a *attendant) see(ctx context.Context, query string) error {
 	}
 	var there *group
 	if len(p.groups) > 1 {
-		if g, master := p.boundTo(a.ConnPool); master != nil {
+		if g, master := p.boundTo(bound); master != nil {
 			there = g
 			p.misplaced(about, master)
 		}
@@ -309,7 +313,7 @@ func (p *Plugin) ownStatements(stmt *gorm.Statement) {
 		return
 	}
 	if _, master := p.boundTo(tx); master != nil {
-		if own := master.Prepared(); own.Stmts != tx.PreparedStmtDB.Stmts {
+		if own := master.Prepared(); own.Mux != tx.PreparedStmtDB.Mux {
 			stmt.ConnPool = &gorm.PreparedStmtTX{Tx: tx.Tx, PreparedStmtDB: own}
 		}
 	}

@@ -228,6 +228,7 @@ func (p *Plugin) initialize(db *gorm.DB, deadline time.Time) error {
 		p.adopt(statements)
 		statements.ConnPool = p.root
 	}
+	p.judgeStatements(db)
 	return nil
 }
 
@@ -565,7 +566,9 @@ func (p *Plugin) carry(stmt *gorm.Statement, to pin) {
 	stmt.ConnPool = pinned
 	if _, statements := unwrap(stmt.DB.ConnPool); statements != nil {
 		own := g.cluster.Masters[0].Prepared() // what is prepared through here runs there
-		pinned = &gorm.PreparedStmtDB{ConnPool: pinned, Mux: own.Mux, Stmts: own.Stmts}
+		judged := &gorm.PreparedStmtDB{ConnPool: pinned, Mux: own.Mux, Stmts: own.Stmts}
+		p.judgeStatementsOf(judged)
+		pinned = judged
 	}
 	// GORM goes back to the configured pool after a write and in Session{PrepareStmt: true}: that has to be the
 	// pinned one too, in a configuration of this statement's own.

@@ -128,18 +128,26 @@ func (c *pool) follow(g *group) (*group, *cluster.Server) {
 // PrepareContext prepares on the first master of its own group: a statement outlives the request, so
 // it cannot follow its intent, and GORM keeps it with others of that server. What may write counts as written.
 func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	if err := c.admit(ctx, query); err != nil {
+		return nil, err
+	}
+	return c.first().Pool.PrepareContext(ctx, query)
+}
+
+// admit judges a statement that runs on the first master of c's own group.
+func (c *pool) admit(ctx context.Context, query string) error {
 	n, tables := c.plugin.judge(query, c.built)
 	if c.group.err != nil {
-		return nil, c.group.err
+		return c.group.err
 	}
 	q := question{nature: n, clause: c.pin.clause(n)}
 	if c.plugin.ask(ctx, c.group, &q); n.mayWrite() {
 		if c.plugin.refuses(&q) {
-			return nil, ErrWriteOnSlave
+			return ErrWriteOnSlave
 		}
 		c.plugin.mark(ctx, n, tables, c.group)
 	}
-	return c.first().Pool.PrepareContext(ctx, query)
+	return nil
 }
 
 func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
@@ -549,7 +557,7 @@ func (p *Plugin) ours(cp gorm.ConnPool) (_ *pool, prepared bool) {
 // adopt uses the statements that GORM keeps for the *gorm.DB for its own server: so PostgreSQL's Migrator can reset them. With
 // Config.Masters that is not the server on which they run.
 func (p *Plugin) adopt(statements *gorm.PreparedStmtDB) {
-	p.ownServer.Adopt(statements)
+	p.ownServer.Adopt(unjudged(statements))
 }
 
 // ask fills in what the context and the configuration say about a statement of g, and returns the session and what that remembers

@@ -14,7 +14,7 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// visit has a new client send one request. It tells which server was read at its end, and whether a token came back.
+// visit has a new client send one request, and tells which server was read last, and if there was a token.
 func (s *site) visit(method string, handler func(*gorm.DB) error) (server string, token bool, err error) {
 	w := httptest.NewRecorder()
 	s.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
