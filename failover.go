@@ -36,8 +36,11 @@ type run struct {
 	spared   bool // on the master to spare a slave
 
 	failed []*cluster.Server
-	again  int     // how often it was tried again on the same server
-	memory *memory // to note in what was read; nil without Token.Monotonic
+	broke  bool            // a connection has ended under it
+	repeat *cluster.Server // which failed it and serves: for it to run there once more, if on no other slave
+	ends   error           // what to end with, rather than have it run on the master
+	again  int             // how often it was tried again on the same server
+	memory *memory         // to note in what was read; nil without Token.Monotonic
 
 	// Of the attempt under way:
 	watch *watch // nil: it may take its time
@@ -191,11 +194,6 @@ func (r *run) instead(ctx context.Context, err error) error {
 	if r.again < mostAgain {
 		r.again++
 		switch {
-		case cluster.IsStalePlan(err):
-			r.server.Forget(r.query)
-			r.asked, r.plain = cmp.Or(r.asked, r.query), true
-			r.query = p.another(r.asked)
-			return nil
 		case c.prepared && err.Error() == "sql: statement is closed": // database/sql has no value for it
 			r.plain = true // another call has forgotten it meanwhile
 			return nil
@@ -204,38 +202,56 @@ func (r *run) instead(ctx context.Context, err error) error {
 		}
 		r.again--
 	}
-	if !r.server.Slave {
-		if r.spared && ctx.Err() == nil && (err == ErrMasterBusy || cluster.FailureOf(err) == cluster.Gone) {
-			return r.elsewhere(ctx) // better a slave that has just come back than none
+	if err == ErrMasterBusy {
+		if r.spared && ctx.Err() == nil {
+			return r.elsewhere(ctx)
 		}
 		return err
 	}
-	if ended := ctx.Err(); ended != nil {
-		if err == errUnanswered {
-			return ended
+	failure := cluster.Failure{
+		Err: err, Dialect: p.dialectName, Place: r.server.PlaceOf(err),
+		Ended: ctx.Err() != nil, Unanswered: err == errUnanswered, Left: r.server.Left(),
+		Master: !r.server.Slave, Spared: r.spared,
+		Broke: r.broke, Repeated: r.ends != nil,
+	}
+	verdict := cluster.Judge(failure)
+	if verdict == cluster.Ask {
+		failure.Serving = c.group.cluster.Serves(ctx, r.server)
+		failure.Ended = ctx.Err() != nil
+		verdict = cluster.Judge(failure)
+	}
+	r.broke = r.broke || failure.Breaks()
+	switch verdict {
+	case cluster.Replan:
+		if r.again == mostAgain {
+			return err
 		}
-		return err
-	}
-	if r.server.Left() { // its pool is closed
-		return r.elsewhere(ctx)
-	}
-	if cluster.IsReadOnly(p.dialectName, err) {
+		r.again++
+		r.server.Forget(r.query)
+		r.asked, r.plain = cmp.Or(r.asked, r.query), true
+		r.query = p.another(r.asked)
+		return nil
+	case cluster.ToMaster:
 		return r.refused(ctx)
-	}
-	switch cluster.FailureOf(err) {
-	case cluster.Gone:
+	case cluster.Blame:
 		c.group.cluster.Failed(r.server, err)
+		if r.repeat == r.server {
+			r.repeat = nil
+		}
 		return r.elsewhere(ctx)
-	case cluster.Passing:
+	case cluster.Next:
+		return r.elsewhere(ctx)
+	case cluster.Repeat:
+		r.repeat, r.ends = r.server, err
 		return r.elsewhere(ctx)
 	}
-	if err == errUnanswered {
-		return r.elsewhere(ctx)
+	if ended := ctx.Err(); ended != nil && err == errUnanswered {
+		return ended
 	}
 	return err
 }
 
-// elsewhere has the statement run on another slave, or else on the master.
+// elsewhere has the statement run on another slave, or else where decide says.
 func (r *run) elsewhere(ctx context.Context) error {
 	r.failed = append(r.failed, r.server)
 	return r.decide(ctx)

@@ -344,6 +344,7 @@ func TestAReadThatBelongsOnTheMasterDoesNotCount(t *testing.T) {
 				test.meanwhile(s.plugin)
 				return mysqlError(1053)
 			}
+			s.slaves[0].ping = func(context.Context) error { return mysqlError(1053) }
 			rows, err := s.db.WithContext(t.Context()).Model(&User{}).Rows()
 			if err != nil {
 				t.Fatal(err)

@@ -28,6 +28,8 @@ import (
 
 var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 
+var errReset = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+
 func mysqlError(n uint16) error {
 	return &driversql.MySQLError{Number: n, Message: "as the server says"}
 }
@@ -89,32 +91,33 @@ func (f *fake) dying(err error, from string) *atomic.Bool {
 
 // fault is a way in which a server fails.
 type fault struct {
-	name  string
-	err   error
-	stays bool // it is not the server's: it may go on
+	name   string
+	err    error
+	stays  bool // it is not the server's: it may go on
+	breaks bool // the connection ends under the statement, without a word
 }
 
 var (
 	faultsOfMySQL = []fault{
-		{"connection refused", errRefused, false},
-		{"bad connection, for good", driver.ErrBadConn, false},
-		{"invalid connection", driversql.ErrInvalidConn, false},
-		{"the connection ends", io.EOF, false},
-		{"the connection ends amidst", io.ErrUnexpectedEOF, false},
-		{"the connection is reset", &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, false},
-		{"1040, too many connections", mysqlError(1040), false},
-		{"1045, access denied", mysqlError(1045), false},
-		{"1053, shutdown", mysqlError(1053), false},
-		{"1927, killed", mysqlError(1927), false},
+		{name: "connection refused", err: errRefused},
+		{name: "bad connection, for good", err: driver.ErrBadConn},
+		{name: "invalid connection", err: driversql.ErrInvalidConn, breaks: true},
+		{name: "the connection ends", err: io.EOF, breaks: true},
+		{name: "the connection ends amidst", err: io.ErrUnexpectedEOF, breaks: true},
+		{name: "the connection is reset", err: errReset, breaks: true},
+		{name: "1040, too many connections", err: mysqlError(1040)},
+		{name: "1045, access denied", err: mysqlError(1045)},
+		{name: "1053, shutdown", err: mysqlError(1053)},
+		{name: "1927, killed", err: mysqlError(1927)},
 	}
 	faultsOfPostgreSQL = []fault{
-		{"57P01, admin shutdown", sqlState("57P01"), false},
-		{"57P03, cannot connect now", sqlState("57P03"), false},
-		{"53300, too many connections", sqlState("53300"), false},
-		{"08006, connection failure", sqlState("08006"), false},
-		{"28P01, invalid password", sqlState("28P01"), false},
-		{"40001, a conflict with replay", sqlState("40001"), true},
-		{"40P01, a deadlock with replay", sqlState("40P01"), true},
+		{name: "57P01, admin shutdown", err: sqlState("57P01")},
+		{name: "57P03, cannot connect now", err: sqlState("57P03")},
+		{name: "53300, too many connections", err: sqlState("53300")},
+		{name: "08006, connection failure", err: sqlState("08006")},
+		{name: "28P01, invalid password", err: sqlState("28P01")},
+		{name: "40001, a conflict with replay", err: sqlState("40001"), stays: true},
+		{name: "40P01, a deadlock with replay", err: sqlState("40P01"), stays: true},
 	}
 )
 
@@ -268,13 +271,26 @@ func TestFailover(t *testing.T) {
 		for _, d := range dead {
 			d.Store(true)
 		}
+		var before []string
+		if way.before {
+			before = []string{"slave-1: context"}
+		}
+		if f.breaks && top.dead == 2 { // it may be the statement that breaks them
+			if err := way.run(db); !errors.Is(err, f.err) {
+				t.Errorf("got %v", err)
+			}
+			expect(t, s.routes.take(), slices.Concat(before, []string{"slave-1: context", "slave-2: failover"})...)
+			if s.state("slave-1").Serving || !s.state("slave-2").Serving {
+				t.Errorf("Status: %+v, %+v", s.state("slave-1"), s.state("slave-2"))
+			}
+			return
+		}
 		if err := way.run(db); err != nil {
 			t.Errorf("the failure shows: %v", err)
 		}
 		answers := append(slices.Clone([]string{"slave-1", "slave-2"}[:top.slaves]), "master")[top.dead]
-		want := []string{"slave-1: context"}
+		want := append(before, "slave-1: context")
 		if way.before {
-			want = append(want, "slave-1: context")
 			expect(t, s.log.servers(), "slave-1", answers)
 		} else {
 			expect(t, s.log.servers(), answers)

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -419,7 +420,14 @@ func (r *run) decide(ctx context.Context) error {
 	wanted := intent == Slave
 	if wanted {
 		var missing Reason
-		if server, missing = c.slave(ctx, session, r.tables, view, &q); server == nil {
+		server, missing = c.slave(ctx, session, r.tables, view, &q)
+		if server == nil && r.repeat != nil {
+			q.failed = slices.DeleteFunc(slices.Clone(q.failed), func(s *cluster.Server) bool { return s == r.repeat })
+			if server, missing = c.slave(ctx, session, r.tables, view, &q); server == r.repeat {
+				server.DropIdle() // its other connections may have ended, too
+			}
+		}
+		if server == nil {
 			intent, reason = Master, missing
 			r.fallback = missing != ReasonToken && missing != ReasonStaleness
 			r.spared = missing == ReasonRecovering
@@ -437,6 +445,9 @@ func (r *run) decide(ctx context.Context) error {
 			server.Shadowed.Add(1)
 			r.server = c.master(memory)
 		}
+	}
+	if r.ends != nil && !r.server.Slave {
+		return r.ends
 	}
 	if p.config.Token.Monotonic {
 		r.memory = memory

@@ -153,7 +153,7 @@ func (c *Cluster) closeNow() error {
 	}
 	errs := make([]error, len(all))
 	for i, s := range all {
-		if err := s.close(); err != nil && FailureOf(err) != Gone { // a broken connection is closed
+		if err := s.close(); err != nil && !ended(err) { // a broken connection is closed
 			errs[i] = fmt.Errorf("closing %s: %s", s.ID, Describe(err))
 		}
 	}
@@ -165,10 +165,11 @@ func (c *Cluster) closeNow() error {
 // error nothing that it opened is left open. No slave may have the pool of own, the server that is open already, or of a master. others are open already as well.
 func Open(own *Server, specs []Spec, others ...*Server) ([]*Server, error) {
 	type opened struct {
-		i    int
-		pool gorm.ConnPool
-		ours bool
-		err  error
+		i     int
+		pool  gorm.ConnPool
+		ours  bool
+		marks bool
+		err   error
 	}
 	results := make(chan opened, len(specs)) // buffered: nobody waits for one that comes late
 	locks := make([]*sync.Mutex, len(specs))
@@ -186,8 +187,15 @@ func Open(own *Server, specs []Spec, others ...*Server) ([]*Server, error) {
 		go func() {
 			locks[i].Lock()
 			defer locks[i].Unlock()
-			pool, ours, err := open(spec)
-			results <- opened{i, pool, ours, err}
+			o := opened{i: i}
+			o.pool, o.ours, o.err = open(spec)
+			if source, ok := o.pool.(*sql.DB); ok && o.ours && !spec.Master {
+				if db := marking(source); db != nil {
+					spec.Limits.apply(db)
+					o.pool, o.marks = db, true
+				}
+			}
+			results <- o
 		}()
 	}
 
@@ -212,7 +220,12 @@ wait:
 			if o.ours {
 				undo = append(undo, o.pool)
 			}
-			servers[o.i] = &Server{ID: specs[o.i].ID, Pool: o.pool, dialector: specs[o.i].Dialector, Slave: !specs[o.i].Master, opened: o.ours, maxIdle: specs[o.i].Limits.MaxIdle, Weight: specs[o.i].Weight, reopening: locks[o.i], maxStmts: own.maxStmts, stmtTTL: own.stmtTTL}
+			spec := specs[o.i]
+			servers[o.i] = &Server{
+				ID: spec.ID, Pool: o.pool, dialector: spec.Dialector, Slave: !spec.Master,
+				opened: o.ours, marks: o.marks, maxIdle: spec.Limits.MaxIdle, Weight: spec.Weight,
+				reopening: locks[o.i], maxStmts: own.maxStmts, stmtTTL: own.stmtTTL,
+			}
 		case <-timeout.C:
 			break wait
 		}
@@ -307,12 +320,16 @@ func open(spec Spec) (_ gorm.ConnPool, ours bool, err error) {
 		return nil, false, ownError("the dialector opened no connection pool")
 	}
 	if sqlDB, ok := db.ConnPool.(*sql.DB); ok && !handedOver {
-		sqlDB.SetMaxOpenConns(spec.Limits.MaxOpen)
-		sqlDB.SetMaxIdleConns(spec.Limits.MaxIdle)
-		sqlDB.SetConnMaxLifetime(spec.Limits.MaxLifetime)
-		sqlDB.SetConnMaxIdleTime(spec.Limits.MaxIdleTime)
+		spec.Limits.apply(sqlDB)
 	}
 	return db.ConnPool, !handedOver, nil
+}
+
+func (l Limits) apply(db *sql.DB) {
+	db.SetMaxOpenConns(l.MaxOpen)
+	db.SetMaxIdleConns(l.MaxIdle)
+	db.SetConnMaxLifetime(l.MaxLifetime)
+	db.SetConnMaxIdleTime(l.MaxIdleTime)
 }
 
 // sameDialector tells whether two dialectors are one, as far as they can be compared.
@@ -368,11 +385,13 @@ type Server struct {
 	reopening *sync.Mutex    // of the dialector, which several servers may share: PostgreSQL's writes to its own configuration while it opens
 
 	opened   bool // by Open: the pool was not there before
+	marks    bool // the pool tells connecting apart from executing: see PlaceOf
 	shared   bool // its pool is used elsewhere, too: it is not closed when the server leaves
 	slot     int  // among the slaves of the cluster, those that have left included
 	left     atomic.Bool
 	writable atomic.Bool
-	doubted  atomic.Bool   // a read failed: it has to be asked over a new connection
+	doubted  atomic.Bool   // the next question is asked over a new connection
+	refused  atomic.Bool   // so is every one: it has failed a read, and is not back
 	downs    atomic.Uint64 // how often it was down for certain
 	returned atomic.Int64  // when it came back last, in nanoseconds of Unix time
 	alone    atomic.Bool   // then no other slave was read
@@ -441,8 +460,9 @@ func (s *Server) unused(kept int) bool {
 	return err != nil || db.Stats().InUse <= kept
 }
 
-// dropIdle closes the idle connections to a server that has failed. Some lead nowhere, and no answer would ever tell.
-func (s *Server) dropIdle() {
+// DropIdle closes the idle connections to a server that has failed. Some lead nowhere, and no answer would
+// ever tell. It leaves a pool alone that was brought ready-made.
+func (s *Server) DropIdle() {
 	if db, ok := s.Pool.(*sql.DB); ok && s.opened {
 		// One at a time: while database/sql closes them, another limit would have it overwrite its list of those that it still has to close.
 		s.idle.Lock()

@@ -28,6 +28,7 @@ type connection struct {
 
 	own    *sql.DB // the pool of its own, once there is one
 	conn   *sql.Conn
+	asked  *sql.Conn // that of the latest question, which may be closed
 	since  time.Time // of conn
 	reader *position.Reader
 }
@@ -40,7 +41,18 @@ func (c *connection) ask(ctx context.Context) (position.Reading, error) {
 	return reading, err
 }
 
+// read asks. That the connection which was kept has ended says nothing of the server, which an operator may
+// have told to end it: then it asks over a new one.
 func (c *connection) read(ctx context.Context) (position.Reading, error) {
+	kept := c.conn
+	reading, err := c.readOnce(ctx)
+	if err != nil && kept != nil && kept == c.asked && ctx.Err() == nil {
+		return c.readOnce(ctx)
+	}
+	return reading, err
+}
+
+func (c *connection) readOnce(ctx context.Context) (position.Reading, error) {
 	db, err := c.pool()
 	if err != nil {
 		if errors.Is(err, errNoPool) {
@@ -48,9 +60,11 @@ func (c *connection) read(ctx context.Context) (position.Reading, error) {
 		}
 		return position.Reading{}, err
 	}
-	switch doubted := c.server.doubted.Swap(false); {
+	// Whether a new connection is served is the question then.
+	anew := c.server.doubted.Swap(false) || c.server.refused.Load()
+	switch {
 	case c.conn == nil:
-	case doubted: // whether a new connection is served is the question
+	case anew:
 		c.drop()
 	case time.Since(c.since) > connectionLifetime:
 		c.release()
@@ -66,13 +80,14 @@ func (c *connection) read(ctx context.Context) (position.Reading, error) {
 		// Behind a new connection there may be another server: so a new Reader, too.
 		c.conn, c.since, c.reader = conn, time.Now(), position.NewReader(conn, c.cfg)
 	}
+	c.asked = c.conn
 	ask := c.reader.Master
 	if c.server.Slave {
 		ask = c.reader.Slave
 	}
 	reading, err := ask(ctx)
 	switch most := db.Stats().MaxOpenConnections; {
-	case err != nil:
+	case err != nil, db == c.own && c.brief:
 		c.drop()
 	case db != c.own && (0 < most && most < pinnable || c.brief):
 		c.release()

@@ -27,6 +27,7 @@ type wire struct {
 	open   int
 	pings  []int // which connection each came by
 	broken error
+	killed int // a connection that an operator has ended
 }
 
 func (w *wire) Connect(context.Context) (driver.Conn, error) {
@@ -61,6 +62,9 @@ func (c *wireConn) Ping(context.Context) error {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
 	c.w.pings = append(c.w.pings, c.n)
+	if c.n == c.w.killed {
+		return io.ErrUnexpectedEOF
+	}
 	return c.w.broken
 }
 
@@ -105,6 +109,13 @@ func (w *wire) breaks(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.broken = err
+}
+
+// kill ends a connection.
+func (w *wire) kill(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.killed = n
 }
 
 // asks asks once, and says which connection answered.

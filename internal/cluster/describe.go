@@ -56,7 +56,7 @@ func describeServer(err error) string {
 		return coded("MySQL error "+strconv.Itoa(int(e.Number)), mysqlNumbers[e.Number])
 	}
 	// SQLState may be a method of anybody's error.
-	if state, _ := postgresError(err); fiveLetters.MatchString(state) {
+	if state := postgresError(err).state; fiveLetters.MatchString(state) {
 		return coded("SQLSTATE "+state, sqlStates[state])
 	}
 	var lite interface{ Code() int }

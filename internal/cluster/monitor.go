@@ -40,15 +40,20 @@ type Monitoring struct {
 
 // Watch begins to watch the servers. It is called at most once, before any of the methods below.
 func (c *Cluster) Watch(cfg Monitoring) {
-	config := position.Config{Dialect: cfg.Dialect, Source: cfg.Source}
-	if cfg.Blind {
-		config = position.Config{Dialect: "one of which nothing is asked"}
-	}
+	config := cfg.questions()
 	c.monitor = newMonitor(c, cfg, func(s *Server) asker { return &connection{server: s, cfg: config, brief: cfg.Blind} })
 	c.monitor.publish(time.Now())
 	if len(c.slaves) > 0 && !cfg.Blind {
 		c.monitor.start()
 	}
+}
+
+// questions says what servers are asked.
+func (cfg Monitoring) questions() position.Config {
+	if cfg.Blind {
+		return position.Config{Dialect: "one of which nothing is asked"}
+	}
+	return position.Config{Dialect: cfg.Dialect, Source: cfg.Source, Refuses: refuses}
 }
 
 // Watchable tells whether every server can be asked over connections that are not the application's: whether no pool was
@@ -91,8 +96,7 @@ func (c *Cluster) Want(staleness time.Duration) {
 	}
 }
 
-// Failed says that a slave failed a read: that it could not be reached, broke the connection or said that it does not serve. It leaves the
-// view at once.
+// Failed says that a slave is to blame for a read that failed: see [Judge]. It leaves the view at once.
 func (c *Cluster) Failed(s *Server, err error) { c.failed(s, err, false) }
 
 func (c *Cluster) failed(s *Server, err error, founded bool) {
@@ -104,7 +108,7 @@ func (c *Cluster) failed(s *Server, err error, founded bool) {
 	now := time.Now()
 	if w := m.watchedSlave(s); w != nil && !w.down && m.ctx.Err() == nil {
 		w.err = err
-		s.doubted.Store(true)
+		s.refused.Store(true)
 		w.leave(now, founded)
 		m.publish(now)
 	}
@@ -142,6 +146,41 @@ func (c *Cluster) Answers(s *Server, downs uint64) bool {
 	}
 	c.failed(s, q.err, true)
 	return false
+}
+
+// Serves asks whether a slave serves, over a new connection, and returns Unasked if ctx ends before the
+// answer is there. If it does not serve, it leaves the view. It is for a read that failed: the question
+// begins after the call, and whoever calls meanwhile shares it. What is known to be out, and has not answered
+// since, is not asked.
+//
+// Unlike to Answers, a refusal is an answer: the slave lives, and does not serve.
+func (c *Cluster) Serves(ctx context.Context, s *Server) Serving {
+	m := c.monitor
+	if m == nil {
+		return Serves
+	}
+	m.mu.Lock()
+	w := m.watchedSlave(s)
+	out := w != nil && w.down && w.failed > 0
+	m.mu.Unlock()
+	switch {
+	case w == nil:
+		return Serves // it has left, which is judged apart
+	case out:
+		return ServesNot
+	}
+	s.doubted.Store(true)
+	q, _ := w.probe.join(false)
+	select {
+	case <-q.done:
+	case <-ctx.Done():
+		return Unasked
+	}
+	if q.err == nil || q.err == errBusy || q.err == errClosed {
+		return Serves
+	}
+	c.failed(s, q.err, true)
+	return ServesNot
 }
 
 // watchedSlave returns what is known of s, or nil if it has left.

@@ -276,11 +276,14 @@ func (m *monitor) hearSlave(w *watched, q *question) {
 	if m.picture.hearSlave(w, q, now, m.random()) && now.Sub(w.freshAsOf) < hopeless {
 		m.advance = now
 	}
+	if !w.down {
+		w.server.refused.Store(false)
+	}
 	if m.handed != nil && m.picture.covered(m.handed.reading.Position, now) {
 		m.handed = nil
 	}
 	if q.err == nil && w.down && w.good == 1 {
-		m.tasks.Go(w.server.dropIdle) // also those that have come to be idle since
+		m.tasks.Go(w.server.DropIdle) // also those that have come to be idle since
 	}
 	if q.err == nil {
 		w.server.writable.Store(q.reading.Writable)
@@ -303,7 +306,7 @@ func (m *monitor) publish(now time.Time) {
 			s.server.downs.Add(1)
 		}
 		if s.down && !s.left {
-			m.tasks.Go(s.server.dropIdle)
+			m.tasks.Go(s.server.DropIdle)
 		}
 		s.left, s.gone = s.down, gone
 		s.server.returned.Store(s.returned.UnixNano())

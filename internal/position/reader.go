@@ -14,6 +14,10 @@ type Config struct {
 
 	// Source is asked instead, whatever the Dialect. Default nil: the servers that this package knows.
 	Source Source
+
+	// Refuses, if not nil, tells whether an error says that a server serves nobody. One that answers a
+	// question with it does not count as answering, even if a ping gets through.
+	Refuses func(error) bool
 }
 
 // Source reads positions where this package cannot: from servers of another kind, from the tables of a replication that
@@ -146,7 +150,8 @@ func (r *Reader) read(ctx context.Context, ask func(server, context.Context, *sq
 		return Reading{}, fmt.Errorf("position: asking the server: %w", end) // what drivers say then differs
 	}
 	// No driver's errors are known here. But a server that answers another question has heard this one, too.
-	if ping := r.conn.PingContext(ctx); ping != nil {
+	refused := r.cfg.Refuses != nil && r.cfg.Refuses(err)
+	if refused || r.conn.PingContext(ctx) != nil {
 		return Reading{}, fmt.Errorf("position: asking the server: %w", err)
 	}
 	return Reading{Err: err, Remedy: r.failureRemedy()}, nil
