@@ -27,6 +27,8 @@ type world struct {
 	masters    []*modelMaster
 	slaves     []*modelSlave
 	violations []string
+	began      time.Time
+	lacked     bool // a master has said that it has no position
 	views      int
 	seen       int // slaves in views
 }
@@ -73,8 +75,8 @@ type modelSlave struct {
 }
 
 func newWorld(seed uint64, masters, slaves int, wrong string, cfg Monitoring) *world {
-	w := &world{cfg: cfg, wrong: wrong, rng: rand.New(rand.NewPCG(seed, 0))}
 	now := time.Now()
+	w := &world{cfg: cfg, wrong: wrong, rng: rand.New(rand.NewPCG(seed, 0)), began: now}
 	var ms, ss []*Server
 	for i := range masters {
 		s := &Server{ID: fmt.Sprintf("master-%d", i)}
@@ -311,6 +313,7 @@ func (a modelAsker) ask(ctx context.Context) (position.Reading, error) {
 	}
 	time.Sleep(back)
 	w.mu.Lock()
+	w.lacked = w.lacked || state == unknown && !server.Slave
 	defer w.mu.Unlock()
 	if server.surprises == n && (server.Slave || reading.Position.Known()) {
 		server.known = time.Now()
@@ -384,6 +387,9 @@ func (w *world) check(v *View) {
 		if state.Up && (s.state == dead || s.state == frozen || s.state == rude) && now.Sub(s.since) > patience && now.Before(s.until) {
 			say("%s is up, though it has not answered since %v", s.ID, now.Sub(s.since))
 		}
+		if in && len(v.Masters) > 0 && now.Sub(w.began) < w.cfg.MaxLag && !w.lacked && !w.cluster.monitor.everHad() {
+			say("%s is read, though its lag is not known", s.ID)
+		}
 		if s.isSurprising(now) {
 			continue
 		}
@@ -445,6 +451,11 @@ func (w *world) use(ctx context.Context) {
 
 // run lets the world turn for some time, and checks every view as well as the current one at random moments.
 func (w *world) run(d time.Duration, faults bool, also func(*View)) {
+	if faults && len(w.masters) == 1 && w.rng.IntN(4) == 0 { // a master that is away when it all begins
+		for _, m := range w.masters {
+			m.become([]state{dead, frozen, wrong}[w.rng.IntN(3)], time.Now(), w.between(0, 2*w.cfg.MaxLag))
+		}
+	}
 	w.cluster.monitor.start()
 	ctx, cancel := context.WithCancel(context.Background())
 	var tasks sync.WaitGroup

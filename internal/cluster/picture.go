@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -15,6 +16,7 @@ const missed = 3
 type watched struct {
 	server *Server
 	probe  *probe
+	begun  time.Time // when the monitor began to watch it
 
 	answered bool             // at least once
 	reading  position.Reading // the latest answer
@@ -179,6 +181,11 @@ func (w *watched) masterState() State {
 }
 
 // state returns what a slave's state is at the time now, and whether it belongs into the view.
+//
+// A slave of which it is not known how far it is behind does not, however many questions the master has left unanswered. A
+// master that is away for a moment, while a process starts, must not have slaves read that are an hour behind. There are
+// two exceptions. Where the master says that it has no positions, slaves are read at once. Where it has not told one
+// when a slave has been watched for maxLag, that slave is read: better than none.
 func (p *picture) state(s *watched, now time.Time) (_ State, fits bool) {
 	state, fits := p.judge(s, now)
 	if !fits {
@@ -219,11 +226,14 @@ func (p *picture) judge(s *watched, now time.Time) (State, bool) {
 			if p.blind {
 				break
 			}
-			switch {
-			case state.Reason != "":
+			switch lacks := "the master has no position: " + m.reading.Reason; {
+			case m.answered && !m.reading.WrongRole && !m.reading.Failed:
+				state.Reason = cmp.Or(state.Reason, lacks)
+			case now.Sub(s.begun) >= p.maxLag: // better a slave of unknown lag than none
 			case m.answered:
-				state.Reason = "the master has no position: " + m.reading.Reason
-			case m.failed < missed: // it may well have one
+				state.Reason = lacks
+				return state, false
+			default:
 				state.Reason = "the master has not answered yet"
 				return state, false
 			}

@@ -71,7 +71,7 @@ func newMonitor(c *Cluster, cfg Monitoring, newAsker func(*Server) asker) *monit
 }
 
 func (m *monitor) watch(s *Server) *watched {
-	w := &watched{server: s, told: true, answered: m.cfg.Blind}
+	w := &watched{server: s, begun: time.Now(), told: true, answered: m.cfg.Blind}
 	heard := m.hearMaster
 	if s.Slave {
 		heard = m.hearSlave
@@ -408,6 +408,9 @@ func (m *monitor) next(now time.Time) time.Time {
 		}
 		if end := s.returned.Add(rampUp); s.fits && now.Before(end) {
 			sooner(end)
+		}
+		if end := s.begun.Add(m.cfg.MaxLag); !m.picture.positions && now.Before(end) {
+			sooner(end) // then it may enter
 		}
 		if s.fits && m.picture.positions && s.stood.IsZero() {
 			sooner(s.freshAsOf.Add(m.cfg.MaxLag + 1)) // then it leaves the view

@@ -211,14 +211,39 @@ func TestView(t *testing.T) {
 			g.expect(t, "it is no master", "in 0s at log:1; in 0s at log:1")
 		}},
 		{"the master never answered", func(t *testing.T, g *stage) {
+			began := time.Now()
 			g.master.isDead()
 			g.slaves[1].isDead()
 			g.begin(t)
-			g.rounds(3)
-			g.expect(t, "those that answer", "in at log:1; down (does not answer: connection refused)")
+			const deads = "; down (does not answer: connection refused)"
+			g.rounds(20)
+			g.expect(t, "it may yet", "out at log:1 (the master has not answered yet)"+deads)
+			time.Sleep(time.Until(began.Add(stageConfig.MaxLag - 1)))
+			g.expect(t, "it may still", "out at log:1 (the master has not answered yet)"+deads)
+			time.Sleep(1)
+			g.expect(t, "long enough", "in at log:1"+deads)
+			added, script := &Server{ID: "slave-2", Slave: true}, &script{}
+			script.is(at(1))
+			g.monitor.newAsker = func(*Server) asker { return script }
+			g.SetSlaves([]*Server{g.slavesOf()[0], added}, func(*Server) bool { return false })
+			g.rounds(20)
+			g.expect(t, "of one that was added", "in at log:1; out at log:1 (the master has not answered yet)")
+			time.Sleep(stageConfig.MaxLag)
+			g.expect(t, "long enough for that, too", "in at log:1; in at log:1")
 			g.master.is(at(1))
 			g.rounds(2)
-			g.expect(t, "it does", "in 0s at log:1; down (does not answer: connection refused)")
+			g.expect(t, "it does", "in 0s at log:1; in 0s at log:1")
+		}},
+		{"the master answers with an error", func(t *testing.T, g *stage) {
+			g.master.says(func(context.Context) (position.Reading, error) {
+				return position.Reading{Reason: "no right to ask", Failed: true}, nil
+			})
+			g.begin(t)
+			g.rounds(20)
+			const out = "out at log:1 (the master has no position: no right to ask)"
+			g.expect(t, "it may yet have one", out+"; "+out)
+			time.Sleep(stageConfig.MaxLag)
+			g.expect(t, "long enough", "in at log:1; in at log:1")
 		}},
 		{"the master never had a position", func(t *testing.T, g *stage) {
 			g.master.lacks("gtid_mode is OFF")
