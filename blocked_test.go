@@ -77,7 +77,7 @@ func TestAMonitorThatHangs(t *testing.T) {
 			}
 			other := map[string]string{"slave-1": "slave-2", "slave-2": "slave-1"}[usual]
 			s.fail(other, errors.New("broken")) // of which there is to tell
-			time.Sleep(3 * maxLag) // three unanswered questions, and then as long as anything may hold
+			time.Sleep(3 * maxLag)              // three unanswered questions, and then as long as anything may hold
 			if status := s.plugin.Status(); status.Groups[0].Servers[1].Serving || status.Groups[0].Servers[2].Serving {
 				t.Errorf("Status says that slaves serve: %+v", status)
 			}

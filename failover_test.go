@@ -109,6 +109,9 @@ var (
 		{name: "1045, access denied", err: mysqlError(1045)},
 		{name: "1053, shutdown", err: mysqlError(1053)},
 		{name: "1927, killed", err: mysqlError(1927)},
+		{name: "1047, in no cluster", err: mysqlError(1047)},
+		{name: "1205, a lock's timeout", err: &driversql.MySQLError{Number: 1205, SQLState: [5]byte([]byte("HY000"))},
+			stays: true},
 	}
 	faultsOfPostgreSQL = []fault{
 		{name: "57P01, admin shutdown", err: sqlState("57P01")},
