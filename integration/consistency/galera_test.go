@@ -1,36 +1,15 @@
 package consistency
 
 import (
-	"context"
-	"database/sql"
-	"errors"
 	"testing"
 	"time"
 
 	"gorm.io/driver/mysql"
 
 	"github.com/gorm-replicated/replicated"
+	"github.com/gorm-replicated/replicated/integration/galera"
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
-
-// nodes is the Source that docs/engines.md has for Galera: own writes are left to the servers, whose reads
-// wait.
-type nodes struct{}
-
-func (nodes) MasterPosition(context.Context, *sql.Conn) (replicated.Position, error) {
-	return replicated.Sequence("galera", 1), nil
-}
-
-func (nodes) SlavePosition(ctx context.Context, conn *sql.Conn) (replicated.Position, error) {
-	var name, ready string
-	if err := conn.QueryRowContext(ctx, "SHOW STATUS LIKE 'wsrep_ready'").Scan(&name, &ready); err != nil {
-		return replicated.Position{}, err
-	}
-	if ready != "ON" {
-		return replicated.Position{}, errors.New("wsrep_ready is " + ready)
-	}
-	return replicated.Sequence("galera", 1), nil
-}
 
 // TestGalera has fifty clients read right after they have written, with slaves set up as docs/engines.md
 // says.
@@ -45,8 +24,8 @@ func TestGalera(t *testing.T) {
 		bySlaves bool
 		stale    bool // some reads are
 	}{
-		{"reads wait", "&wsrep_sync_wait=1", nodes{}, true, false},
-		{"control: reads do not wait, and a slave applies nothing", "", nodes{}, true, true},
+		{"reads wait", galera.Reading, galera.Source{}, true, false},
+		{"control: reads do not wait, and a slave applies nothing", "", galera.Source{}, true, true},
 		{"without a Source all is read on the master", "", nil, false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {

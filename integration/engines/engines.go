@@ -34,8 +34,7 @@ var engines = []engine{
 	{"MariaDB 11.8", "MariaDB", []program{{"mariadb-11.8", "mariadbd", ""}}, suites},
 	{"PostgreSQL 17", "PostgreSQL", []program{{"postgresql-17", "postgres", ""}}, suites},
 	{"PostgreSQL 18", "PostgreSQL", []program{{"postgresql-18", "postgres", ""}}, suites},
-	{"Galera", "Galera", []program{{"mariadb-11.8", "mariadbd", "MariaDB"}},
-		[]string{"servers", "positions", "consistency"}}, // without positions, faults have little to check
+	{"Galera", "Galera", []program{{"mariadb-11.8", "mariadbd", "MariaDB"}}, clusters},
 	{"Group Replication", "Group Replication", []program{{"mysql-9", "mysqld", "MySQL"}}, clusters},
 	{"PgBouncer", "PgBouncer",
 		[]program{{"pgbouncer", "pgbouncer", ""}, {"postgresql-17", "postgres", "PostgreSQL"}}, clusters},

@@ -87,6 +87,7 @@ func openWith(t *testing.T, e *engine, c *servers.Cluster, config *gorm.Config, 
 		Failover:      replicated.FailoverConfig{SlaveTimeout: slaveTimeout},
 		Logger:        slog.New(slog.NewTextHandler(a.log, nil)),
 		Observer:      observer{a},
+		Probe:         replicated.ProbeConfig{Source: e.source},
 	}
 	for _, n := range a.slaves[:min(2, len(a.slaves))] {
 		cfg.Slaves = append(cfg.Slaves, a.dialector(n))
@@ -130,7 +131,7 @@ func fill(t *testing.T, db *gorm.DB) {
 
 // dialector is that of a server, which routes and Status call by its name here.
 func (a *app) dialector(n *node) gorm.Dialector {
-	return replicated.Server{Dialector: a.engine.dial(n.dsn()), ID: n.String()}
+	return replicated.Server{Dialector: a.engine.dial(n.dsn() + a.engine.reading), ID: n.String()}
 }
 
 // end has end end the application, which must not hang.

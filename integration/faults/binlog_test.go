@@ -75,12 +75,13 @@ func binlogCrowd(ctx context.Context, e *engine, s *servers.Server) (func(contex
 	return undo, execOn(ctx, conn, s, fmt.Sprintf("SET GLOBAL max_connections = %d", least))
 }
 
-// binlogLockOut changes the application's account, and ends its connections.
-func binlogLockOut(e *engine, account func(password string) (do, undo string)) beginning {
+// binlogLockOut changes the application's account, and ends its connections. What it sets for that, local, keeps
+// the change from being replicated.
+func binlogLockOut(e *engine, local string, account func(password string) (do, undo string)) beginning {
 	return func(ctx context.Context, s *servers.Server) (ending, error) {
 		do, undo := account(configOf(s.DSN()).Passwd)
 		change := func(ctx context.Context, statement string) error {
-			return exec(ctx, s, "SET SESSION sql_log_bin = OFF", statement)
+			return exec(ctx, s, "SET SESSION "+local, statement)
 		}
 		return func(ctx context.Context) error { return change(ctx, undo) },
 			errors.Join(change(ctx, do), exec(ctx, s, e.killAll))
@@ -152,8 +153,13 @@ func binlogAttach(
 	}
 }
 
-var mariaDB = func() *engine {
-	e := binlogEngine("MariaDB", servers.StartMariaDB)
+// unlogged keeps what a session does out of the binary log.
+const unlogged = "sql_log_bin = OFF"
+
+var mariaDB = mariaDBEngine("MariaDB", servers.StartMariaDB, unlogged)
+
+func mariaDBEngine(kind string, start starter, local string) *engine {
+	e := binlogEngine(kind, start)
 	e.active = "SELECT CONCAT(ID, '/', QUERY_ID) FROM information_schema.PROCESSLIST " +
 		"WHERE INFO LIKE ? AND TIME_MS > 100 AND ID <> CONNECTION_ID()"
 	e.killAll = "KILL USER test"
@@ -162,7 +168,7 @@ var mariaDB = func() *engine {
 	e.lose = binlogLose(e, "@@GLOBAL.gtid_slave_pos", "SET GLOBAL gtid_slave_pos = ''", func(at string) []string {
 		return []string{"SET GLOBAL gtid_slave_pos = '" + at + "'"}
 	})
-	e.lockOut = binlogLockOut(e, func(password string) (do, undo string) {
+	e.lockOut = binlogLockOut(e, local, func(password string) (do, undo string) {
 		return "ALTER USER test@'%' IDENTIFIED BY 'another'",
 			fmt.Sprintf("ALTER USER test@'%%' IDENTIFIED BY '%s'", password)
 	})
@@ -170,7 +176,7 @@ var mariaDB = func() *engine {
 	e.attach = binlogAttach([]string{"SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos"},
 		"MASTER_USE_GTID = slave_pos")
 	return e
-}()
+}
 
 var mySQL = mySQLEngine("MySQL", servers.StartMySQL)
 
@@ -204,7 +210,7 @@ END`)
 	})
 	// Debian's 9.7 keeps the password that it saw last in mind, and goes on taking it after ALTER USER: it
 	// lacks the part of the server that would have it forgotten.
-	e.lockOut = binlogLockOut(e, func(string) (do, undo string) {
+	e.lockOut = binlogLockOut(e, unlogged, func(string) (do, undo string) {
 		return "RENAME USER test@'%' TO another@'%'", "RENAME USER another@'%' TO test@'%'"
 	})
 	e.promote = binlogPromote("@@GLOBAL.gtid_executed")

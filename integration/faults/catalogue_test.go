@@ -54,7 +54,7 @@ var (
 		return n.Start, n.Stop(ctx)
 	}, true}
 	frozen = fault{"frozen", func(_ context.Context, n *node) (func(context.Context) error, error) {
-		return thawed(n.Server), n.Freeze()
+		return n.goesOn, n.Freeze()
 	}, true}
 	refused = fault{"refused", func(_ context.Context, n *node) (func(context.Context) error, error) {
 		n.refuse()

@@ -23,6 +23,7 @@ import (
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 
+	"github.com/gorm-replicated/replicated"
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
@@ -82,6 +83,11 @@ type engine struct {
 	// still or leave.
 	group bool
 
+	// reading is added to the slaves' DSN: their reads wait until they show what was committed when they began.
+	// So slaves have no position that they could fall behind, or lose. The source stands in for it.
+	reading string
+	source  replicated.PositionSource
+
 	options []string // of all servers
 	silent  bool     // who asks a server that was killed waits, and is not refused at once
 	prepare func(context.Context, *servers.Cluster) error
@@ -91,8 +97,11 @@ type engine struct {
 	err    error
 }
 
-var engines = slices.DeleteFunc([]*engine{mariaDB, mySQL, postgreSQL, groupReplication},
+var engines = slices.DeleteFunc([]*engine{mariaDB, mySQL, postgreSQL, groupReplication, galeraNodes},
 	func(e *engine) bool { return !servers.Wanted(e.name) })
+
+// positioned tells whether slaves have positions.
+func (e *engine) positioned() bool { return e.source == nil }
 
 // exec runs statements on one connection of this package's account.
 func exec(ctx context.Context, s *servers.Server, statements ...string) error {

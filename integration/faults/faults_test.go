@@ -99,8 +99,16 @@ func leakless(t *testing.T) {
 // eachEngine runs a test on each engine, one after the other.
 func eachEngine(t *testing.T, test func(*testing.T, *engine)) {
 	t.Helper()
+	eachOf(t, func(*engine) bool { return true }, test)
+}
+
+// eachOf runs a test on each engine of which is holds.
+func eachOf(t *testing.T, is func(*engine) bool, test func(*testing.T, *engine)) {
+	t.Helper()
 	for _, e := range engines {
-		t.Run(e.name, func(t *testing.T) { test(t, e) })
+		if is(e) {
+			t.Run(e.name, func(t *testing.T) { test(t, e) })
+		}
 	}
 }
 

@@ -42,13 +42,18 @@ func TestSingleFaults(t *testing.T) {
 		{fault: lockedOut, effect: leaves, reason: "denied|1045|reject|28000"},
 		{fault: disconnected, effect: either},
 		{fault: held, effect: leaves, reason: "behind by more than 2s", change: smallLag},
-		{fault: unstopped, effect: leaves, reason: "behind by more than 2s", change: smallLag},
+		// 1047 is what a node of Galera says that has left its cluster.
+		{fault: unstopped, effect: leaves, reason: "behind by more than 2s|1047", change: smallLag},
 		{fault: readOnly, effect: stays},
 		// MariaDB has no position at all then; that of PostgreSQL may be from before the time that is remembered.
 		{fault: lost, effect: leaves, reason: "nothing with a GTID|behind", change: smallLag},
 	}
 	eachEngine(t, func(t *testing.T, e *engine) {
 		for _, test := range tests {
+			// What has no position cannot fall behind. Held, it lets reads wait: see TestNodeHeld.
+			if !e.positioned() && (test.fault.name == held.name || test.fault.name == lost.name) {
+				continue
+			}
 			t.Run(test.fault.name, func(t *testing.T) {
 				c := e.cluster(t)
 				a := open(t, e, c, test.change)
