@@ -24,6 +24,7 @@ import (
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-replicated/replicated"
+	"github.com/gorm-replicated/replicated/internal/cluster"
 )
 
 var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
@@ -310,7 +311,7 @@ func TestFailover(t *testing.T) {
 			switch state := s.state(id); {
 			case state.Serving != f.stays:
 				t.Errorf("Status: %s: Serving is %v", id, state.Serving)
-			case !f.stays && !strings.Contains(state.Reason, f.err.Error()):
+			case !f.stays && !strings.Contains(state.Reason, cluster.Describe(f.err)):
 				t.Errorf("Status: %s: Reason is %q", id, state.Reason)
 			}
 		}

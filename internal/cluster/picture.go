@@ -227,7 +227,7 @@ func (p *picture) judge(s *watched, now time.Time) (State, bool) {
 				break
 			}
 			switch lacks := "the master has no position: " + m.reading.Reason; {
-			case m.answered && !m.reading.WrongRole && !m.reading.Err != nil:
+			case m.answered && !m.reading.WrongRole && m.reading.Err == nil:
 				state.Reason = cmp.Or(state.Reason, lacks)
 			case now.Sub(s.begun) >= p.maxLag: // better a slave of unknown lag than none
 			case m.answered:

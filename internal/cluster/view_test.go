@@ -236,7 +236,7 @@ func TestView(t *testing.T) {
 		}},
 		{"the master answers with an error", func(t *testing.T, g *stage) {
 			g.master.says(func(context.Context) (position.Reading, error) {
-				return position.Reading{Reason: "no right to ask", Failed: true}, nil
+				return position.Reading{Reason: "no right to ask", Err: errors.New("no")}, nil
 			})
 			g.begin(t)
 			g.rounds(20)
