@@ -75,13 +75,15 @@ func binlogCrowd(ctx context.Context, e *engine, s *servers.Server) (func(contex
 	return undo, execOn(ctx, conn, s, fmt.Sprintf("SET GLOBAL max_connections = %d", least))
 }
 
-// binlogLockOut changes the application's account, and ends its connections. What it sets for that, local, keeps
-// the change from being replicated.
-func binlogLockOut(e *engine, local string, account func(password string) (do, undo string)) beginning {
+// unlogged keeps what a session does from being replicated, also by Galera, which MariaDB alone has.
+const unlogged = "SET SESSION sql_log_bin = OFF /*M! , SESSION wsrep_on = OFF */"
+
+// binlogLockOut changes the application's account, and ends its connections.
+func binlogLockOut(e *engine, account func(password string) (do, undo string)) beginning {
 	return func(ctx context.Context, s *servers.Server) (ending, error) {
 		do, undo := account(configOf(s.DSN()).Passwd)
 		change := func(ctx context.Context, statement string) error {
-			return exec(ctx, s, "SET SESSION "+local, statement)
+			return exec(ctx, s, unlogged, statement)
 		}
 		return func(ctx context.Context) error { return change(ctx, undo) },
 			errors.Join(change(ctx, do), exec(ctx, s, e.killAll))
@@ -153,12 +155,9 @@ func binlogAttach(
 	}
 }
 
-// unlogged keeps what a session does out of the binary log.
-const unlogged = "sql_log_bin = OFF"
+var mariaDB = mariaDBEngine("MariaDB", servers.StartMariaDB)
 
-var mariaDB = mariaDBEngine("MariaDB", servers.StartMariaDB, unlogged)
-
-func mariaDBEngine(kind string, start starter, local string) *engine {
+func mariaDBEngine(kind string, start starter) *engine {
 	e := binlogEngine(kind, start)
 	e.active = "SELECT CONCAT(ID, '/', QUERY_ID) FROM information_schema.PROCESSLIST " +
 		"WHERE INFO LIKE ? AND TIME_MS > 100 AND ID <> CONNECTION_ID()"
@@ -168,7 +167,7 @@ func mariaDBEngine(kind string, start starter, local string) *engine {
 	e.lose = binlogLose(e, "@@GLOBAL.gtid_slave_pos", "SET GLOBAL gtid_slave_pos = ''", func(at string) []string {
 		return []string{"SET GLOBAL gtid_slave_pos = '" + at + "'"}
 	})
-	e.lockOut = binlogLockOut(e, local, func(password string) (do, undo string) {
+	e.lockOut = binlogLockOut(e, func(password string) (do, undo string) {
 		return "ALTER USER test@'%' IDENTIFIED BY 'another'",
 			fmt.Sprintf("ALTER USER test@'%%' IDENTIFIED BY '%s'", password)
 	})
@@ -210,7 +209,7 @@ END`)
 	})
 	// Debian's 9.7 keeps the password that it saw last in mind, and goes on taking it after ALTER USER: it
 	// lacks the part of the server that would have it forgotten.
-	e.lockOut = binlogLockOut(e, unlogged, func(string) (do, undo string) {
+	e.lockOut = binlogLockOut(e, func(string) (do, undo string) {
 		return "RENAME USER test@'%' TO another@'%'", "RENAME USER another@'%' TO test@'%'"
 	})
 	e.promote = binlogPromote("@@GLOBAL.gtid_executed")

@@ -17,7 +17,7 @@ var galeraNodes = galeraEngine(galera.Reading)
 
 // galeraEngine is a Galera cluster, with what is added to the slaves' DSN.
 func galeraEngine(reading string) *engine {
-	e := mariaDBEngine("Galera", servers.StartGalera, unlogged+", wsrep_on = OFF")
+	e := mariaDBEngine("Galera", servers.StartGalera)
 	e.group = true
 	e.reading, e.source = reading, galera.Source{}
 	e.lose = nil
