@@ -84,7 +84,7 @@ func (t *slaveTx) GetDBConn() (*sql.DB, error) { return t.group.cluster.Masters[
 // refuses tells whether a statement may not run here. MySQL and PostgreSQL see
 // for themselves that a statement writes, since the transaction is read-only there; SQLite does not.
 func (t *slaveTx) refuses(query string) bool {
-	n, _ := t.plugin.judge(query, true)
+	n := t.plugin.judge(query, true).nature
 	return n == writes || n == unknown && t.plugin.dialect == sqlkind.SQLite
 }
 
@@ -201,29 +201,30 @@ func (p *Plugin) admitBound(ctx context.Context, bound gorm.ConnPool, query stri
 		}
 		return nil
 	}
-	n, tables := p.judge(query, built)
+	j := p.judge(query, built)
 	var about *group
-	if tables != nil && tables.Main != "" {
-		if about = p.index().named(tables.Main); about != nil && about.err != nil {
+	if j.tables != nil && j.tables.Main != "" {
+		if about = p.index().named(j.tables.Main); about != nil && about.err != nil {
 			return about.err
 		}
 	}
-	q := question{nature: n, clause: clause}
+	q := question{nature: j.nature, clause: clause}
 	p.ask(ctx, p.groups[0], &q)
-	if !n.mayWrite() {
-		return nil
-	}
 	if p.refuses(&q) {
 		return ErrWriteOnSlave
+	}
+	if !j.mayWriteOnMaster() {
+		return nil
 	}
 	var there *group
 	if len(p.groups) > 1 {
 		if g, master := p.boundTo(bound); master != nil {
-			there = g
-			p.misplaced(about, master)
+			if there = g; j.nature.mayWrite() {
+				p.misplaced(about, master)
+			}
 		}
 	}
-	p.mark(ctx, n, tables, there)
+	p.mark(ctx, j, there)
 	return nil
 }
 

@@ -17,7 +17,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
-	"github.com/gorm-replicated/replicated/internal/sqlkind"
 )
 
 // errUnanswered is what a slave gave that neither answered a read nor the question whether it is alive.
@@ -25,15 +24,14 @@ var errUnanswered = errors.New("replicated: the slave does not answer")
 
 // run is a statement on its way: where it runs, and what has failed it.
 type run struct {
+	judgement
 	pool     *pool
 	server   *cluster.Server
 	query    string
 	asked    string // query before it became another text; "" if it has not
-	nature   nature
-	tables   *sqlkind.Tables
-	plain    bool // not by a statement that was prepared before
-	fallback bool // on the master for want of a slave
-	spared   bool // on the master to spare a slave
+	plain    bool   // not by a statement that was prepared before
+	fallback bool   // on the master for want of a slave
+	spared   bool   // on the master to spare a slave
 
 	failed []*cluster.Server
 	broke  bool            // a connection has ended under it
@@ -268,8 +266,7 @@ func (r *run) refused(ctx context.Context) error {
 	if p.rejects {
 		return ErrWriteOnSlave
 	}
-	_, tables := p.judge(asked, c.built)
-	p.mark(ctx, unknown, tables, c.group)
+	p.mark(ctx, judgement{unknown, false, p.judge(asked, c.built).tables}, c.group)
 	r.server = c.master(c.group.memory(p, ctx))
 	if p.observer != nil {
 		p.observer.Routed(ctx, Route{Group: c.group.name, Server: r.server.ID, Intent: Master, Reason: ReasonRefused})

@@ -361,12 +361,12 @@ func (p *Plugin) tableGroup(stmt *gorm.Statement) *group {
 		return nil
 	}
 	if stmt.SQL.Len() > 0 {
-		if _, tables := p.kinds.Load().Look(stmt.SQL.String()); tables.Main != "" {
+		if tables := p.kinds.Load().Look(stmt.SQL.String()).Tables; tables.Main != "" {
 			return x.named(tables.Main)
 		}
 	}
 	if expr := stmt.TableExpr; expr != nil { // "users AS u", of which stmt.Table is the u
-		if _, tables := p.kinds.Load().Look("TABLE " + expr.SQL); tables.Main != "" {
+		if tables := p.kinds.Load().Look("TABLE " + expr.SQL).Tables; tables.Main != "" {
 			return x.named(tables.Main)
 		}
 		if strings.Contains(expr.SQL, "?") {
@@ -617,8 +617,9 @@ func (p *Plugin) wrote(ctx context.Context, g *group, tables *sqlkind.Tables) bo
 }
 
 // mark remembers that a session has written to the groups of the tables that a statement names, which ran on a master of g, or on
-// one that is not known if that is nil. If its SQL is unknown, it may have written to every group that is there.
-func (p *Plugin) mark(ctx context.Context, n nature, tables *sqlkind.Tables, g *group) {
+// one that is not known if that is nil. If its SQL is unknown, or a function in it, it may have written to
+// every group that is there.
+func (p *Plugin) mark(ctx context.Context, j judgement, g *group) {
 	session := lookup(ctx).remembers(p)
 	if session == nil {
 		return
@@ -627,8 +628,9 @@ func (p *Plugin) mark(ctx context.Context, n nature, tables *sqlkind.Tables, g *
 		session.markWritten(p.groups[0])
 		return
 	}
+	tables := j.tables
 	named := tables != nil && (tables.Others || len(tables.All) > 0)
-	if n == unknown || !named {
+	if j.nature == unknown || j.strange || !named {
 		there := p.groups
 		if g != nil {
 			there = g.related

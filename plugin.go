@@ -549,8 +549,8 @@ func (p *Plugin) markTable(stmt *gorm.Statement) {
 	}
 	session.markWritten(p.orGlobal(p.tableGroup(stmt)))
 	if stmt.TableExpr != nil && p.index() != nil { // "users AS u, orders AS o"
-		_, tables := p.kinds.Load().Look("TABLE " + stmt.TableExpr.SQL)
-		p.mark(stmt.Context, writes, tables, nil)
+		tables := p.kinds.Load().Look("TABLE " + stmt.TableExpr.SQL).Tables
+		p.mark(stmt.Context, judgement{writes, false, tables}, nil)
 	}
 }
 

@@ -137,16 +137,17 @@ func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, err
 
 // admit judges a statement that runs on the first master of c's own group.
 func (c *pool) admit(ctx context.Context, query string) error {
-	n, tables := c.plugin.judge(query, c.built)
+	j := c.plugin.judge(query, c.built)
 	if c.group.err != nil {
 		return c.group.err
 	}
-	q := question{nature: n, clause: c.pin.clause(n)}
-	if c.plugin.ask(ctx, c.group, &q); n.mayWrite() {
-		if c.plugin.refuses(&q) {
-			return ErrWriteOnSlave
-		}
-		c.plugin.mark(ctx, n, tables, c.group)
+	q := question{nature: j.nature, clause: c.pin.clause(j.nature)}
+	c.plugin.ask(ctx, c.group, &q)
+	if c.plugin.refuses(&q) {
+		return ErrWriteOnSlave
+	}
+	if j.mayWriteOnMaster() {
+		c.plugin.mark(ctx, j, c.group)
 	}
 	return nil
 }
@@ -333,7 +334,7 @@ func (c *pool) usual(ctx context.Context, query string) *cluster.Server {
 	if token := m.demand.Load(); token != nil && token.met.Load() != slave.State() {
 		return nil
 	}
-	if kind, _ := kinds.Look(query); kind != sqlkind.Read {
+	if kinds.Look(query).Kind != sqlkind.Read {
 		return nil
 	}
 	if !slave.Mark() {
@@ -363,34 +364,34 @@ func (r *run) route(ctx context.Context, args []any) error {
 		r.server = r.pool.first()
 		return nil // decided, marked and reported before GORM began its transaction
 	}
-	r.pool, r.nature, r.tables = r.pool.judge(r.query, args)
+	r.pool, r.judgement = r.pool.judge(r.query, args)
 	return r.decide(ctx)
 }
 
-// judge returns the nature of a statement, the tables in it that have been registered, and the pool of the group that it is about.
-func (c *pool) judge(query string, args []any) (*pool, nature, *sqlkind.Tables) {
-	n, tables := c.plugin.judge(query, c.built)
+// judge returns what the SQL of a statement tells, and the pool of the group that it is about.
+func (c *pool) judge(query string, args []any) (*pool, judgement) {
+	j := c.plugin.judge(query, c.built)
 	if c.group.index == 0 { // nothing but the SQL has told
 		if x := c.plugin.index(); x != nil {
-			if g := x.about(tables, n, query, args); g != nil {
+			if g := x.about(j.tables, j.nature, query, args); g != nil {
 				c = g.pool(c.pin, c.prepared, c.built)
 			}
 		}
 	}
-	if n != reads || c.pin <= inheritedPin {
-		return c, n, tables
+	if j.nature != reads || c.pin <= inheritedPin {
+		return c, j
 	}
 	switch c.pin {
 	case followsPin:
-		n = followsWrite
+		j.nature = followsWrite
 	case firstOrPin:
-		n = firstOr
+		j.nature = firstOr
 	case lockingPin:
-		n = locks
+		j.nature = locks
 	case catalogPin:
-		n = catalog
+		j.nature = catalog
 	}
-	return c, n, tables
+	return c, j
 }
 
 // decide asks the rules, and does what follows from the answer but running
@@ -403,11 +404,14 @@ func (r *run) decide(ctx context.Context) error {
 	p := c.plugin
 	q := question{nature: r.nature, clause: c.pin.clause(r.nature), failed: r.failed}
 	session, memory := p.ask(ctx, c.group, &q)
-	if r.nature.mayWrite() {
+	switch {
+	case r.nature.mayWrite():
 		if p.refuses(&q) {
 			return ErrWriteOnSlave
 		}
-		p.mark(ctx, r.nature, r.tables, c.group)
+		p.mark(ctx, r.judgement, c.group)
+	case r.strange && q.meansMaster():
+		p.mark(ctx, r.judgement, c.group)
 	}
 	if !q.wrote && len(p.groups) > 1 {
 		q.wrote = p.wrote(ctx, c.group, r.tables)
@@ -595,14 +599,25 @@ func (p *Plugin) ask(ctx context.Context, g *group, q *question) (*session, *mem
 
 // judge judges SQL. Where the dialect is not known, what GORM built is
 // taken for the read it looks like, and anything else may write.
-func (p *Plugin) judge(query string, built bool) (nature, *sqlkind.Tables) {
-	kind, tables := p.kinds.Load().Look(query)
-	n := natures[kind]
+func (p *Plugin) judge(query string, built bool) judgement {
+	v := p.kinds.Load().Look(query)
+	j := judgement{natures[v.Kind], v.CallsUnknown, v.Tables}
 	if p.dialect == sqlkind.Other {
-		n = n.unjudged(built)
+		j.nature = j.nature.unjudged(built)
 	}
-	return n, tables
+	return j
 }
+
+// judgement is what SQL tells of a statement.
+type judgement struct {
+	nature  nature
+	strange bool            // it calls a function of which nobody knows whether it writes
+	tables  *sqlkind.Tables // that have been registered
+}
+
+// mayWriteOnMaster tells whether a statement counts as a write of its session if it runs on a master, and not
+// by want of a slave. A slave refuses what an unknown function writes.
+func (j judgement) mayWriteOnMaster() bool { return j.nature.mayWrite() || j.strange }
 
 // unjudged is what n is worth in a dialect that is not known.
 func (n nature) unjudged(built bool) nature {

@@ -100,6 +100,13 @@ func resolve(q *question) (Intent, Reason) {
 	return intent, reason
 }
 
+// meansMaster tells whether the rules say that the statement runs on the master, also where there are slaves.
+func (q question) meansMaster() bool {
+	q.hasSlaves = true
+	intent, _ := resolve(&q)
+	return intent == Master
+}
+
 // intended is what the code and the request ask for, whatever the statement
 // is and whatever happened before: rules 4, 6, 8, 9 and 10.
 func intended(q *question) (Intent, Reason) {

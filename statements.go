@@ -47,7 +47,7 @@ func (j *judgedStore[S, C]) Set(query string, s S) { j.store().Set(query, s) }
 func (j *judgedStore[S, C]) Delete(query string) { j.store().Delete(query) }
 
 func (j *judgedStore[S, C]) Get(query string) (S, bool) {
-	if n, _ := j.plugin.judge(query, false); n.mayWrite() {
+	if j.plugin.judge(query, false).mayWriteOnMaster() {
 		var none S
 		return none, false
 	}

@@ -2,12 +2,14 @@ package replicated_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -159,4 +161,81 @@ func TestForgottenWritesAreRefused(t *testing.T) {
 	if err := s.db.WithContext(replicated.WithMaster(ctx)).Create(&User{Name: "a"}).Error; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestUnknownFunctions has a function that nobody knows count as a write where it may have written: on a
+// master, unless the read came there for want of a slave only. Built-in functions are the control.
+func TestUnknownFunctions(t *testing.T) {
+	query := func(sql string) func(*gorm.DB) error {
+		return func(db *gorm.DB) error { return db.Raw(sql, 1).Scan(&[]User{}).Error }
+	}
+	const unknown, builtIn = "SELECT create_order(?)", "SELECT abs(?), count(*), now() FROM users"
+	transaction := func(f func(*gorm.DB) error) func(*gorm.DB) error {
+		return func(db *gorm.DB) error { return db.Transaction(f) }
+	}
+	with := func(change func(context.Context) context.Context, f func(*gorm.DB) error) func(*gorm.DB) error {
+		return func(db *gorm.DB) error { return f(db.WithContext(change(db.Statement.Context))) }
+	}
+	for _, test := range []struct {
+		name, method string
+		handler      func(*gorm.DB) error
+		token        bool
+	}{
+		{"POST", "POST", query(unknown), true},
+		{"POST, built by GORM", "POST", func(db *gorm.DB) error {
+			return db.Select("create_order(id)").Find(&[]User{}).Error
+		}, true},
+		{"POST, in a transaction", "POST", transaction(query(unknown)), true},
+		{"POST, twice", "POST", func(db *gorm.DB) error {
+			return errors.Join(query(unknown)(db), query(unknown)(db))
+		}, true},
+		{"POST, by the pool", "POST", func(db *gorm.DB) error {
+			return execute(db, "SELECT create_order(1)")
+		}, true},
+		{"POST with WithSlave", "POST", with(replicated.WithSlave, query(unknown)), false},
+		{"POST, forgotten", "POST", with(replicated.WithForgottenWrites, query(unknown)), false},
+		{"POST, a locking read", "POST", query("SELECT create_order(?) FROM users FOR UPDATE"), true},
+		{"GET", "GET", query(unknown), false},
+		{"GET with WithMaster", "GET", with(replicated.WithMaster, query(unknown)), true},
+		{"GET with the clause Master", "GET", func(db *gorm.DB) error {
+			return query(unknown)(db.Clauses(replicated.Master))
+		}, true},
+		{"GET, a locking read", "GET", query("SELECT create_order(?) FROM users FOR UPDATE"), true},
+		{"GET, in a transaction on the master", "GET", transaction(query(unknown)), true},
+		{"GET, in a transaction on a slave", "GET", func(db *gorm.DB) error {
+			return db.Transaction(query(unknown), &sql.TxOptions{ReadOnly: true})
+		}, false},
+
+		{"control: POST", "POST", query(builtIn), false},
+		{"control: POST, built by GORM", "POST", func(db *gorm.DB) error {
+			return db.Select("count(*), lower(name)").Where("id IN (?) AND (name = ?)", 1, 2).Find(&[]User{}).Error
+		}, false},
+		{"control: POST, in a transaction", "POST", transaction(query(builtIn)), false},
+		{"control: GET with WithMaster", "GET", with(replicated.WithMaster, query(builtIn)), false},
+		{"control: GET, a locking read", "GET", query("SELECT abs(?) FROM users FOR UPDATE"), false},
+	} {
+		for _, mode := range modes {
+			t.Run(test.name+"/"+mode.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newSiteIn(t, mode.config, nil)
+					_, token, err := s.visit(test.method, func(db *gorm.DB) error {
+						return test.handler(s.in(db.Statement.Context, mode.session))
+					})
+					if err != nil || token != test.token {
+						t.Errorf("got a token: %t, %v; want %t", token, err, test.token)
+					}
+				})
+			})
+		}
+	}
+	bubble(t, "GET while no slave may be read", func(t *testing.T) {
+		s := newSite(t, func(c *replicated.Config) { c.MaxLag = time.Second })
+		s.fail("slave-1", errors.New("away"))
+		s.fail("slave-2", errors.New("away"))
+		time.Sleep(10 * time.Second)
+		server, token, err := s.visit("GET", query(unknown))
+		if err != nil || server != "master" || token {
+			t.Errorf("read %q, and got a token: %t, %v", server, token, err)
+		}
+	})
 }

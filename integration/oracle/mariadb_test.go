@@ -83,14 +83,16 @@ var mariaDBKnown = map[truth][]string{
 	},
 }
 
+const mariaDBFunctionNames = "SELECT DISTINCT function FROM information_schema.sql_functions " +
+	"UNION ALL " +
+	// Those of the schema sys are functions of somebody's, and read.
+	"SELECT CONCAT('sys.', routine_name) FROM information_schema.routines WHERE routine_schema = 'sys' " +
+	"AND routine_type = 'FUNCTION'"
+
 // mariaDBFunctions returns the names of all functions but those of the user's own.
 func mariaDBFunctions(t *testing.T, b *binlog) []string {
 	t.Helper()
-	names, err := b.column(t.Context(), "SELECT DISTINCT function FROM information_schema.sql_functions "+
-		"UNION ALL "+
-		// Those of the schema sys are functions of somebody's, and read.
-		"SELECT CONCAT('sys.', routine_name) FROM information_schema.routines WHERE routine_schema = 'sys' "+
-		"AND routine_type = 'FUNCTION'")
+	names, err := b.column(t.Context(), mariaDBFunctionNames)
 	if err != nil {
 		t.Fatal(err)
 	}

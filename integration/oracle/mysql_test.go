@@ -131,16 +131,19 @@ var mySQLKnown = map[truth][]string{
 	},
 }
 
+// mySQLFunctionNames asks the server's help, which knows its own; those that are loaded and do their work
+// unseen are stated by hand.
+const mySQLFunctionNames = "SELECT REGEXP_SUBSTR(name, '^[A-Z0-9_]+') FROM mysql.help_topic " +
+	"WHERE REGEXP_LIKE(name, '^[A-Z0-9_]+( FUNCTION|[(][)])?$', 'c') UNION ALL " +
+	"SELECT udf_name FROM performance_schema.user_defined_functions WHERE udf_name NOT LIKE 'innodb%' " +
+	"UNION ALL " +
+	"SELECT CONCAT('sys.', routine_name) FROM information_schema.routines WHERE routine_schema = 'sys' " +
+	"AND routine_type = 'FUNCTION'"
+
 // mySQLFunctions returns the names of all functions but those of the user's own.
 func mySQLFunctions(t *testing.T, b *binlog) []string {
 	t.Helper()
-	// The server's help knows its own; those that are loaded and do their work unseen are stated by hand.
-	names, err := b.column(t.Context(), "SELECT REGEXP_SUBSTR(name, '^[A-Z0-9_]+') FROM mysql.help_topic "+
-		"WHERE REGEXP_LIKE(name, '^[A-Z0-9_]+( FUNCTION|[(][)])?$', 'c') UNION ALL "+
-		"SELECT udf_name FROM performance_schema.user_defined_functions WHERE udf_name NOT LIKE 'innodb%' "+
-		"UNION ALL "+
-		"SELECT CONCAT('sys.', routine_name) FROM information_schema.routines WHERE routine_schema = 'sys' "+
-		"AND routine_type = 'FUNCTION'")
+	names, err := b.column(t.Context(), mySQLFunctionNames)
 	if err != nil {
 		t.Fatal(err)
 	}

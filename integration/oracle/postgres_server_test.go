@@ -30,6 +30,12 @@ var postgreSQLSettings = map[string]map[string]string{
 	"watch":  {"search_path": "here,public", "lock_timeout": "20ms", "statement_timeout": "0"},
 }
 
+// postgreSQLExtensions makes all extensions that are there, as far as they can be made.
+const postgreSQLExtensions = `DO $$ DECLARE e text; BEGIN
+	FOR e IN SELECT name FROM pg_available_extensions WHERE installed_version IS NULL ORDER BY 1 LOOP
+		BEGIN EXECUTE format('CREATE EXTENSION %I SCHEMA public CASCADE', e); EXCEPTION WHEN OTHERS THEN NULL; END;
+	END LOOP; END $$`
+
 func newPostgreSQL(t *testing.T) *postgreSQL {
 	t.Helper()
 	// The server may be another user's.
@@ -77,10 +83,7 @@ func newPostgreSQL(t *testing.T) *postgreSQL {
 		t.Skipf(missing, p.version)
 	}
 	// Extensions bring functions with them, some of which write.
-	if a := p.run(ctx, "watch", `DO $$ DECLARE e text; BEGIN
-		FOR e IN SELECT name FROM pg_available_extensions WHERE installed_version IS NULL ORDER BY 1 LOOP
-			BEGIN EXECUTE format('CREATE EXTENSION %I SCHEMA public CASCADE', e); EXCEPTION WHEN OTHERS THEN NULL; END;
-		END LOOP; END $$`); a.err != nil {
+	if a := p.run(ctx, "watch", postgreSQLExtensions); a.err != nil {
 		t.Fatal(a.err)
 	}
 	if err := p.rebuild(ctx); err != nil {

@@ -32,16 +32,22 @@ type Cache struct {
 	shapes   shapes
 }
 
-type entry struct {
-	sql     string
-	kind    Kind
-	fresh   atomic.Int32 // see cacheSet
-	tables  *Tables
-	lessons atomic.Uint64 // so many were learned when kind was last found right
+// Verdict is what a [Cache] says of a text.
+type Verdict struct {
+	Kind         Kind
+	CallsUnknown bool    // it calls a function of which nobody knows what it does
+	Tables       *Tables // the watched tables that it names: nil if none are watched
 }
 
-func newEntry(sql string, kind Kind, tables *Tables, lessons uint64) *entry {
-	e := &entry{sql: sql, kind: kind, tables: tables}
+type entry struct {
+	Verdict
+	sql     string
+	fresh   atomic.Int32  // see cacheSet
+	lessons atomic.Uint64 // so many were learned when the verdict was last found right
+}
+
+func newEntry(sql string, v Verdict, lessons uint64) *entry {
+	e := &entry{sql: sql, Verdict: v}
 	e.lessons.Store(lessons)
 	return e
 }
@@ -75,15 +81,14 @@ func (c *Cache) Watch(tables []string) {
 // Kind returns the verdict on sql: that of [Classify], unless the Cache was told of functions that write or learned
 // otherwise.
 func (c *Cache) Kind(sql string) Kind {
-	k, _ := c.Look(sql)
-	return k
+	return c.Look(sql).Kind
 }
 
-// Look returns the verdict on sql, and which watched tables it names: nil if none are watched.
-func (c *Cache) Look(sql string) (Kind, *Tables) {
+// Look returns all that is known of sql.
+func (c *Cache) Look(sql string) Verdict {
 	lessons := c.lessons.Load()
 	if len(sql) > longestText {
-		return c.judge(sql, lessons), c.tables(sql)
+		return c.judge(sql, lessons)
 	}
 	set := c.set(sql)
 	for i := range set {
@@ -92,43 +97,44 @@ func (c *Cache) Look(sql string) (Kind, *Tables) {
 			continue
 		}
 		if e.lessons.Load() != lessons { // something was learned since
-			if learned := c.refused(e.kind, sql); learned != e.kind {
-				set[i].CompareAndSwap(e, newEntry(e.sql, learned, e.tables, lessons))
-				return learned, e.tables
+			if learned := c.refused(e.Verdict, sql); learned != e.Verdict {
+				set[i].CompareAndSwap(e, newEntry(e.sql, learned, lessons))
+				return learned
 			}
 			e.lessons.Store(lessons)
 		}
 		e.use()
-		return e.kind, e.tables
+		return e.Verdict
 	}
 	// The caller's text may be a piece of a larger buffer, which must not live as long as the Cache.
-	e := newEntry(strings.Clone(sql), c.judge(sql, lessons), c.tables(sql), lessons)
+	e := newEntry(strings.Clone(sql), c.judge(sql, lessons), lessons)
 	set.add(e)
-	return e.kind, e.tables
+	return e.Verdict
 }
 
 // judge finds the verdict on sql, when so many lessons were learned.
-func (c *Cache) judge(sql string, lessons uint64) Kind {
-	k := classify(c.dialect, sql, c.writers)
+func (c *Cache) judge(sql string, lessons uint64) Verdict {
+	k, strange := classify(c.dialect, sql, c.writers)
+	v := Verdict{k, strange, c.tables(sql)}
 	if lessons == 0 {
-		return k
+		return v
 	}
-	return c.refused(k, sql)
+	return c.refused(v, sql)
 }
 
-// refused returns what is left of the verdict k on sql, after what servers have refused.
-func (c *Cache) refused(k Kind, sql string) Kind {
-	if k != Read && k != Unknown { // then it goes to no slave
-		return k
+// refused returns what is left of the verdict v on sql, after what servers have refused.
+func (c *Cache) refused(v Verdict, sql string) Verdict {
+	if v.Kind != Read && v.Kind != Unknown { // then it goes to no slave
+		return v
 	}
 	s := shapeOf(c.dialect, sql)
 	sum := s.sum(c.seed)
 	c.learning.RLock()
 	defer c.learning.RUnlock()
 	if _, learned := c.shapes.sums[sum]; learned {
-		return Write
+		v.Kind, v.CallsUnknown = Write, false
 	}
-	return k
+	return v
 }
 
 func (c *Cache) tables(sql string) *Tables {

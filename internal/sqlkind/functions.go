@@ -88,8 +88,8 @@ const (
 
 // functionsMySQL lists the functions of MySQL, MariaDB, their relatives and their better known extensions.
 //
-// Left out, because a slave's answer is as good or because they only wait: MASTER_POS_WAIT and its kin, SLEEP, UUID, RAND,
-// USER, DATABASE, VERSION.
+// Left out, because a slave's answer is as good or because they only wait: MASTER_POS_WAIT and its kin,
+// SLEEP, UUID, RAND, USER, DATABASE, VERSION.
 var functionsMySQL = []function{
 	// What the connection did before.
 	{"last_insert_id", Stateful, information},
@@ -260,8 +260,9 @@ var functionsMySQL = []function{
 	{"gman_servers_set", Write, udfGearman},
 }
 
-// connectionVariables are those system variables, asked for as @@name, whose value belongs to one connection: what it did
-// before, what it did to itself, who it is. @@session.name and @@local.name are that in so many words.
+// connectionVariables are those system variables, asked for as @@name, whose value belongs to one connection:
+// what it did before, what it did to itself, who it is. @@session.name and @@local.name are that in so many
+// words.
 var connectionVariables = set(
 	"session", "local",
 	"autocommit",
@@ -399,13 +400,15 @@ var functionsSQLite = []function{
 	{"st_spatnetfromtgeo", Write, spatialite},
 }
 
-// writerPrefixesSQLite are beginnings of the names of SpatiaLite's functions that write, where listing them would be
-// long: CreateSpatialIndex, ImportSHP, ExportGeoJSON, gpkgCreateTilesTable, SE_RegisterVectorCoverage, TopoGeo_AddPoint.
+// writerPrefixesSQLite are beginnings of the names of SpatiaLite's functions that write, where listing them
+// would be long: CreateSpatialIndex, ImportSHP, ExportGeoJSON, gpkgCreateTilesTable,
+// SE_RegisterVectorCoverage, TopoGeo_AddPoint.
 var writerPrefixesSQLite = []string{
 	"create", "import", "export", "gpkgadd", "gpkgcreate", "gpkginsert", "se_", "topogeo_", "toponet_", "wms_",
 }
 
-// readingPragmas read, with an argument (the name of a table or an index) and without one (sqlite.org/pragma.html).
+// readingPragmas read, with an argument (the name of a table or an index) and without one
+// (sqlite.org/pragma.html).
 var readingPragmas = set(
 	"collation_list", "compile_options", "database_list", "foreign_key_check", "foreign_key_list", "function_list",
 	"index_info", "index_list", "index_xinfo", "integrity_check", "module_list", "pragma_list", "quick_check",
@@ -424,13 +427,14 @@ var connectionPragmas = set(
 	"query_only", "read_uncommitted", "recursive_triggers", "reverse_unordered_selects",
 )
 
-// functionsPostgreSQL lists the functions of PostgreSQL, of its contrib modules and of better known extensions. What is not
-// listed here goes by families; see there.
+// functionsPostgreSQL lists the functions of PostgreSQL, of its contrib modules and of better known
+// extensions. What is not listed here goes by families; see there.
 //
-// A function that is listed as Read is one that would be Unknown by its family. Those that tell of whichever server answers,
-// and answer on every server, are reads: pg_is_in_recovery is asked by those who want to know where they are, as are
-// inet_server_port and version. Those about the server's own position, files, memory, logs and connections are Stateful:
-// the answer is the master's, as without slaves, and many of them fail on a slave.
+// A function that is listed as Read is one that would be Unknown by its family. Those that tell of whichever
+// server answers, and answer on every server, are reads: pg_is_in_recovery is asked by those who want to know
+// where they are, as are inet_server_port and version. Those about the server's own position, files, memory,
+// logs and connections are Stateful: the answer is the master's, as without slaves, and many of them fail on
+// a slave.
 var functionsPostgreSQL = []function{
 	// What the connection is, or did before.
 	{"currval", Stateful, pgSequence},
@@ -985,8 +989,9 @@ var functionsPostgreSQL = []function{
 	{"drop_vectorizer", Write, pgai},
 }
 
-// familiesPostgreSQL judges the functions that are not listed by the beginnings of their names; the first that fits counts.
-// PostgreSQL has some 250 functions whose names begin with pg_: one that is not known here may do anything.
+// familiesPostgreSQL judges the functions that are not listed by the beginnings of their names; the first
+// that fits counts. PostgreSQL has some 250 functions whose names begin with pg_: one that is not known here
+// may do anything.
 var familiesPostgreSQL = []function{
 	{"binary_upgrade_", Write, pgManual + "pgupgrade.html"},
 	{"dblink", Unknown, pgDblink},
@@ -1016,7 +1021,8 @@ var familiesPostgreSQL = []function{
 	{"pg_", Unknown, pgProc},
 }
 
-// functionSchemasPostgreSQL lists schemas of extensions whose functions, written with the schema, all count alike.
+// functionSchemasPostgreSQL lists schemas of extensions whose functions, written with the schema, all count
+// alike.
 var functionSchemasPostgreSQL = []function{
 	{"amqp", Write, "github.com/omniti-labs/pg_amqp"},
 	{"apg_plan_mgmt", Write, "docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/AuroraPostgreSQL.Optimize.html"},
@@ -1048,17 +1054,20 @@ var functionSchemasPostgreSQL = []function{
 	{"vault", Write, "github.com/supabase/vault"},
 }
 
-// columnNames are functions whose names, behind a dot, are taken for those of columns: f.http is hardly http(f).
+// columnNames are functions whose names, behind a dot, are taken for those of columns: f.http is hardly
+// http(f).
 var columnNames = set("cypher", "http", "polygonize")
 
-// attributesOfState are those Stateful functions of one argument whose names, behind a dot, are not taken for those of columns.
+// attributesOfState are those Stateful functions of one argument whose names, behind a dot, are not taken for
+// those of columns.
 var attributesOfState = set(
 	"currval", "current_setting", "dblink_close", "dblink_connect", "dblink_disconnect", "lo_close", "lo_tell", "lo_tell64",
 	"pgrowlocks", "set_limit", "setseed",
 )
 
-// registryTypes are types whose values are looked up in the catalog: 'users'::regclass. They can be called like functions,
-// too. regconfig and regdictionary are left out: they are looked up in the catalog, too, but by every full-text search.
+// registryTypes are types whose values are looked up in the catalog: 'users'::regclass. They can be called
+// like functions, too. regconfig and regdictionary are left out: they are looked up in the catalog, too, but
+// by every full-text search.
 var registryTypes = set(
 	"regclass", "regcollation", "regnamespace", "regoper", "regoperator", "regproc", "regprocedure", "regrole", "regtype",
 )
@@ -1069,8 +1078,9 @@ var plainNames = set(
 	"pg_mcv_list", "pg_ndistinct", "pg_node_tree", "pg_snapshot", "pg_timezone_abbrevs", "pg_timezone_names",
 )
 
-// serverViews are relations of pg_catalog and of contrib modules that show the state of one connection or of one server
-// (postgresql.org/docs/18/views.html). Those whose names begin with pg_stat_ or pg_statio_ do, too.
+// serverViews are relations of pg_catalog and of contrib modules that show the state of one connection or of
+// one server (postgresql.org/docs/18/views.html). Those whose names begin with pg_stat_ or pg_statio_ do,
+// too.
 var serverViews = set(
 	"pg_aios", "pg_available_extension_versions", "pg_available_extensions", "pg_backend_memory_contexts", "pg_buffercache",
 	"pg_config", "pg_cursors", "pg_file_settings", "pg_hba_file_rules", "pg_ident_file_mappings", "pg_locks",

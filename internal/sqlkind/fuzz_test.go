@@ -28,8 +28,8 @@ func FuzzPostgreSQL(f *testing.F) {
 	fuzz(f, PostgreSQL, "1 FOR UPDATE")
 }
 
-// fuzz checks what must be true of every text. danger is what turns a query that it is written into or behind into
-// something else than a Read.
+// fuzz checks what must be true of every text. danger is what turns a query that it is written into or behind
+// into something else than a Read.
 func fuzz(f *testing.F, d Dialect, danger string) {
 	f.Fuzz(func(t *testing.T, sql string) {
 		k := Classify(d, sql)
@@ -97,8 +97,8 @@ func FuzzCache(f *testing.F) {
 	})
 }
 
-// FuzzHole puts a danger between two texts. If the verdict on the whole is Read, the danger must have been in a string,
-// a quoted name or a comment, and then what it is spelled like cannot matter.
+// FuzzHole puts a danger between two texts. If the verdict on the whole is Read, the danger must have been in
+// a string, a quoted name or a comment, and then what it is spelled like cannot matter.
 func FuzzHole(f *testing.F) {
 	f.Add("SELECT ", " FROM t")
 	f.Add("SELECT '", "'")
@@ -122,7 +122,8 @@ func FuzzHole(f *testing.F) {
 			if Classify(d, before+" INSERT INTO t "+after) != Read {
 				continue
 			}
-			// Harmless there. Then it is still so for a text that would be an error anywhere but inside quotes.
+			// Harmless there. Then it is still so for a text that would be an error anywhere but inside
+			// quotes.
 			if got := Classify(d, before+" ) FROB ( "+after); got != Read {
 				t.Errorf("%v: a write is overlooked between %q and %q", d, before, after)
 			}

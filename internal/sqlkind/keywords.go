@@ -2,8 +2,8 @@ package sqlkind
 
 import "strings"
 
-// keyword is a word that means something wherever it stands in a statement. Words that matter in one place only are
-// compared there.
+// keyword is a word that means something wherever it stands in a statement. Words that matter in one place
+// only are compared there.
 type keyword uint8
 
 const (
@@ -68,7 +68,8 @@ func (v *vocabulary) keyword(word string) keyword {
 	return v.words[string(lower(buf[:0], word))]
 }
 
-// lower appends s to buf with its ASCII letters in lower case. With a buffer that is long enough nothing is allocated.
+// lower appends s to buf with its ASCII letters in lower case. With a buffer that is long enough nothing is
+// allocated.
 func lower(buf []byte, s string) []byte {
 	for i := range len(s) {
 		c := s[i]
@@ -80,8 +81,8 @@ func lower(buf []byte, s string) []byte {
 	return buf
 }
 
-// equalFold reports whether s is word, which is in lower case, in any case. Unlike strings.EqualFold it knows nothing of
-// Unicode, like the servers' keywords.
+// equalFold reports whether s is word, which is in lower case, in any case. Unlike strings.EqualFold it knows
+// nothing of Unicode, like the servers' keywords.
 func equalFold(s, word string) bool {
 	if len(s) != len(word) {
 		return false

@@ -61,8 +61,8 @@ func (l *lexer) commentMySQL(c byte) (comment, ok bool) {
 		return false, false
 	}
 	if code, found := cutExecutable(body); found {
-		// Run or ignored, depending on the server's version; even where it ends depends on that. The text goes on to
-		// be read, since what follows can only make the verdict worse.
+		// Run or ignored, depending on the server's version; even where it ends depends on that. The text
+		// goes on to be read, since what follows can only make the verdict worse.
 		if !harmlessIfRun(code) {
 			l.doubt = true
 		}
@@ -88,8 +88,8 @@ var modifiers = map[string]bool{
 	"sql_buffer_result": true, "high_priority": true, "straight_join": true,
 }
 
-// harmlessIfRun reports whether the code of an executable comment leaves the verdict as it is, run or not: whether
-// it is made of modifiers and index hints alone, in letters that every server reads alike.
+// harmlessIfRun reports whether the code of an executable comment leaves the verdict as it is, run or not:
+// whether it is made of modifiers and index hints alone, in letters that every server reads alike.
 func harmlessIfRun(code string) bool {
 	version := 0
 	for version < len(code) && isDigit(code[version]) {

@@ -4,8 +4,8 @@ import "strings"
 
 // nextPostgreSQL reads a token. Bytes above 0x7f are letters.
 //
-// Operators come as the bytes they are made of: a comment begins inside of one just as it does elsewhere, and nothing
-// else depends on where they end. So do ::, := and =>.
+// Operators come as the bytes they are made of: a comment begins inside of one just as it does elsewhere, and
+// nothing else depends on where they end. So do ::, := and =>.
 func (l *lexer) nextPostgreSQL() token {
 	switch c := l.sql[l.pos]; {
 	case isDigit(c):
@@ -28,7 +28,8 @@ func (l *lexer) nextPostgreSQL() token {
 	}
 }
 
-// wordPostgreSQL reads a name, or a string whose kind the letter before the quote tells. first is in lower case.
+// wordPostgreSQL reads a name, or a string whose kind the letter before the quote tells. first is in lower
+// case.
 func (l *lexer) wordPostgreSQL(first byte) token {
 	switch next := l.peek(1); {
 	case next == '\'' && first == 'e':
@@ -57,11 +58,12 @@ func (l *lexer) wordPostgreSQL(first byte) token {
 	return t
 }
 
-// isLetterPostgreSQL reports whether c may stand in a name, though not at its beginning if it is a digit or a dollar sign.
+// isLetterPostgreSQL reports whether c may stand in a name, though not at its beginning if it is a digit or a
+// dollar sign.
 func isLetterPostgreSQL(c byte) bool { return c >= 0x80 || isWordByte(c) }
 
-// stringPostgreSQL reads a string from behind its opening quote, with the pieces that continue it on further lines. With
-// double the quote itself is written twice inside.
+// stringPostgreSQL reads a string from behind its opening quote, with the pieces that continue it on further
+// lines. With double the quote itself is written twice inside.
 func (l *lexer) stringPostgreSQL(start int, escape, double bool) token {
 	for i := start; i < len(l.sql); i++ {
 		switch c := l.sql[i]; {
@@ -83,8 +85,8 @@ func (l *lexer) stringPostgreSQL(start int, escape, double bool) token {
 	return l.fail()
 }
 
-// continuation returns the position of the quote that continues the string which has just ended: behind blanks, line
-// comments, and at least one end of a line.
+// continuation returns the position of the quote that continues the string which has just ended: behind
+// blanks, line comments, and at least one end of a line.
 func (l *lexer) continuation() (int, bool) {
 	newLine := false
 	for i := l.pos; i < len(l.sql); i++ {

@@ -21,8 +21,8 @@ func (l *lexer) restSQLite(c byte) token {
 	return l.single()
 }
 
-// paramSQLite reads ?, ?1, :a, @a and $a. Of $a::b(…) SQLite takes everything up to the closing parenthesis for the
-// name, quotes included; nobody writes that in Go.
+// paramSQLite reads ?, ?1, :a, @a and $a. Of $a::b(…) SQLite takes everything up to the closing parenthesis
+// for the name, quotes included; nobody writes that in Go.
 func (l *lexer) paramSQLite() token {
 	t := token{kind: tokParam, start: l.pos}
 	numbered := l.peek(0) == '?'

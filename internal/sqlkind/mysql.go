@@ -6,9 +6,9 @@ import "strings"
 // inside '…' and "…"; with ANSI_QUOTES "…" is a name and it escapes inside '…' only; with NO_BACKSLASH_ESCAPES nowhere.
 var readingsMySQL = []reading{{true, true}, {true, false}, {false, false}}
 
-func classifyMySQL(sql string, writers map[string]struct{}) Kind {
+func classifyMySQL(sql string, writers map[string]struct{}) (k Kind, strange bool) {
 	if strings.IndexByte(sql, 0) >= 0 || halfCharacters(sql, "\\`") {
-		return Unknown
+		return Unknown, false
 	}
 	return worstReading(MySQL, sql, readingsMySQL, writers)
 }
@@ -58,8 +58,11 @@ func (s *scan) observeMySQL() {
 	case tokUser, tokAssign:
 		s.find(Stateful)
 	case tokPunct:
-		if t.punct == '(' {
+		switch t.punct {
+		case '(':
 			s.call(callsMySQL)
+		case '.':
+			s.qualifier = s.prev
 		}
 	case tokWord, tokQuoted:
 		if equalFold(s.text(), "information_schema") {

@@ -1,7 +1,7 @@
 package sqlkind
 
-// explainMySQL reads EXPLAIN, DESCRIBE and DESC: of a table, or of a statement. The explained statement is judged as if it
-// ran, which EXPLAIN ANALYZE makes it.
+// explainMySQL reads EXPLAIN, DESCRIBE and DESC: of a table, or of a statement. The explained statement is
+// judged as if it ran, which EXPLAIN ANALYZE makes it.
 func (s *scan) explainMySQL() Kind {
 	k := Read
 	s.advance()
@@ -63,7 +63,8 @@ func (s *scan) acceptValue() bool {
 	return s.acceptName()
 }
 
-// analyzeMySQL reads MariaDB's ANALYZE [FORMAT=JSON] statement, which runs the statement. ANALYZE TABLE writes.
+// analyzeMySQL reads MariaDB's ANALYZE [FORMAT=JSON] statement, which runs the statement. ANALYZE TABLE
+// writes.
 func (s *scan) analyzeMySQL() Kind {
 	s.advance()
 	if s.accept("format") && !s.acceptValue() {
@@ -75,7 +76,8 @@ func (s *scan) analyzeMySQL() Kind {
 	return Write
 }
 
-// showMySQL tells those SHOW statements which every server answers alike from those about one server or connection.
+// showMySQL tells those SHOW statements which every server answers alike from those about one server or
+// connection.
 func (s *scan) showMySQL() Kind {
 	s.advance()
 	for s.accept("full", "extended") {
@@ -124,7 +126,8 @@ func (s *scan) setMySQL() Kind {
 	return Stateful
 }
 
-// setStatementMySQL reads MariaDB's SET STATEMENT max_statement_time=1 FOR SELECT …: settings for one statement.
+// setStatementMySQL reads MariaDB's SET STATEMENT max_statement_time=1 FOR SELECT …: settings for one
+// statement.
 func (s *scan) setStatementMySQL() Kind {
 	for !s.at("for") || s.depth > 0 {
 		if s.atEnd() {

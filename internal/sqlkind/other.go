@@ -2,9 +2,9 @@ package sqlkind
 
 import "strings"
 
-// classifyOther says of a text in an unknown dialect the little that is certain: that it begins with the word of a
-// statement that writes, or that it may lock rows. The latter is a guess where the words stand in a string; it is no
-// verdict on what else the text does. Everything else is Unknown.
+// classifyOther says of a text in an unknown dialect the little that is certain: that it begins with the word
+// of a statement that writes, or that it may lock rows. The latter is a guess where the words stand in a
+// string; it is no verdict on what else the text does. Everything else is Unknown.
 func classifyOther(sql string) Kind {
 	rest := skipComments(sql)
 	word := rest[:max(0, strings.IndexFunc(rest+" ", notInWord))]

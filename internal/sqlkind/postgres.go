@@ -36,9 +36,9 @@ var reservedPostgreSQL = set(
 // a name ends matters: in |E'a' an escape string follows an operator, in ポE'a' another string follows a name.
 const notLetters = ":;<=>?@[\\]^`{|}~"
 
-func classifyPostgreSQL(sql string, writers map[string]struct{}) Kind {
+func classifyPostgreSQL(sql string, writers map[string]struct{}) (k Kind, strange bool) {
 	if strings.IndexByte(sql, 0) >= 0 || halfCharacters(sql, notLetters) {
-		return Unknown
+		return Unknown, false
 	}
 	return worstReading(PostgreSQL, sql, readingsPostgreSQL, writers)
 }
@@ -77,6 +77,10 @@ func (s *scan) observePostgreSQL() {
 		if !equalFold(s.textOf(s.prev), "as") {
 			s.find(Stateful)
 		}
+	}
+	if t.is('(') && s.prev2.kind == tokWord && s.prev.kind == tokWord &&
+		equalFold(s.textOf(s.prev), "on") && equalFold(s.textOf(s.prev2), "distinct") {
+		s.distinctOn = true
 	}
 	if s.prev.isName() {
 		s.namePostgreSQL()
@@ -159,7 +163,7 @@ func (s *scan) attributePostgreSQL(name string) {
 	}
 	k, listed := callsPostgreSQL[string(b)]
 	if !listed && !serverViews[string(b)] {
-		k = familyKind(b)
+		k, _ = familyKind(b)
 	}
 	switch {
 	case k == Write && !columnNames[string(b)], k == Unknown && listed && !columnNames[string(b)],
@@ -194,24 +198,34 @@ func (s *scan) callPostgreSQL(dotted bool) {
 		s.opening = s.depth
 	} else if k, ok := callsPostgreSQL[string(b)]; ok {
 		s.find(k)
-	} else {
-		s.find(familyKind(b))
+	} else if k, ok := familyKind(b); ok {
+		s.find(k)
+	} else if _, ok := s.schemaKind(dotted); !ok && s.tok.is('(') { // (t).total is hardly ever a call
+		s.callKnown(b)
 	}
-	if dotted && s.qualifier.isName() {
-		if k, ok := schemasPostgreSQL[string(lower(buf[:0], cutName(s.textOf(s.qualifier))))]; ok {
-			s.find(k)
-		}
+	if k, ok := s.schemaKind(dotted); ok {
+		s.find(k)
 	}
 }
 
-// familyKind judges a function that is not listed by the beginning of its name.
-func familyKind(name []byte) Kind {
+// schemaKind judges a function by the schema that it is called with, if that tells.
+func (s *scan) schemaKind(dotted bool) (k Kind, ok bool) {
+	if !dotted || !s.qualifier.isName() {
+		return Read, false
+	}
+	var buf [longestName]byte
+	k, ok = schemasPostgreSQL[string(lower(buf[:0], cutName(s.textOf(s.qualifier))))]
+	return k, ok
+}
+
+// familyKind judges a function that is not listed by the beginning of its name, if that tells.
+func familyKind(name []byte) (k Kind, ok bool) {
 	for _, f := range familiesPostgreSQL {
 		if len(name) >= len(f.name) && string(name[:len(f.name)]) == f.name {
-			return f.kind
+			return f.kind, true
 		}
 	}
-	return Read
+	return Read, false
 }
 
 // cutName returns what PostgreSQL sees of a name: its first 63 bytes.

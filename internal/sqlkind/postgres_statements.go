@@ -1,6 +1,7 @@
 package sqlkind
 
-// statementPostgreSQL says what kind of statement begins at the current token, apart from what advance finds in it.
+// statementPostgreSQL says what kind of statement begins at the current token, apart from what advance finds
+// in it.
 func (s *scan) statementPostgreSQL() Kind {
 	if s.tok.is('(') {
 		return s.query()
@@ -71,7 +72,8 @@ func (s *scan) explainPostgreSQL() Kind {
 	}
 }
 
-// copyPostgreSQL reads COPY. What it sends to the client is only read, but database/sql has no way to take it.
+// copyPostgreSQL reads COPY. What it sends to the client is only read, but database/sql has no way to take
+// it.
 func (s *scan) copyPostgreSQL() Kind {
 	for !s.atEnd() {
 		if s.depth == 0 && s.accept("to") {

@@ -431,8 +431,8 @@ func TestFunctionFamilies(t *testing.T) {
 	}
 }
 
-// TestVolatileFunctions holds the verdict on every volatile function of PostgreSQL 15 and of its contrib modules, so that
-// none is forgotten.
+// TestVolatileFunctions holds the verdict on every volatile function of PostgreSQL 15 and of its contrib
+// modules, so that none is forgotten.
 func TestVolatileFunctions(t *testing.T) {
 	text, err := os.ReadFile("testdata/volatile_postgres.txt")
 	if err != nil {

@@ -9,16 +9,21 @@ import (
 type reading struct{ escapeSingle, escapeDouble bool }
 
 // worstReading returns the verdict on a text that means something else under each of several settings: the worst of all
-// readings that it has. Without a backslash they are all the same.
-func worstReading(d Dialect, sql string, readings []reading, writers map[string]struct{}) Kind {
+// readings that it has. Without a backslash they are all the same. It is strange if it calls a function that
+// nobody knows, in any of them.
+func worstReading(
+	d Dialect, sql string, readings []reading, writers map[string]struct{},
+) (verdict Kind, strange bool) {
 	if strings.IndexByte(sql, '\\') < 0 {
 		readings = readings[:1]
 	}
-	verdict, broken := Read, Read
+	verdict = Read
+	broken := Read
 	whole := false
 	for _, r := range readings {
 		s := newScan(lexer{sql: sql, dialect: d, escapeSingle: r.escapeSingle, escapeDouble: r.escapeDouble}, writers)
 		k := s.finish(s.statement())
+		strange = strange || s.strange
 		if s.lex.broken && !s.ended {
 			// A server that reads the text this way refuses it, so this reading is no danger as long as there is
 			// another. 'it\'s' has a whole reading and a broken one.
@@ -28,9 +33,9 @@ func worstReading(d Dialect, sql string, readings []reading, writers map[string]
 		}
 	}
 	if !whole {
-		return broken
+		return broken, strange
 	}
-	return verdict
+	return verdict, strange
 }
 
 // halfCharacters reports whether one of the bytes of meaning may be the second half of a character: after a byte that

@@ -12,13 +12,16 @@ type scan struct {
 	ended       bool  // a semicolon was passed
 	found       Kind  // the worst thing found so far
 
-	calls, statefulCalls int // function calls, and those that are Stateful by name
+	calls, statefulCalls int   // function calls, and those that are Stateful by name
+	strange              bool  // one of them is of a function that nobody knows
+	naming               bool  // what comes is the name of a common table expression
+	qualifier            token // what stands before the last dot
+	distinctOn           bool  // DISTINCT ON (…) was passed, behind which there may be a call
 
 	// PostgreSQL.
-	opens     bool  // the UPDATE or DELETE passed last may begin a statement
-	qualifier token // what stands before the last dot
-	opening   int   // the depth inside of the parentheses of lo_open, or 0
-	ofValue   bool  // it is not a name, but a value: ('s'::regclass).nextval is a call
+	opens   bool // the UPDATE or DELETE passed last may begin a statement
+	opening int  // the depth inside of the parentheses of lo_open, or 0
+	ofValue bool // the qualifier is not a name, but a value: ('s'::regclass).nextval is a call
 }
 
 // newScan returns a scan that stands on the first token.
@@ -162,7 +165,10 @@ func (s *scan) acceptCTEs() bool {
 	s.advance()
 	s.accept("recursive")
 	for {
-		if !s.acceptName() {
+		s.naming = true
+		named := s.acceptName()
+		s.naming = false
+		if !named {
 			return false
 		}
 		s.acceptGroup()
@@ -215,7 +221,7 @@ func (s *scan) call(table map[string]Kind) {
 	s.calls++
 	name := s.textOf(s.prev)
 	if len(name) > longestName {
-		return
+		return // there is no such function
 	}
 	var buf [longestName]byte
 	b := lower(buf[:0], name)
@@ -227,6 +233,8 @@ func (s *scan) call(table map[string]Kind) {
 		if k == Stateful {
 			s.statefulCalls++
 		}
+	} else {
+		s.callKnown(b)
 	}
 }
 

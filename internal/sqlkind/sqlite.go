@@ -2,12 +2,13 @@ package sqlkind
 
 import "strings"
 
-func classifySQLite(sql string, writers map[string]struct{}) Kind {
+func classifySQLite(sql string, writers map[string]struct{}) (k Kind, strange bool) {
 	if strings.IndexByte(sql, 0) >= 0 {
-		return Unknown
+		return Unknown, false
 	}
 	s := newScan(lexer{sql: sql, dialect: SQLite}, writers)
-	return s.finish(s.statement())
+	k = s.finish(s.statement())
+	return k, s.strange
 }
 
 // observeSQLite looks for what makes the verdict worse wherever it stands in a statement.

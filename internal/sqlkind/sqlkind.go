@@ -10,7 +10,8 @@
 // the verdict is [Unknown].
 //
 // What it does not know is what the names in a text stand for. A function that is in none of its tables is taken for
-// harmless, and so is a view. A [Cache] can be told of functions that write.
+// harmless, and so is a view. But it tells whether a text calls such a function: [CallsUnknown]. A [Cache]
+// can be told of functions that write.
 //
 // One assumption is made of the character set: text that is valid UTF-8 was not meant to be GBK, Big5, Shift-JIS,
 // GB18030, UHC or Johab, in which a backslash or a backtick can be the second half of a character.
@@ -94,11 +95,20 @@ func (k Kind) String() string {
 // Classify returns the verdict on sql. A text in which several things are found gets the worst of them:
 // Write, then Unknown, then Stateful, then Locking, then Catalog, then Read.
 func Classify(d Dialect, sql string) Kind {
-	return classify(d, sql, nil)
+	k, _ := classify(d, sql, nil)
+	return k
 }
 
-// classify is Classify with the names, in lower case, of further functions that write.
-func classify(d Dialect, sql string, writers map[string]struct{}) Kind {
+// CallsUnknown reports whether sql calls a function of which nobody knows what it does: none of the server's
+// own, and none of an extension that is listed. It is for texts that are judged to be less than a [Write].
+func CallsUnknown(d Dialect, sql string) bool {
+	_, strange := classify(d, sql, nil)
+	return strange
+}
+
+// classify returns what Classify and CallsUnknown do; writers are the names, in lower case, of further
+// functions that write.
+func classify(d Dialect, sql string, writers map[string]struct{}) (k Kind, strange bool) {
 	switch d {
 	case MySQL:
 		return classifyMySQL(sql, writers)
@@ -107,7 +117,7 @@ func classify(d Dialect, sql string, writers map[string]struct{}) Kind {
 	case PostgreSQL:
 		return classifyPostgreSQL(sql, writers)
 	default:
-		return classifyOther(sql)
+		return classifyOther(sql), false
 	}
 }
 

@@ -152,7 +152,8 @@ func TestFunctionTables(t *testing.T) {
 	}
 }
 
-// Texts made to hurt: no panic, and a megabyte takes a fraction of a second. A quadratic step would take many minutes.
+// Texts made to hurt: no panic, and a megabyte takes a fraction of a second. A quadratic step would take many
+// minutes.
 func TestHostileTexts(t *testing.T) {
 	const n = 1 << 17
 	repeat := func(s string) string { return strings.Repeat(s, n/len(s)) }

@@ -7,17 +7,18 @@ import (
 
 // Tables says which of the tables that a [Cache] watches a text names.
 type Tables struct {
-	// Main is the table that the statement is about: the first one of its FROM, INTO, UPDATE or TABLE, at the outermost level, or of the
-	// derived table there. It is "" if that one is not watched.
+	// Main is the table that the statement is about: the first one of its FROM, INTO, UPDATE or TABLE, at the
+	// outermost level, or of the derived table there. It is "" if that one is not watched.
 	Main string
-	// All is every watched table in the text, each once. A name that only looks like a table may be among them.
+	// All is every watched table in the text, each once. A name that only looks like a table may be among
+	// them.
 	All []string
 	// Others tells whether there are tables that are not watched, or names that look like them.
 	Others bool
 }
 
-// watched maps the names of tables in lower case to how they were given. A name without a schema stands for itself
-// in every schema.
+// watched maps the names of tables in lower case to how they were given. A name without a schema stands for
+// itself in every schema.
 type watched map[string]string
 
 // find returns what sql names of w. It reads the text with less care than Classify does: what
@@ -67,8 +68,8 @@ const (
 // levels is a stack of open parentheses. Those around a derived table do not count for how deep a name is.
 type levels struct {
 	open, deep int
-	// A bit for each of the first 63 levels, of which 0 is outside of all: whether it is a derived table's, and whether a comma
-	// there brings another table.
+	// A bit for each of the first 63 levels, of which 0 is outside of all: whether it is a derived table's,
+	// and whether a comma there brings another table.
 	derived, list uint64
 }
 
@@ -193,7 +194,8 @@ func (s *tableScan) expect(target bool) {
 	s.levels.list |= s.levels.bit()
 }
 
-// name reads a name that may be qualified, and looks at it if it is a table's or that of a common table expression.
+// name reads a name that may be qualified, and looks at it if it is a table's or that of a common table
+// expression.
 func (s *tableScan) name() {
 	var buf [2 * longestName]byte
 	full := buf[:0]
@@ -247,7 +249,8 @@ func (s *tableScan) name() {
 	s.found.All = append(s.found.All, known)
 }
 
-// part appends the part of a name that the current token begins, in lower case. Bytes above 0x7f make tokens of their own.
+// part appends the part of a name that the current token begins, in lower case. Bytes above 0x7f make tokens
+// of their own.
 func (s *tableScan) part(name []byte) []byte {
 	name = lower(name, s.lex.sql[s.tok.start:s.tok.end])
 	for s.tok.kind != tokQuoted && s.lex.pos < len(s.lex.sql) && s.lex.pos == s.tok.end && (s.lex.sql[s.lex.pos] >= 0x80 || isWordByte(s.lex.sql[s.lex.pos])) {

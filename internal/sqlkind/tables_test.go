@@ -103,7 +103,7 @@ func TestTables(t *testing.T) {
 			c := NewCache(d)
 			c.Watch([]string{"users", "orders", "archive.items", "用户", "tables", "Ärzte"})
 			for range 2 {
-				_, found := c.Look(tt.sql)
+				found := c.Look(tt.sql).Tables
 				if want := strings.Fields(tt.all); found.Main != tt.main || !slices.Equal(found.All, want) {
 					t.Errorf("%v: %q: main %q, all %q; want %q, %q", d, tt.sql, found.Main, found.All, tt.main, want)
 				}
@@ -123,7 +123,7 @@ func TestTablesPostgreSQL(t *testing.T) {
 	} {
 		c := NewCache(PostgreSQL)
 		c.Watch([]string{"users", "orders"})
-		_, found := c.Look(sql)
+		found := c.Look(sql).Tables
 		if found.Main != want || len(found.All) > 1 {
 			t.Errorf("%q: main %q, all %q; want %q", sql, found.Main, found.All, want)
 		}
@@ -133,10 +133,10 @@ func TestTablesPostgreSQL(t *testing.T) {
 func TestTablesAsTheyWereGiven(t *testing.T) {
 	c := NewCache(MySQL)
 	c.Watch([]string{"Users"})
-	if _, found := c.Look("SELECT * FROM users"); found == nil || found.Main != "Users" {
+	if found := c.Look("SELECT * FROM users").Tables; found == nil || found.Main != "Users" {
 		t.Errorf("found %+v", found)
 	}
-	if _, found := NewCache(MySQL).Look("SELECT * FROM users"); found != nil {
+	if found := NewCache(MySQL).Look("SELECT * FROM users").Tables; found != nil {
 		t.Errorf("without Watch: %+v", found)
 	}
 }
@@ -155,7 +155,8 @@ func TestTablesOfMySQL(t *testing.T) {
 		"SELECT * FROM users WHERE a IN (SELECT 1)":       {Main: "users", All: []string{"users"}},
 		"WITH a AS (SELECT * FROM users) SELECT * FROM a": {Main: "users", All: []string{"users"}},
 	} {
-		if _, got := c.Look(sql); got.Main != want.Main || !slices.Equal(got.All, want.All) || got.Others != want.Others {
+		got := c.Look(sql).Tables
+		if got.Main != want.Main || !slices.Equal(got.All, want.All) || got.Others != want.Others {
 			t.Errorf("%q: %+v, want %+v", sql, *got, want)
 		}
 	}
