@@ -35,7 +35,7 @@ func (p *Plugin) boundRead(db *gorm.DB) {
 	p.attend(stmt)
 }
 
-// slaveTx is a transaction on a slave. It lets no write through.
+// slaveTx is a transaction on a slave. It lets no write through, and nothing that takes a lock.
 type slaveTx struct {
 	gorm.Tx
 	plugin *Plugin
@@ -81,11 +81,13 @@ func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
 // take a connection of its own from it, and write there.
 func (t *slaveTx) GetDBConn() (*sql.DB, error) { return t.group.cluster.Masters[0].DB() }
 
-// refuses tells whether a statement may not run here. MySQL and PostgreSQL see
-// for themselves that a statement writes, since the transaction is read-only there; SQLite does not.
+// refuses tells whether a statement may not run here. A lock that is taken on a slave keeps nobody out who
+// writes, and may stop the replay: MariaDB takes those of LOCK IN SHARE MODE in a read-only transaction, too.
+// MySQL and PostgreSQL see for themselves that a statement writes, since the transaction is read-only there;
+// SQLite does not.
 func (t *slaveTx) refuses(query string) bool {
 	n := t.plugin.judge(query, true).nature
-	return n == writes || n == unknown && t.plugin.dialect == sqlkind.SQLite
+	return n == writes || n == locks || n == unknown && t.plugin.dialect == sqlkind.SQLite
 }
 
 func (t *slaveTx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
@@ -123,6 +125,7 @@ type attendant struct {
 	plugin *Plugin
 	stmt   *gorm.Statement
 	built  bool // GORM builds the SQL
+	locks  bool // with clause.Locking, which the SQL does not show
 }
 
 // txAttendant is an attendant that can be told for a transaction, and
@@ -158,7 +161,10 @@ func (a connAttendant) BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.T
 
 // attend sets an attendant before the pool of a bound statement.
 func (p *Plugin) attend(stmt *gorm.Statement) {
-	a := &attendant{stmt.ConnPool, p, stmt, stmt.SQL.Len() == 0}
+	a := &attendant{
+		ConnPool: stmt.ConnPool, plugin: p, stmt: stmt,
+		built: stmt.SQL.Len() == 0, locks: !p.locksShow && isLocking(stmt),
+	}
 	switch bound := stmt.ConnPool.(type) {
 	case gorm.Tx:
 		stmt.ConnPool = txAttendant{a, bound}
@@ -190,13 +196,16 @@ func (a *attendant) GetDBConn() (*sql.DB, error) {
 
 func (a *attendant) see(ctx context.Context, query string) error {
 	a.stmt.ConnPool = a.ConnPool
-	return a.plugin.admitBound(ctx, a.ConnPool, query, a.built, clauseOf(a.stmt))
+	return a.plugin.admitBound(ctx, a.ConnPool, query, a.built, a.locks, clauseOf(a.stmt))
 }
 
-// admitBound judges a statement that runs on bound, a transaction or a connection; clause is what one on it says.
-func (p *Plugin) admitBound(ctx context.Context, bound gorm.ConnPool, query string, built bool, clause choice) error {
+// admitBound judges a statement that runs on bound, a transaction or a connection. That it locks may be known
+// apart from its SQL; clause is what one on it says.
+func (p *Plugin) admitBound(
+	ctx context.Context, bound gorm.ConnPool, query string, built, locks bool, clause choice,
+) error {
 	if tx, _ := slaveTxOf(bound); tx != nil {
-		if tx.refuses(query) {
+		if locks || tx.refuses(query) {
 			return ErrWriteOnSlave
 		}
 		return nil

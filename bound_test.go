@@ -5,10 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/gorm-replicated/replicated"
 )
@@ -119,6 +121,113 @@ func TestNoWriteInASlavesTransaction(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNoLockInASlavesTransaction tries every way to lock in one: the lock would keep nobody out, and may stop
+// the replay.
+func TestNoLockInASlavesTransaction(t *testing.T) {
+	lock := clause.Locking{Strength: "UPDATE"}
+	for _, test := range []struct {
+		name, dialect string
+		run           func(tx *gorm.DB) error
+		want          error
+	}{
+		{"clause.Locking", "mysql", func(tx *gorm.DB) error {
+			return tx.Clauses(lock).Find(&[]User{}).Error
+		}, replicated.ErrWriteOnSlave},
+		{"clause.Locking, Row", "mysql", func(tx *gorm.DB) error {
+			return tx.Model(&User{}).Clauses(lock).Row().Err()
+		}, replicated.ErrWriteOnSlave},
+		{"clause.Locking, SQLite leaves it out", "sqlite", func(tx *gorm.DB) error {
+			return tx.Clauses(lock).First(&User{}).Error
+		}, replicated.ErrWriteOnSlave},
+		{"clause.Locking, unknown dialect", "sqlserver", func(tx *gorm.DB) error {
+			return tx.Clauses(lock).Find(&[]User{}).Error
+		}, replicated.ErrWriteOnSlave},
+		{"FOR SHARE", "mysql", func(tx *gorm.DB) error {
+			return tx.Raw("SELECT * FROM users FOR SHARE").Scan(&[]User{}).Error
+		}, replicated.ErrWriteOnSlave},
+		{"LOCK IN SHARE MODE", "mysql", func(tx *gorm.DB) error {
+			return tx.Exec("SELECT * FROM users LOCK IN SHARE MODE").Error
+		}, replicated.ErrWriteOnSlave},
+		{"a lock beside state", "mysql", func(tx *gorm.DB) error {
+			return tx.Raw("SELECT @x := id FROM users FOR UPDATE").Row().Err()
+		}, replicated.ErrWriteOnSlave},
+		{"GET_LOCK", "mysql", func(tx *gorm.DB) error {
+			return tx.Where("GET_LOCK('a', 1)").Find(&[]User{}).Error
+		}, replicated.ErrWriteOnSlave},
+		{"LOCK TABLES", "mysql", func(tx *gorm.DB) error {
+			return tx.Exec("LOCK TABLES users READ").Error
+		}, replicated.ErrWriteOnSlave},
+		{"pg_advisory_xact_lock", "postgres", func(tx *gorm.DB) error {
+			return tx.Raw("SELECT pg_advisory_xact_lock(1)").Row().Err()
+		}, replicated.ErrWriteOnSlave},
+		{"FOR KEY SHARE", "postgres", func(tx *gorm.DB) error {
+			return tx.Raw("SELECT * FROM users FOR KEY SHARE").Scan(&[]User{}).Error
+		}, replicated.ErrWriteOnSlave},
+		{"the pool itself", "mysql", func(tx *gorm.DB) error {
+			return second(tx.Statement.ConnPool.QueryContext(tx.Statement.Context, "SELECT * FROM users FOR UPDATE"))
+		}, replicated.ErrWriteOnSlave},
+
+		{"a savepoint", "mysql", func(tx *gorm.DB) error {
+			return tx.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error })
+		}, nil},
+		{"what depends on the connection", "mysql", func(tx *gorm.DB) error {
+			return tx.Raw("SELECT CONNECTION_ID(), @x").Scan(&[]User{}).Error
+		}, nil},
+		{"the catalog", "postgres", func(tx *gorm.DB) error {
+			return tx.Raw("SELECT * FROM pg_class").Scan(&[]User{}).Error
+		}, nil},
+		{"a read", "sqlite", func(tx *gorm.DB) error { return tx.First(&User{}).Error }, nil},
+	} {
+		for _, mode := range modes {
+			t.Run(test.name+"/"+mode.name, func(t *testing.T) {
+				log := &fakeLog{}
+				open := func(server string) gorm.Dialector {
+					d := dialector(openPool(t, &fake{name: server, log: log}))
+					if test.dialect == "mysql" {
+						return d
+					}
+					return named{d, test.dialect} // without savepoints
+				}
+				db := openDialector(t, open("master"), mode.config)
+				if test.dialect == "sqlite" {
+					db.ClauseBuilders["FOR"] = func(clause.Clause, clause.Builder) {}
+				}
+				p := replicated.New(replicated.Config{
+					Slaves: []gorm.Dialector{open("slave")},
+					Probe:  replicated.ProbeConfig{Interval: -1},
+					Logger: slog.New(slog.DiscardHandler),
+				})
+				if err := db.Use(p); err != nil {
+					t.Fatal(err)
+				}
+				defer p.Close()
+				if mode.session != nil {
+					db = db.Session(mode.session)
+				}
+				tx := db.Clauses(replicated.Slave).Begin()
+				if err := test.run(tx); !errors.Is(err, test.want) {
+					t.Errorf("got %v, want %v", err, test.want)
+				}
+				statements := 0
+				for _, r := range log.take() {
+					if strings.HasPrefix(r.sql, "SELECT") || strings.HasPrefix(r.sql, "LOCK") {
+						statements++
+					}
+				}
+				if executed := statements > 0; executed != (test.want == nil) {
+					t.Errorf("executed: %v", executed)
+				}
+				if err := tx.First(&User{}).Error; err != nil {
+					t.Errorf("a read afterwards: %v", err)
+				}
+				if err := tx.Commit().Error; err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }
 

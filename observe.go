@@ -41,7 +41,7 @@ const (
 	ReasonBound                         // bound to a transaction or a connection: left where it is
 	ReasonNoSlaves                      // the group has no slaves
 	ReasonWrite                         // it writes
-	ReasonLocking                       // it locks rows
+	ReasonLocking                       // it takes locks: of rows, or by name
 	ReasonConnectionState               // it depends on the state of one connection
 	ReasonCatalog                       // it reads the catalog, which migrations decide on
 	ReasonSerializable                  // a serializable transaction, which standbys refuse

@@ -47,9 +47,9 @@ import (
 
 const pluginName = "replicated"
 
-// ErrWriteOnSlave is the error of a write that Config.RejectWrites refused,
-// and of a write in a transaction that was begun on a slave. Nothing was executed.
-var ErrWriteOnSlave = errors.New("replicated: write refused: the intent is to read from a slave")
+// ErrWriteOnSlave is the error of a write that Config.RejectWrites refused, and of what writes or takes locks
+// in a transaction that was begun on a slave. Nothing was executed.
+var ErrWriteOnSlave = errors.New("replicated: refused: it writes or takes a lock, and the intent is to read from a slave")
 
 // Plugin routes the statements of one *gorm.DB: give it to db.Use, and wrap
 // the HTTP handlers with [Plugin.Middleware]. Make one with [New]. All its methods are safe for

@@ -72,8 +72,8 @@ func TestStatements(t *testing.T) {
 		{"raw LOCK IN SHARE MODE", func(db *gorm.DB) error {
 			return db.Raw("SELECT * FROM users LOCK IN SHARE MODE").Scan(&[]User{}).Error
 		}, "master: locking read"},
-		{"GET_LOCK", func(db *gorm.DB) error { return db.Raw("SELECT GET_LOCK('a', 1), 'b'").Row().Scan(&n, &name) }, "master: connection state"},
-		{"a function in a clause", func(db *gorm.DB) error { return db.Where("GET_LOCK('a', 1)").Find(&[]User{}).Error }, "master: connection state"},
+		{"GET_LOCK", func(db *gorm.DB) error { return db.Raw("SELECT GET_LOCK('a', 1), 'b'").Row().Scan(&n, &name) }, "master: locking read"},
+		{"a function in a clause", func(db *gorm.DB) error { return db.Where("GET_LOCK('a', 1)").Find(&[]User{}).Error }, "master: locking read"},
 		{"FirstOrInit of a map", func(db *gorm.DB) error {
 			return db.Model(&User{}).FirstOrInit(&map[string]any{}).Error
 		}, "master: first or create"},

@@ -17,7 +17,7 @@ const (
 	unknown      nature = iota // not provably anything: it may write
 	reads                      // provably read-only
 	catalog                    // reads the catalog
-	locks                      // reads, and locks rows
+	locks                      // takes locks, and writes nothing
 	stateful                   // depends on the state of one connection
 	writes                     // writes
 	begins                     // BEGIN of a transaction that may write

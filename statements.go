@@ -86,7 +86,7 @@ func (p *Plugin) admit(ctx context.Context, conn any, query string) error {
 	if c, _ := p.ours(cp); c != nil {
 		return c.admit(ctx, query)
 	}
-	return p.admitBound(ctx, cp, query, false, undecided)
+	return p.admitBound(ctx, cp, query, false, false, undecided)
 }
 
 // judgeStatements has the statements judged that GORM keeps for db: those of its configuration, and those of

@@ -111,20 +111,20 @@ var functionsMySQL = []function{
 	{"mle_set_session_state", Stateful, mle},
 
 	// Locks of one server.
-	{"get_lock", Stateful, locking},
-	{"release_lock", Stateful, locking},
-	{"release_all_locks", Stateful, locking},
-	{"is_free_lock", Stateful, locking},
-	{"is_used_lock", Stateful, locking},
-	{"service_get_read_locks", Stateful, lockService},
-	{"service_get_write_locks", Stateful, lockService},
-	{"service_release_locks", Stateful, lockService},
-	{"version_tokens_lock_shared", Stateful, versionToken},
-	{"version_tokens_lock_exclusive", Stateful, versionToken},
-	{"version_tokens_unlock", Stateful, versionToken},
-	{"version_tokens_show", Stateful, versionToken},
+	{"get_lock", Locking, locking},
+	{"release_lock", Locking, locking},
+	{"release_all_locks", Locking, locking},
+	{"is_free_lock", Locking, locking},
+	{"is_used_lock", Locking, locking},
+	{"service_get_read_locks", Locking, lockService},
+	{"service_get_write_locks", Locking, lockService},
+	{"service_release_locks", Locking, lockService},
+	{"version_tokens_lock_shared", Locking, versionToken},
+	{"version_tokens_lock_exclusive", Locking, versionToken},
+	{"version_tokens_unlock", Locking, versionToken},
 
 	// Threads, files and logs of one server.
+	{"version_tokens_show", Stateful, versionToken},
 	{"ps_current_thread_id", Stateful, perfSchema},
 	{"ps_thread_id", Stateful, perfSchema},
 	{"ps_is_thread_instrumented", Stateful, sysSchema},
@@ -998,8 +998,8 @@ var familiesPostgreSQL = []function{
 	{"hypopg", Stateful, hypopg},
 	{"topogeo_", Write, postgisTopology},
 	{"pgv_", Stateful, pgVariables},
-	{"pg_advisory_", Stateful, pgAdministration},
-	{"pg_try_advisory_", Stateful, pgAdministration},
+	{"pg_advisory_", Locking, pgAdministration},
+	{"pg_try_advisory_", Locking, pgAdministration},
 	{"pg_buffercache_", Stateful, pgManual + "pgbuffercache.html"},
 	{"pg_control_", Stateful, pgInformation},
 	{"pg_current_wal_", Stateful, pgAdministration},
@@ -1057,6 +1057,9 @@ var functionSchemasPostgreSQL = []function{
 // columnNames are functions whose names, behind a dot, are taken for those of columns: f.http is hardly
 // http(f).
 var columnNames = set("cypher", "http", "polygonize")
+
+// sequenceColumns are those of PostgreSQL's sequences, which can be read like tables.
+var sequenceColumns = set("is_called", "last_value", "log_cnt")
 
 // attributesOfState are those Stateful functions of one argument whose names, behind a dot, are not taken for
 // those of columns.

@@ -9,6 +9,7 @@ type keyword uint8
 const (
 	notKeyword keyword = iota
 	kwCalcFoundRows
+	kwClause
 	kwCurrentRole
 	kwDelete
 	kwFor
@@ -19,6 +20,7 @@ const (
 	kwNext
 	kwNo
 	kwPrevious
+	kwRelation
 	kwReplace
 	kwRowCount
 	kwShare

@@ -65,7 +65,7 @@ func (s *scan) observeMySQL() {
 			s.qualifier = s.prev
 		}
 	case tokWord, tokQuoted:
-		if equalFold(s.text(), "information_schema") {
+		if name := s.text(); equalFold(name, "information_schema") || equalFold(name, sequenceColumnMariaDB) {
 			s.find(Catalog)
 		}
 		if s.prev.kind == tokSystem {
@@ -75,6 +75,10 @@ func (s *scan) observeMySQL() {
 		}
 	}
 }
+
+// sequenceColumnMariaDB is a column that sequences of MariaDB have, which can be read like tables, and hardly
+// a table.
+const sequenceColumnMariaDB = "next_not_cached_value"
 
 // systemVariable judges the name behind @@. Most variables are settings, and the slave's answer is as good as the
 // master's; what belongs to one connection is not.
@@ -136,8 +140,12 @@ func (s *scan) statementMySQL() Kind {
 		s.advance()
 		return s.statefulIf(s.at("savepoint"))
 	case "lock", "unlock":
+		locks := s.at("lock")
 		s.advance()
-		return s.statefulIf(s.at("tables", "table", "instance"))
+		if k := s.statefulIf(s.at("tables", "table", "instance")); k != Stateful || !locks {
+			return k
+		}
+		return Locking
 	case "get":
 		s.advance()
 		_ = s.accept("current") || s.accept("stacked")

@@ -13,7 +13,7 @@ func (s *scan) explainMySQL() Kind {
 			return Write
 		case s.accept("extended", "partitions", "analyze"):
 			if s.atEnd() {
-				return k // a table of that name
+				return Catalog // a table of that name
 			}
 		case s.accept("format"):
 			if !s.tok.is('=') {
@@ -49,7 +49,7 @@ func (s *scan) describeMySQL() Kind {
 	}
 	s.acceptName()
 	if s.atEnd() {
-		return Read
+		return Catalog
 	}
 	return Unknown
 }
@@ -76,23 +76,24 @@ func (s *scan) analyzeMySQL() Kind {
 	return Write
 }
 
-// showMySQL tells those SHOW statements which every server answers alike from those about one server or
-// connection.
+// showMySQL tells those SHOW statements that are about the catalog, and those which every server answers
+// alike, from those about one server or connection.
 func (s *scan) showMySQL() Kind {
 	s.advance()
 	for s.accept("full", "extended") {
 	}
 	switch {
-	case s.at("tables", "columns", "fields", "index", "indexes", "keys", "databases", "schemas", "triggers", "events",
-		"charset", "collation", "engines", "plugins", "privileges"):
+	case s.at("tables", "columns", "fields", "index", "indexes", "keys", "databases", "schemas", "triggers", "events"):
+		return Catalog
+	case s.at("charset", "collation", "engines", "plugins", "privileges"):
 		return Read
 	case s.accept("create"):
 		if s.at("table", "view", "procedure", "function", "trigger", "event", "database", "schema", "sequence") {
-			return Read
+			return Catalog
 		}
 	case s.accept("table", "procedure", "function"):
 		if s.at("status") {
-			return Read
+			return Catalog
 		}
 	case s.accept("character", "char"):
 		if s.at("set") {
@@ -150,8 +151,8 @@ func (s *scan) doMySQL() Kind {
 	for !s.atEnd() {
 		s.advance()
 	}
-	if s.calls > 0 && s.calls == s.statefulCalls {
-		return Stateful
+	if s.calls > 0 && s.calls == s.harmlessCalls {
+		return Stateful // or Locking, which was found on the way
 	}
 	return Unknown
 }

@@ -13,6 +13,22 @@ var keywordsPostgreSQL = newVocabulary(map[string]keyword{
 	"current_role":    kwCurrentRole,
 	"current_schema":  kwCurrentRole,
 	"current_user":    kwCurrentRole,
+	"except":          kwClause,
+	"from":            kwRelation,
+	"group":           kwClause,
+	"having":          kwClause,
+	"intersect":       kwClause,
+	"join":            kwRelation,
+	"limit":           kwClause,
+	"only":            kwRelation,
+	"order":           kwClause,
+	"returning":       kwClause,
+	"select":          kwClause,
+	"table":           kwRelation,
+	"union":           kwClause,
+	"values":          kwClause,
+	"where":           kwClause,
+	"window":          kwClause,
 	"delete":          kwDelete,
 	"for":             kwFor,
 	"into":            kwInto,
@@ -85,6 +101,7 @@ func (s *scan) observePostgreSQL() {
 	if s.prev.isName() {
 		s.namePostgreSQL()
 	}
+	s.from.observe(s.prev, t, s.depth)
 	if t.is(')') && s.depth == s.opening-1 {
 		s.largeObjectPostgreSQL()
 	}
@@ -150,6 +167,51 @@ func (s *scan) namePostgreSQL() {
 		if registryTypes[string(lower(buf[:0], name))] && (!s.prev.glued || equalFold(s.textOf(s.qualifier), "pg_catalog")) {
 			s.find(Catalog)
 		}
+	case s.isSequence(name):
+		s.find(Catalog)
+	}
+}
+
+// isSequence reports whether the name before the current token shows that a sequence is read like a table: it
+// is the name of a column that sequences have, or of a relation that is called like the sequence of a serial
+// column.
+func (s *scan) isSequence(name string) bool {
+	const suffix = "_seq"
+	if n := len(name) - len(suffix); n > 0 && equalFold(name[n:], suffix) {
+		return s.from.relation && !s.tok.is('.')
+	}
+	var buf [longestName]byte
+	return len(name) <= longestName && sequenceColumns[string(lower(buf[:0], name))] &&
+		!equalFold(s.textOf(s.prev2), "as")
+}
+
+// from tells which names are those of relations: behind FROM, JOIN, ONLY and TABLE, and behind commas there.
+type from struct {
+	relation bool // the current token belongs to the name of one
+	// Whether a comma brings another one: a bit for each of the first 63 depths, of which 0 is outside of all.
+	lists uint64
+}
+
+// observe looks at the token behind prev, at this depth.
+func (f *from) observe(prev, tok token, depth int) {
+	bit := func(depth int) uint64 { return 1 << min(max(depth, 0), 63) }
+	in := f.lists&bit(depth) != 0
+	switch {
+	case tok.word == kwRelation:
+		f.lists |= bit(depth)
+		f.relation = false
+	case tok.word == kwClause || tok.word == kwFor:
+		f.lists &^= bit(depth)
+		f.relation = false
+	case tok.is('('):
+		outside := f.lists&bit(depth-1) != 0
+		f.lists &^= bit(depth)
+		if outside && (prev.word == kwRelation || prev.is(',') || prev.is('(')) {
+			f.lists |= bit(depth)
+		}
+	case tok.is('.') || prev.is('.'): // the name goes on
+	default:
+		f.relation = tok.isName() && in && (prev.word == kwRelation || prev.is(',') || prev.is('('))
 	}
 }
 

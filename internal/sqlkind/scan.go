@@ -12,7 +12,7 @@ type scan struct {
 	ended       bool  // a semicolon was passed
 	found       Kind  // the worst thing found so far
 
-	calls, statefulCalls int   // function calls, and those that are Stateful by name
+	calls, harmlessCalls int   // function calls, and those that are listed as Stateful or Locking
 	strange              bool  // one of them is of a function that nobody knows
 	naming               bool  // what comes is the name of a common table expression
 	qualifier            token // what stands before the last dot
@@ -20,6 +20,7 @@ type scan struct {
 
 	// PostgreSQL.
 	opens   bool // the UPDATE or DELETE passed last may begin a statement
+	from    from // which names are those of relations
 	opening int  // the depth inside of the parentheses of lo_open, or 0
 	ofValue bool // the qualifier is not a name, but a value: ('s'::regclass).nextval is a call
 }
@@ -230,8 +231,8 @@ func (s *scan) call(table map[string]Kind) {
 	}
 	if k, ok := table[string(b)]; ok {
 		s.find(k)
-		if k == Stateful {
-			s.statefulCalls++
+		if k == Stateful || k == Locking {
+			s.harmlessCalls++
 		}
 	} else {
 		s.callKnown(b)

@@ -65,12 +65,16 @@ func (d Dialect) String() string {
 type Kind uint8
 
 const (
-	Unknown  Kind = iota // not provably anything: may write
-	Read                 // provably a read that any slave may answer
-	Catalog              // a read of the catalog, which migrations decide on: information_schema, pg_class, sqlite_schema
-	Locking              // a read that locks rows: FOR UPDATE, FOR SHARE, LOCK IN SHARE MODE; LOCK TABLE in PostgreSQL
-	Stateful             // reads or changes the state of one connection, or of one server's locks; writes no data
-	Write                // writes, or calls something that does
+	Unknown Kind = iota // not provably anything: may write
+	Read                // provably a read that any slave may answer
+	// Catalog is a read of the catalog, which migrations decide on: information_schema, pg_class, SHOW TABLES,
+	// sqlite_schema. So is one of a sequence, which on a slave may be ahead of the master's.
+	Catalog
+	// Locking takes locks and writes no data: FOR UPDATE, FOR SHARE, LOCK IN SHARE MODE, LOCK TABLE; GET_LOCK,
+	// pg_advisory_lock and what frees or shows such locks.
+	Locking
+	Stateful // reads or changes the state of one connection, or of one server; writes no data
+	Write    // writes, or calls something that does
 )
 
 func (k Kind) String() string {
@@ -93,7 +97,7 @@ func (k Kind) String() string {
 }
 
 // Classify returns the verdict on sql. A text in which several things are found gets the worst of them:
-// Write, then Unknown, then Stateful, then Locking, then Catalog, then Read.
+// Write, then Unknown, then Locking, then Stateful, then Catalog, then Read.
 func Classify(d Dialect, sql string) Kind {
 	k, _ := classify(d, sql, nil)
 	return k
@@ -122,7 +126,7 @@ func classify(d Dialect, sql string, writers map[string]struct{}) (k Kind, stran
 }
 
 // severity orders the kinds; it is not the order of the constants because the zero value has to be the careful one.
-var severity = [...]uint8{Read: 0, Catalog: 1, Locking: 2, Stateful: 3, Unknown: 4, Write: 5}
+var severity = [...]uint8{Read: 0, Catalog: 1, Stateful: 2, Locking: 3, Unknown: 4, Write: 5}
 
 func worse(a, b Kind) Kind {
 	if severity[b] > severity[a] {

@@ -39,7 +39,7 @@ func TestString(t *testing.T) {
 }
 
 func TestWorse(t *testing.T) {
-	order := []Kind{Read, Locking, Stateful, Unknown, Write}
+	order := []Kind{Read, Catalog, Stateful, Locking, Unknown, Write}
 	for i, a := range order {
 		for j, b := range order {
 			if got, want := worse(a, b), order[max(i, j)]; got != want {
@@ -85,7 +85,7 @@ func TestDangersAreFoundAnywhere(t *testing.T) {
 	}
 	dangers := []danger{
 		{"NEXTVAL(s)", Write}, {"NEXT VALUE FOR s", Write}, {"sys_exec('x')", Write}, {"1 INTO OUTFILE 'x'", Write},
-		{"GET_LOCK('a', 1)", Stateful}, {"@x", Stateful}, {"@@session.x", Stateful}, {"LAST_INSERT_ID()", Stateful},
+		{"GET_LOCK('a', 1)", Locking}, {"@x", Stateful}, {"@@session.x", Stateful}, {"LAST_INSERT_ID()", Stateful},
 		{"1 FOR UPDATE", Locking}, {"1 LOCK IN SHARE MODE", Locking}, {"1", Read},
 	}
 	for _, p := range places {
@@ -105,7 +105,7 @@ func TestDangersAreFoundAnywhere(t *testing.T) {
 	}
 	dangers = []danger{
 		{"nextval('s')", Write}, {"('s').nextval", Write}, {"1 INTO t2", Write}, {"lo_create(0)", Write}, {"cron.schedule('x')", Write},
-		{"query_to_xml('x')", Unknown}, {"U&\"x\"(1)", Unknown}, {"pg_advisory_lock(1)", Stateful}, {"current_user", Stateful},
+		{"query_to_xml('x')", Unknown}, {"U&\"x\"(1)", Unknown}, {"pg_advisory_lock(1)", Locking}, {"current_user", Stateful},
 		{"1 FOR UPDATE", Locking}, {"1 FOR NO KEY UPDATE", Locking}, {"1 FOR SHARE", Locking}, {"1 FOR KEY SHARE", Locking},
 		{"'t'::regclass", Catalog}, {"1 FROM pg_class", Catalog}, {"1", Read},
 	}
