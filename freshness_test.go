@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -693,7 +694,7 @@ func TestPositionThatCannotBeRead(t *testing.T) {
 		spoil  func(*site)
 		reason string
 	}{
-		{"the master does not say", func(s *site) { s.fail("master", errors.New("no such table")) }, "no such table"},
+		{"the master does not say", func(s *site) { s.fail("master", io.ErrUnexpectedEOF) }, "unexpected EOF"},
 		{"it does not fit into a cookie", func(s *site) { s.history.mu.Lock(); s.name = strings.Repeat("x", 4000); s.history.mu.Unlock() }, "do not fit"},
 	} {
 		bubble(t, test.name, func(t *testing.T) {

@@ -24,6 +24,7 @@ type recorded struct {
 	version, comment, aurora string // as SHOW GLOBAL VARIABLES has them; aurora is "" where it is none
 
 	position, gtidMode, logBin string
+	readOnly                   bool
 	fails                      error // instead of the position
 }
 
@@ -36,7 +37,11 @@ func (r recorded) answer(query string) driver.Rows {
 		}
 		return rows
 	case strings.Contains(query, "@@GLOBAL.gtid_"): // and nothing of what tells who it is
-		row := []driver.Value{r.position, r.gtidMode, r.logBin, "1", nil, nil, nil, nil, nil}
+		readOnly := "0"
+		if r.readOnly {
+			readOnly = "1"
+		}
+		row := []driver.Value{r.position, r.gtidMode, r.logBin, readOnly, nil, nil, nil, nil, nil}
 		return &recordedRows{rows: [][]driver.Value{row}}
 	}
 	return nil
@@ -67,6 +72,7 @@ type recordedServer struct {
 }
 
 func newRecorded(name string, r recorded) *recordedServer {
+	r.readOnly = !strings.Contains(name, "master")
 	s := &recordedServer{fake: &fake{name: name, answer: r.answer}, dialect: "mysql"}
 	s.connect = func(context.Context) error {
 		if s.down.Load() {
@@ -186,8 +192,8 @@ func TestSaidAtStart(t *testing.T) {
 	const unproven = " publishes GTIDs before others see the transaction"
 	on, off, mariaDBOff := mySQL("ON"), mySQL("OFF"), mariaDB("0")
 	old := func(version string) recorded { return recorded{version: version} }
-	unlogged, empty, refusing := on, on, on
-	unlogged.logBin, empty.position, refusing.fails = "0", "", &mysqldriver.MySQLError{Number: 1193}
+	unlogged, empty := on, on
+	unlogged.logBin, empty.position = "0", ""
 	tiDB, aurora := recorded{version: "8.0.11-TiDB-v7.5.0"}, recorded{version: "8.0.32", aurora: "3.05.2"}
 	maxLag := func(c *replicated.Config) { c.MaxLag = 10 * time.Second }
 	unasked := func(c *replicated.Config) { c.Probe.Interval = -1 }
@@ -219,9 +225,6 @@ func TestSaidAtStart(t *testing.T) {
 			slaveWarning, "slave-2", "MySQL 5.6.51" + unproven, oldMySQLRemedy},
 		{"MySQL 5.5", old("5.5.62"), old("5.5.62"), old("5.5.62"), nil,
 			groupWarning, "master", "MySQL 5.5.62 has no GTIDs", oldMySQLRemedy},
-		{"MySQL refuses to say", refusing, on, on, nil,
-			groupWarning, "master", "MySQL error 1193: unknown system variable",
-			"an account that may ask this, or Probe.Source"},
 		{"MariaDB, no binary log", mariaDBOff, mariaDBOff, mariaDBOff, nil,
 			groupWarning, "master", "log_bin is OFF", mariaDBRemedy},
 		{"MariaDB 5.5", old("5.5.68-MariaDB"), old("5.5.68-MariaDB"), old("5.5.68-MariaDB"), nil,
@@ -312,6 +315,24 @@ func TestSaidOfEachGroup(t *testing.T) {
 			logs.expectInAnyOrder(t, "later", test.want...)
 		})
 	}
+}
+
+// A master that answers with an error may have a position: for MaxLag its slaves are not read, and it is said why.
+func TestSaidWhenTheMasterRefuses(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		var logs logBuffer
+		refusing := mySQL("ON")
+		refusing.fails = &mysqldriver.MySQLError{Number: 1193}
+		const why = "MySQL error 1193: unknown system variable"
+		of := func(msg, server, why string) warning {
+			return warning{"WARN", msg, "default", server, why, "an account that may ask this, or Probe.Source"}
+		}
+		atStart := []warning{of(slaveWarning, "slave-1", "the master has no position: " + why)}
+		db := newRecorded("master", refusing).use(t, replicated.New(logs.config(t, newRecorded("slave-1", mySQL("ON")))))
+		logs.expect(t, "after db.Use", atStart...)
+		keepReading(t, db)
+		logs.expect(t, "later", append(atStart, of(groupWarning, "master", why))...)
+	})
 }
 
 // What cannot be known at the start is told as soon as it is: once.

@@ -30,6 +30,7 @@ type connection struct {
 	conn   *sql.Conn
 	asked  *sql.Conn // that of the latest question, which may be closed
 	since  time.Time // of conn
+	dialed bool      // it was opened for the latest question: one out of the server's pool may be older
 	reader *position.Reader
 }
 
@@ -41,16 +42,23 @@ func (c *connection) ask(ctx context.Context) (position.Reading, error) {
 	return reading, err
 }
 
-// read asks. That the connection which was kept has ended says nothing of the server, which an operator may
-// have told to end it: then it asks over a new one.
+// read asks, and once more over a new connection where the one that was kept says nothing of the server:
+//
+//   - It has ended. An operator may have told the server to end it.
+//   - It leads to a master that is none: the address may lead to another server by now. Whoever asks for the
+//     position after a write must not get one of the server that was the master before.
 func (c *connection) read(ctx context.Context) (position.Reading, error) {
 	kept := c.conn
 	reading, err := c.readOnce(ctx)
-	if err != nil && kept != nil && kept == c.asked && ctx.Err() == nil {
+	ended := err != nil && kept != nil && kept == c.asked && ctx.Err() == nil
+	if ended || err == nil && c.misled(reading) && !c.dialed {
 		return c.readOnce(ctx)
 	}
 	return reading, err
 }
+
+// misled tells whether the connection led to a server that is not the master.
+func (c *connection) misled(r position.Reading) bool { return r.WrongRole && !c.server.Slave }
 
 func (c *connection) readOnce(ctx context.Context) (position.Reading, error) {
 	db, err := c.pool()
@@ -69,7 +77,8 @@ func (c *connection) readOnce(ctx context.Context) (position.Reading, error) {
 	case time.Since(c.since) > connectionLifetime:
 		c.release()
 	}
-	if c.conn == nil {
+	if c.dialed = false; c.conn == nil {
+		c.dialed = db == c.own
 		conn, err := db.Conn(ctx)
 		if s := db.Stats(); err != nil && ctx.Err() != nil && db != c.own && s.MaxOpenConnections > 0 && s.InUse >= s.MaxOpenConnections {
 			return position.Reading{}, errBusy
@@ -87,7 +96,7 @@ func (c *connection) readOnce(ctx context.Context) (position.Reading, error) {
 	}
 	reading, err := ask(ctx)
 	switch most := db.Stats().MaxOpenConnections; {
-	case err != nil, db == c.own && c.brief:
+	case err != nil, c.misled(reading), db == c.own && c.brief:
 		c.drop()
 	case db != c.own && (0 < most && most < pinnable || c.brief):
 		c.release()

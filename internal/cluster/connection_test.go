@@ -28,6 +28,8 @@ type wire struct {
 	pings  []int // which connection each came by
 	broken error
 	killed int // a connection that an operator has ended
+	// Connections up to the n-th lead to a server that is read-only.
+	readOnlyTo int
 }
 
 func (w *wire) Connect(context.Context) (driver.Conn, error) {
@@ -76,7 +78,14 @@ func (c *wireConn) QueryContext(_ context.Context, query string, _ []driver.Name
 	if strings.HasPrefix(query, "SHOW") {
 		return &wireRows{columns: 2, left: [][]driver.Value{{"version", "10.11.6-MariaDB"}}}, nil
 	}
-	return &wireRows{columns: 9, left: [][]driver.Value{{fmt.Sprintf("0-1-%d", c.n), "ON", "1", "1", nil, nil, nil, nil, nil}}}, nil
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	readOnly := "0"
+	if c.n <= c.w.readOnlyTo {
+		readOnly = "1"
+	}
+	row := []driver.Value{fmt.Sprintf("0-1-%d", c.n), "ON", "1", readOnly, nil, nil, nil, nil, nil}
+	return &wireRows{columns: 9, left: [][]driver.Value{row}}, nil
 }
 
 type wireRows struct {
@@ -224,6 +233,59 @@ func TestConnectionOfItsOwn(t *testing.T) {
 	})
 }
 
+// TestMasterThatIsReadOnly asks over a new connection, within the same question, when the server at the end of the old one
+// is not the master any longer.
+func TestMasterThatIsReadOnly(t *testing.T) {
+	const none = "read_only is on: it takes no writes, and another server may be the master"
+	for _, test := range []struct {
+		name  string
+		slave bool
+		own   bool // it is asked over a pool of the monitor's own
+		small bool // otherwise: the pool lends a connection for each question
+		// Four questions: at first; when the first connection leads to a server that is read-only; twice when all do. And
+		// how many connections have been made by then.
+		want   [4]string
+		dialed [4]int
+	}{
+		{"a connection of its own", false, true, false, [4]string{"0-1-1", "0-1-2", none, none}, [4]int{1, 2, 3, 4}},
+		// Of another pool's connections nobody knows how old they are.
+		{"one of the pool", false, false, false, [4]string{"0-1-1", "0-1-2", none, none}, [4]int{1, 2, 3, 5}},
+		{"a small pool", false, false, true, [4]string{"0-1-1", "0-1-2", none, none}, [4]int{1, 2, 3, 5}},
+		{"a slave may be", true, true, false, [4]string{"0-1-1", "0-1-1", "0-1-1", "0-1-1"}, [4]int{1, 1, 1, 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &wire{}
+				db := sql.OpenDB(w)
+				if test.small {
+					db.SetMaxOpenConns(1)
+				}
+				var d gorm.Dialector
+				if test.own {
+					d = mysql.New(mysql.Config{DriverName: w.register(), DSN: "app:s3cr3t@tcp(db1)/shop"})
+				}
+				server := NewServer("master", db, d, 0, 0)
+				server.Slave = test.slave
+				c := &connection{server: server, cfg: position.Config{Dialect: "mysql"}}
+				for i, readOnlyTo := range []int{0, 1, 100, 100} {
+					w.mu.Lock()
+					w.readOnlyTo = readOnlyTo
+					w.mu.Unlock()
+					if got := asks(t, c); got != test.want[i] {
+						t.Errorf("question %d: %q, want %q", i, got, test.want[i])
+					}
+					if w.dialed != test.dialed[i] {
+						t.Errorf("question %d: %d connections were made, want %d", i, w.dialed, test.dialed[i])
+					}
+				}
+				c.close()
+				_ = db.Close()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
 // TestOpeningAsksNothing opens servers that would never answer.
 func TestOpeningAsksNothing(t *testing.T) {
 	s := NewServer("master", nil, mysql.Open("app:secret@tcp(192.0.2.1)/shop"), 0, 0)
@@ -308,6 +370,9 @@ func TestWatch(t *testing.T) {
 		var wires []*wire
 		for i := range 3 {
 			w := &wire{}
+			if i > 0 {
+				w.readOnlyTo = 100
+			}
 			wires = append(wires, w)
 			servers = append(servers, &Server{ID: fmt.Sprint(i), Pool: sql.OpenDB(w), Slave: i > 0})
 		}

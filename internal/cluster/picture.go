@@ -227,14 +227,14 @@ func (p *picture) judge(s *watched, now time.Time) (State, bool) {
 				break
 			}
 			switch lacks := "the master has no position: " + m.reading.Reason; {
-			case m.answered && !m.reading.WrongRole && m.reading.Err == nil:
+			case m.lacksPosition():
 				state.Reason = cmp.Or(state.Reason, lacks)
 			case now.Sub(s.begun) >= p.maxLag: // better a slave of unknown lag than none
 			case m.answered:
-				state.Reason = lacks
+				state.Reason, state.Remedy = lacks, m.reading.Remedy
 				return state, false
 			default:
-				state.Reason = "the master has not answered yet"
+				state.Reason, state.Remedy = "the master has not answered yet", ""
 				return state, false
 			}
 		}
@@ -254,14 +254,23 @@ func (p *picture) judge(s *watched, now time.Time) (State, bool) {
 	return state, true
 }
 
+// lacksPosition tells whether a master has said that it has no position. An error says nothing, nor does a server that is
+// no master.
+func (w *watched) lacksPosition() bool {
+	return w.answered && !w.reading.WrongRole && w.reading.Err == nil && !w.reading.Position.Known()
+}
+
 // hopeless is how far behind a slave is for which it is not worth to ask more often.
 const hopeless = 2 * time.Second
 
 // lacking returns a server because of which the group has no positions, nil if there is none. A server does
 // not count if nobody has to do anything for its position to come. Nor does a slave beside a master that has
-// a position: that slave is not read, but the others are.
+// a position: that slave is not read, but the others are. While no slave is read, because the master may still have a
+// position, there is no such server.
 func (p *picture) lacking() *watched {
-	if p.positions || p.blind {
+	fits := func(s *watched) bool { return s.fits }
+	settled := slices.ContainsFunc(p.masters, (*watched).lacksPosition) || slices.ContainsFunc(p.slaves, fits)
+	if p.positions || p.blind || !settled {
 		return nil
 	}
 	for _, m := range p.masters {

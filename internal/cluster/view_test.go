@@ -448,7 +448,11 @@ func TestNoPositions(t *testing.T) {
 		{"the master is down, a slave has none", 1, func(g *stage) {
 			g.master.isDead()
 			g.slaves[1].needs("GTIDs")
-		}, masterNeeds, "slave-1: GTIDs; "},
+		}, func(*stage) {}, "; slave-1: GTIDs"}, // when it is read
+		{"the master is down, and no server has", 1, func(g *stage) {
+			g.master.isDead()
+			g.slaves[1].needs("GTIDs")
+		}, masterNeeds, "; master-0: GTIDs"},
 		{"the master is late, a slave has none", 1, func(g *stage) {
 			g.master.freezes()
 			g.slaves[1].needs("GTIDs")

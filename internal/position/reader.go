@@ -66,8 +66,9 @@ type Reading struct {
 	// is for the caller to say: the error's words may quote a password.
 	Err error
 
-	// WrongRole: the server is certainly not what it was asked as: a master that replays, a slave that does not, or
-	// does no longer. Only PostgreSQL tells; then there is no position.
+	// WrongRole: the server is not what it was asked as. A master that is ReadOnly is none: after a planned switchover
+	// the address of the master leads to another server, while a connection from before still leads to this one. On
+	// PostgreSQL, so is one that replays, and a slave that does not, or does no longer. Then there is no position.
 	WrongRole bool
 
 	// Identity is the same for readings of one server, whatever the address it was asked at, and another for servers that
@@ -188,6 +189,15 @@ func identify(ctx context.Context, conn *sql.Conn, cfg Config) (server, error) {
 	default:
 		none, _ := ByDialect(cfg.Dialect)
 		return noServer{cfg.Dialect, none.Reason, none.Remedy}, nil
+	}
+}
+
+// noWrites returns what to say of a master that is ReadOnly because setting is on.
+func noWrites(setting string) Reading {
+	return Reading{
+		Reason:   setting + " is on: it takes no writes, and another server may be the master",
+		Remedy:   "an address of the master that leads to a server that takes writes",
+		ReadOnly: true, WrongRole: true,
 	}
 }
 

@@ -226,6 +226,9 @@ func (s *gtidServer) read(ctx context.Context, conn *sql.Conn, query string, mas
 		s.text, s.position = text.String, p
 		reading.Position = p
 	}
+	if master && reading.ReadOnly && reading.Position.Known() {
+		return noWrites("read_only"), nil // and what it has is not what the master has
+	}
 	if mode.String != "ON" || !isOn(log) {
 		return reading, nil // without them it writes nothing with a GTID, and need not have an id of its own
 	}

@@ -123,6 +123,9 @@ func (s *postgreSQLServer) read(
 		wrong.ReadOnly, wrong.Writable, wrong.WrongRole = isOn(readOnly), !isOn(readOnly), true
 		return wrong, nil
 	}
+	if !standby && isOn(readOnly) {
+		return noWrites("transaction_read_only"), nil
+	}
 	p, err := s.parse(lsn, timeline)
 	if err == nil && !standby {
 		p = s.settled(snapshot.String, p)

@@ -59,6 +59,8 @@ func TestReader(t *testing.T) {
 	const (
 		mysql80   = "8.0.36-28"
 		mariadb11 = "11.4.2-MariaDB-ubu2404-log"
+
+		writableMaster = "an address of the master that leads to a server that takes writes"
 	)
 	set, list := uuidA+":1-5", "0-1-5"
 	type answer = []driver.Value
@@ -79,6 +81,10 @@ func TestReader(t *testing.T) {
 	}{
 		{name: "MySQL, master", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text(mysql80), text("Percona Server (GPL)")},
 			query: mySQLAny, answer: answer{text(set), text("ON"), int64(1), int64(0)}, want: set, server: "MySQL 8.0.36-28"},
+		{name: "MySQL, a master that is read-only", cfg: Config{Dialect: "mysql"},
+			which: whichMySQL, version: answer{text(mysql80), text("")},
+			query: mySQLAny, answer: answer{text(set), text("ON"), int64(1), int64(1)}, want: "read_only is on",
+			server: "MySQL 8.0.36-28", remedy: writableMaster, readOnly: true, wrongRole: true},
 		{name: "MySQL, slave", cfg: Config{Dialect: "mysql"}, slave: true, which: whichMySQL, version: answer{text("9.1.0"), text("MySQL Community Server - GPL")},
 			query: mySQLAny, answer: answer{text(set + ":tag:1"), text("ON"), text("0"), text("1")}, want: set + ":tag:1", server: "MySQL 9.1.0", readOnly: true},
 		{name: "MySQL 5.7, line ends", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text("5.7.44-log"), text("")},
@@ -129,6 +135,10 @@ func TestReader(t *testing.T) {
 
 		{name: "MariaDB, master", cfg: Config{Dialect: "mysql"}, which: whichMySQL, version: answer{text(mariadb11), text("mariadb.org binary distribution")},
 			query: mariaDBMaster, answer: answer{text(list), text("ON"), int64(1), int64(0)}, want: list, server: "MariaDB 11.4.2-MariaDB-ubu2404-log"},
+		{name: "MariaDB, a master that is read-only", cfg: Config{Dialect: "mysql"},
+			which: whichMySQL, version: answer{text("12.1.1-MariaDB"), text("")},
+			query: mariaDBMaster, answer: answer{text(list), text("ON"), int64(1), text("NO_LOCK")}, want: "read_only is on",
+			server: "MariaDB 12.1.1-MariaDB", remedy: writableMaster, readOnly: true, wrongRole: true},
 		{name: "MariaDB, slave", cfg: Config{Dialect: "mysql"}, slave: true, which: whichMySQL, version: answer{text(mariadb11), text("")},
 			query: mariaDBSlave, answer: answer{text(list), text("ON"), int64(1), int64(1)}, want: list, server: "MariaDB 11.4.2-MariaDB-ubu2404-log", readOnly: true},
 		{name: "MariaDB 12.1, read_only is a word", cfg: Config{Dialect: "mysql"}, slave: true, which: whichMySQL, version: answer{text("12.1.1-MariaDB"), text("")},
@@ -152,8 +162,13 @@ func TestReader(t *testing.T) {
 			query: postgreSQLMaster, answer: answer{false, "16/B374D848", "00000002", "off", nil},
 			want: "7711070308038412141:2:16/B374D848", server: "PostgreSQL 15.4 (Debian 15.4-1)"},
 		{name: "PostgreSQL, master behind the header of a page", cfg: Config{Dialect: "postgres"}, which: whichPostgreSQL, version: whichPG15,
+			query: postgreSQLMaster, answer: answer{"f", "0/4000028", "0000000A", "off", nil},
+			want: "7711070308038412141:10:0/4000000", server: "PostgreSQL 15.4 (Debian 15.4-1)"},
+		{name: "PostgreSQL, a master that is read-only", cfg: Config{Dialect: "postgres"},
+			which: whichPostgreSQL, version: whichPG15,
 			query: postgreSQLMaster, answer: answer{"f", "0/4000028", "0000000A", "on", nil},
-			want: "7711070308038412141:10:0/4000000", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
+			want: "transaction_read_only is on", server: "PostgreSQL 15.4 (Debian 15.4-1)",
+			remedy: writableMaster, readOnly: true, wrongRole: true},
 		{name: "PostgreSQL, slave", cfg: Config{Dialect: "postgres"}, slave: true, which: whichPostgreSQL, version: whichPG15,
 			query: postgreSQLSlave, answer: answer{true, "16/B374D848", "1f", "on", nil},
 			want: "7711070308038412141:31:16/B374D848", server: "PostgreSQL 15.4 (Debian 15.4-1)", readOnly: true},
