@@ -133,10 +133,11 @@ type TokenConfig struct {
 	// Default: false.
 	Monotonic bool
 
-	// Cookie and Header are the names of the cookie and of the header, in requests and responses. Each plugin of a
-	// request, and each database that clients of one host or services behind one Transport meet, needs a cookie and a header of its own. Tokens of one
-	// cookie's name do not open under another.
-	// Default: "replicated" and "Replicated-Token".
+	// Cookie and Header are the names of the cookie and of the header, in requests and responses. Each plugin
+	// of a request, and each database that clients of one host or services behind one Transport meet, needs a
+	// cookie and a header of its own, unless all groups of all of them are on the same masters: a token of a
+	// master that an instance does not know sends its client to the masters that it does know. Tokens of one
+	// cookie's name do not open under another. Default: "replicated" and "Replicated-Token".
 	Cookie, Header string
 	// Domain, Path, SameSite and Secure are the cookie's attributes, see [http.Cookie]. It is always HttpOnly.
 	// Default: none, "/", Lax, and secure where the request came by TLS.
@@ -180,9 +181,10 @@ type FailoverConfig struct {
 // Position is a point in a master's history, as a [PositionSource] reads it; see [Sequence]. The zero value is none.
 type Position struct{ position position.Position }
 
-// Sequence returns position n of a history that is a sequence of numbers, such as the rows of a log: a slave that has replayed n
-// has replayed all up to n. The name keeps apart sequences that have nothing to do with each other; it travels in tokens, so a short one serves best. Numbers
-// begin at 1; 0 is no position.
+// Sequence returns position n of a history that is a sequence of numbers, such as the rows of a log: a slave
+// that has replayed n has replayed all up to n. The name keeps apart sequences that have nothing to do with
+// each other: two masters need two names, and one master the same in every instance. It travels in tokens, so
+// a short one serves best. Numbers begin at 1; 0 is no position.
 func Sequence(name string, n uint64) Position { return Position{position.Sequence(name, n)} }
 
 // Covers reports whether a server at p has everything that belongs to q. The zero value covers nothing, and nothing covers it, itself included.
@@ -424,9 +426,6 @@ func (c Config) sealer(groups []registration, found *mistakes) *token.Sealer {
 		}
 		return nil
 	}
-	if len(groups) > token.MaxEntries {
-		found.add("Register: %d groups: with Secrets %d at most", len(groups), token.MaxEntries)
-	}
 	if c.Token.TTL >= 0 && c.Token.TTL < c.Token.Window {
 		found.add("Token.TTL: %v is less than Token.Window, %v", c.Token.TTL, c.Token.Window)
 	}
@@ -434,16 +433,10 @@ func (c Config) sealer(groups []registration, found *mistakes) *token.Sealer {
 	if err != nil {
 		*found = append(*found, err)
 	}
-	for i, r := range groups {
+	for _, r := range groups {
 		if lag := cmp.Or(r.group.MaxLag, c.MaxLag); c.Token.TTL >= 0 && c.Token.TTL < lag+token.MaxSkew {
 			found.add("Token.TTL: %v is less than MaxLag, %v, and %v: a client that comes back when its token is over could miss what it wrote",
 				c.Token.TTL, lag, token.MaxSkew)
-		}
-		if i == 0 || len(r.tables) == 0 {
-			continue
-		}
-		if name, ok := r.tables[0].(string); ok && len(name) > token.MaxGroup {
-			found.add("Register: the name %.20q… has %d bytes: with Secrets %d at most", name, len(name), token.MaxGroup)
 		}
 	}
 	return sealer

@@ -1,7 +1,6 @@
 package replicated
 
 import (
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,9 +26,8 @@ func (d *demand) metBy(p position.Position, now time.Time) bool {
 func (d *demand) timed() bool { return d != nil && !d.until.IsZero() }
 
 // and returns what demands as much as d and newer do. Two positions may have no common one, such as those before and after a
-// failover: then what is left of the older one is in the history of the newer one, which counts, and for a while only the
-// master does for both. (If newer is only what came later, it may be the other way round: hence the while.)
-func (d *demand) and(newer *demand, now time.Time, window time.Duration) *demand {
+// failover: then only the master does for both, for as long as the older one may count.
+func (d *demand) and(newer *demand, now time.Time, ttl time.Duration) *demand {
 	if d == nil {
 		return newer
 	}
@@ -40,7 +38,7 @@ func (d *demand) and(newer *demand, now time.Time, window time.Duration) *demand
 	case !newer.position.Known():
 		both.position = d.position
 	case d.position.Known():
-		both.until = later(both.until, now.Add(window))
+		both.until = later(both.until, now.Add(ttl))
 	}
 	return &both
 }
@@ -53,10 +51,10 @@ func later(a, b time.Time) time.Time {
 }
 
 // raise adds to what the session must not read behind.
-func (m *memory) raise(newer *demand, now time.Time, window time.Duration) {
+func (m *memory) raise(newer *demand, now time.Time, ttl time.Duration) {
 	for {
 		old := m.demand.Load()
-		if m.demand.CompareAndSwap(old, old.and(newer, now, window)) {
+		if m.demand.CompareAndSwap(old, old.and(newer, now, ttl)) {
 			return
 		}
 	}
@@ -89,8 +87,8 @@ func (s *session) demandsOn(g *group, tables *sqlkind.Tables) *demand {
 	s.plugin.touched(g, tables, func(other *group) bool {
 		switch theirs := s.memoryOf(other).demands(); {
 		case other == g || theirs == nil:
-		case slices.Contains(g.related, other):
-			d = d.and(theirs, time.Now(), s.plugin.config.Token.Window)
+		case g.shares(other):
+			d = d.and(theirs, time.Now(), s.plugin.config.Token.TTL)
 		default: // a position of another master tells nothing about a slave of this one
 			d = &demand{until: forever}
 		}

@@ -48,7 +48,7 @@ func (p *Plugin) Token(ctx context.Context) (string, error) {
 // Config.DefaultIntent, and WithSlave reads a slave that is behind if there is no other.
 //
 // If ctx is in a session, that one gets the token: two tokens make one by
-// p.Token(p.WithToken(p.WithToken(ctx, a), b)). Tokens that are forged, expired or of something else have no effect but that
+// p.Token(p.WithToken(p.WithToken(ctx, a), b)). Tokens that are forged or expired have no effect but that
 // [Status] counts them. Before db.Use it returns ctx.
 func (p *Plugin) WithToken(ctx context.Context, token string) context.Context {
 	if !p.initialized.Load() {
@@ -74,15 +74,12 @@ func (s *session) bring(text string) {
 	}
 }
 
-// carried is what a session takes to the next one, beside the demands of its groups.
+// carried is what a session has to do with its client, beside the points.
 type carried struct {
 	response *firstByte   // nil outside of Middleware
 	clashes  bool         // see Plugin.clashes
 	raised   atomic.Bool  // by a token that came in later
 	waiting  atomic.Int64 // until when reads may wait for a slave, in nanoseconds since 1970; 0: none has
-
-	mu     sync.Mutex
-	others map[string]*demand // of groups that are not known here: another application may need them
 }
 
 // late tells whether it is too late for the client to hear of more.
@@ -90,7 +87,7 @@ func (c *carried) late() bool { return c.response != nil && c.response.begun() }
 
 // tokens counts what happened to tokens.
 type tokens struct {
-	issued, accepted, expired, future, forged, otherGroup, timeOnly, late atomic.Uint64
+	issued, accepted, expired, future, forged, otherHistory, unread, timeOnly, late atomic.Uint64
 
 	saidTimeOnly, saidLate, saidMarker, saidClash sync.Once
 }
@@ -99,87 +96,124 @@ type tokens struct {
 // reads, and some that another application has left under the cookie's name.
 const textsOfRequest = 8
 
-// receive takes in the tokens that a request came with.
+// receive takes in the tokens that a request came with. A client may bring several: in the header, which
+// proxies may have made one of, and in cookies of several paths. If they are too many to look at, its own may
+// be among the others: then the master is read for all of them.
 func (s *session) receive(r *http.Request) {
 	cfg := &s.plugin.config.Token
-	texts := r.Header[cfg.Header]
-	if mayHoldCookie(r.Header["Cookie"], cfg.Cookie) {
-		for _, c := range r.Cookies() {
-			if c.Name == cfg.Cookie || c.Name == cfg.Cookie+ofReads {
-				texts = append(texts[:len(texts):len(texts)], c.Value)
+	var texts [textsOfRequest]string
+	n := 0
+	take := func(text string) {
+		if text == "" {
+			return
+		}
+		if n < len(texts) {
+			texts[n] = text
+		}
+		n++
+	}
+	for _, line := range r.Header[cfg.Header] {
+		for text := range strings.SplitSeq(line, ",") {
+			take(strings.Trim(text, " \t"))
+		}
+	}
+	cookiesNamed(r.Header["Cookie"], cfg.Cookie, take)
+	switch {
+	case n == 0:
+	case s.plugin.sealer == nil: // whatever is in it: it lives for Window
+		s.readMaster(cfg.Window)
+	case n > len(texts):
+		s.plugin.tokens.unread.Add(uint64(n))
+		s.readMaster(cfg.TTL)
+	default:
+		for _, text := range texts[:n] {
+			s.accept(text)
+		}
+	}
+}
+
+// cookiesNamed calls f with the value of each cookie of tokens in these headers. It does not use
+// [http.Request.Cookies], which gives up on all cookies where there are too many.
+func cookiesNamed(lines []string, name string, f func(value string)) {
+	for _, line := range lines {
+		if !strings.Contains(line, name) {
+			continue
+		}
+		for pair := range strings.SplitSeq(line, ";") {
+			if key, value, found := strings.Cut(strings.Trim(pair, " \t"), "="); found && isOurs(key, name) {
+				f(strings.Trim(value, `"`))
 			}
 		}
 	}
-	if s.plugin.sealer == nil {
-		if len(texts) > 0 { // whatever is in it: it lives for Window
-			s.readMaster()
-		}
-		return
-	}
-	for n, text := range texts {
-		if n == textsOfRequest {
-			s.plugin.tokens.forged.Add(uint64(len(texts) - n))
-			return
-		}
-		s.accept(text)
-	}
 }
 
-// mayHoldCookie saves the parsing of the cookies where there is none of ours.
-func mayHoldCookie(lines []string, name string) bool {
-	return slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, name) })
+// isOurs tells whether a cookie is that of tokens, or that of reads.
+func isOurs(key, name string) bool {
+	rest, found := strings.CutPrefix(key, name)
+	return found && (rest == "" || rest == ofReads)
 }
 
-// readMaster makes a session read the master for Token.Window.
-func (s *session) readMaster() {
+// readMaster makes a session, and the next one of its client if that hears of it, read the master for some
+// time.
+func (s *session) readMaster(d time.Duration) {
 	now := time.Now()
-	for _, g := range s.plugin.groups {
-		s.memoryOf(g).raise(&demand{until: now.Add(s.plugin.config.Token.Window)}, now, 0)
-	}
+	s.take(point{until: now.Add(d)}, now)
 }
 
-// accept takes in a token. One that does not open, or is of groups that are not known, counts as none.
+// take makes a session demand p, and tells whether a group is known to be on its history, or may be.
+func (s *session) take(p point, now time.Time) (known bool) {
+	s.points.add(p, s.plugin.config.Token.TTL)
+	return s.impose(&p, now)
+}
+
+// accept takes in a token, and tells whether there is something in it for the session. One that was not
+// sealed here has nothing to say. One that was, and cannot be read, may say anything: the master is read for
+// it.
 func (s *session) accept(text string) bool {
 	p, now := s.plugin, time.Now()
 	if p.sealer == nil || text == "" {
 		return false
 	}
-	t, err := p.sealer.Open(text, now, p.config.Token.TTL)
-	switch err {
-	case nil:
-	case token.ErrExpired:
+	ttl := p.config.Token.TTL
+	t, err := p.sealer.Open(text, now, ttl)
+	switch {
+	case err == nil:
+	case text == token.Marker: // of an instance that has no secrets yet
+		s.readMaster(p.config.Token.Window)
+		return true
+	case err == token.ErrExpired:
 		p.tokens.expired.Add(1)
 		return false
-	case token.ErrFuture:
+	case err == token.ErrFuture:
 		p.tokens.future.Add(1)
-		return false
+		s.readMaster(ttl)
+		return true
+	case err == token.ErrVersion, err == token.ErrTooLarge:
+		p.tokens.unread.Add(1)
+		s.readMaster(ttl)
+		return true
 	default:
 		p.tokens.forged.Add(1)
 		return false
 	}
-	known := false
-	window := p.config.Token.Window
+	known := true
 	for _, e := range t {
-		d := &demand{until: e.Until}
-		if d.position, err = position.Parse(e.Position); err != nil { // of a version to come: only the master does for it
-			d.until = later(d.until, now.Add(window))
+		q := point{history: e.History, until: e.Until, since: e.Since}
+		if q.since.IsZero() {
+			q.since = now
 		}
-		if g := p.groupNamed(e.Group); g != nil {
-			s.memoryOf(g).raise(d, now, window)
-			known = true
-			continue
+		if q.position, err = position.Parse(e.Position); err != nil {
+			// It is of a kind to come: only the master does for it.
+			q.until = later(q.until, q.since.Add(ttl))
 		}
-		s.carried.mu.Lock()
-		if s.carried.others == nil {
-			s.carried.others = map[string]*demand{}
+		if !q.over(now, ttl) {
+			found := s.take(q, now)
+			known = known && (found || !q.position.Known())
 		}
-		s.carried.others[e.Group] = s.carried.others[e.Group].and(d, now, window)
-		s.carried.mu.Unlock()
 	}
-	if known {
-		p.tokens.accepted.Add(1)
-	} else {
-		p.tokens.otherGroup.Add(1)
+	p.tokens.accepted.Add(1)
+	if !known {
+		p.tokens.otherHistory.Add(1)
 	}
 	return true
 }
@@ -224,12 +258,15 @@ func (s *session) settle(ctx context.Context) (wrote, read bool) {
 	for _, g := range p.groups {
 		m := s.memoryOf(g)
 		gWrote, gRead := m.wrote.Load(), m.read.Load()
-		if !gWrote && gRead == 0 || !g.tokens.Load() {
+		if !gWrote && gRead == 0 || p.sealer == nil && !g.marks.Load() {
 			continue
 		}
 		wrote, read = wrote || gWrote, true
-		if p.sealer == nil || g.unwatched != "" {
-			s.demand(g, m, gWrote, position.Reading{Reason: g.unwatched}, nil)
+		if p.sealer == nil {
+			continue
+		}
+		if g.unwatched != "" {
+			s.demand(g, g.cluster.Masters[0], gWrote, position.Reading{Reason: g.unwatched}, nil)
 			continue
 		}
 		if questions == nil {
@@ -241,7 +278,7 @@ func (s *session) settle(ctx context.Context) (wrote, read bool) {
 		for _, server := range g.used(m, gWrote, gRead) {
 			asking.Go(func() {
 				reading, err := g.position(questions, server)
-				s.demand(g, m, gWrote, reading, err)
+				s.demand(g, server, gWrote, reading, err)
 			})
 		}
 	}
@@ -280,20 +317,18 @@ func (g *group) position(ctx context.Context, s *cluster.Server) (position.Readi
 }
 
 // demand makes a session demand what a server said when it was asked for its position, or a time if it did not say.
-func (s *session) demand(g *group, m *memory, wrote bool, reading position.Reading, err error) {
+func (s *session) demand(g *group, server *cluster.Server, wrote bool, reading position.Reading, err error) {
 	p, now := s.plugin, time.Now()
-	window := p.config.Token.Window
-	if err == nil && reading.Position.Known() {
-		m.raise(&demand{position: reading.Position}, now, window)
-		return
-	}
-	if err == nil && !wrote {
+	if err == nil && !wrote && !reading.Position.Known() {
 		return // there are no positions: who only reads would read the master for good
 	}
-	m.raise(&demand{until: now.Add(window)}, now, window)
-	if p.sealer == nil {
-		return // it is said elsewhere
+	q := point{history: g.historyOf(server, reading), position: reading.Position, since: now}
+	if err == nil && q.position.Known() {
+		s.take(q, now)
+		return
 	}
+	q.position, q.until = position.Position{}, now.Add(p.config.Token.Window)
+	s.take(q, now)
 	if err == nil && slices.ContainsFunc(g.related, func(g *group) bool { return g.saidNoPositions.Load() }) {
 		p.tokens.timeOnly.Add(1) // warnNoPositions has said that it will be so
 		return
@@ -302,6 +337,21 @@ func (s *session) demand(g *group, m *memory, wrote bool, reading position.Readi
 		reading.Reason = cluster.Describe(err)
 	}
 	p.timeOnly(g.name, reading.Reason)
+}
+
+// historyOf names the history that a server of g is on: a slave's is that of its master. "" if it is not
+// known.
+func (g *group) historyOf(s *cluster.Server, reading position.Reading) string {
+	if !s.Slave && reading.Position.Known() {
+		return reading.History()
+	}
+	if s.Slave {
+		s = g.cluster.Masters[0]
+	}
+	if latest := s.Latest(); latest != nil {
+		return latest.History
+	}
+	return ""
 }
 
 // timeOnly tells that a token carries a time instead of a position.
@@ -325,40 +375,16 @@ func (p *Plugin) tooLate() {
 // seal returns the token of all that the session must not read behind; "" if there is nothing.
 func (s *session) seal() (string, error) {
 	p, now := s.plugin, time.Now()
-	var own, others token.Token
-	add := func(t *token.Token, group string, d *demand) {
-		if d == nil {
-			return
-		}
-		e := token.Entry{Group: group, Position: d.position.Append(nil)}
-		if now.Before(d.until) {
-			e.Until = d.until
-		}
-		if len(e.Position) > 0 || !e.Until.IsZero() {
-			*t = append(*t, e)
-		}
-	}
-	for _, g := range p.groups {
-		add(&own, g.name, s.memoryOf(g).demands())
-	}
-	s.carried.mu.Lock()
-	for group, d := range s.carried.others {
-		add(&others, group, d)
-	}
-	s.carried.mu.Unlock()
-	if len(own)+len(others) == 0 {
+	t := s.points.token(now, p.config.Token.TTL)
+	if len(t) == 0 {
 		return "", nil
 	}
-	text, err := p.sealer.Seal(slices.Concat(own, others), now)
-	if err != token.ErrTooLarge {
-		return text, err
-	}
-	for i, e := range own {
-		p.timeOnly(e.Group, "the positions of all groups do not fit into a cookie")
-		own[i] = token.Entry{Group: e.Group, Until: later(e.Until, now.Add(p.config.Token.Window))}
-	}
-	if text, err = p.sealer.Seal(slices.Concat(own, others), now); err == token.ErrTooLarge {
-		text, err = p.sealer.Seal(own, now)
+	text, err := p.sealer.Seal(t, now)
+	for shortened := true; err == token.ErrTooLarge && shortened; {
+		if t, shortened = shorten(t, now.Add(p.config.Token.Window)); shortened {
+			p.timeOnly("", "all positions together do not fit into a header")
+			text, err = p.sealer.Seal(t, now)
+		}
 	}
 	return text, err
 }

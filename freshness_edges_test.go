@@ -389,38 +389,6 @@ func TestTransportAndRedirects(t *testing.T) {
 	}
 }
 
-// TestTransportLeavesAHeaderAlone, as a reverse proxy passes it on, but the response's token counts.
-func TestTransportLeavesAHeaderAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, slaveByDefault)
-		own, theirs := s.newToken(), ""
-		s.replay("slave-1", "slave-2")
-		time.Sleep(time.Second)
-		ctx := s.plugin.WithToken(t.Context(), own)
-		var sent []string
-		transport := s.plugin.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
-			sent = r.Header["Replicated-Token"]
-			w := httptest.NewRecorder()
-			w.Header().Set("Replicated-Token", theirs)
-			return w.Result(), nil
-		}))
-		send := func() string {
-			r := httptest.NewRequest("GET", "http://back/", nil).WithContext(ctx)
-			r.Header.Set("Replicated-Token", "as it is")
-			if _, err := transport.RoundTrip(r); err != nil {
-				t.Error(err)
-			}
-			expect(t, sent, "as it is")
-			return s.read(ctx)
-		}
-		if got := send(); !strings.HasPrefix(got, "slave-") { // the control: no token came back
-			t.Errorf("served by %q", got)
-		}
-		theirs = s.newToken()
-		served(t, send(), byToken)
-	})
-}
-
 // closer is a RoundTripper that counts calls of CloseIdleConnections.
 type closer struct {
 	http.RoundTripper
@@ -528,41 +496,80 @@ func TestAConnectionOfSeveralMasters(t *testing.T) {
 	})
 }
 
-// TestJunkBeforeTheToken has cookies of the same name, as other applications on the host or an attacker leave them. Work is bounded: 8
-// tokens of a request are looked at.
+// TestJunkBeforeTheToken has cookies of the same name, as other applications on the host or an attacker leave
+// them. Work is bounded: 8 tokens of a request are looked at. If there are more, the client's own may be
+// among those that are not.
 func TestJunkBeforeTheToken(t *testing.T) {
 	for _, test := range []struct {
-		name   string
-		junk   int
-		header bool
-		want   string
-		forged uint64
+		name           string
+		junk           int
+		header         bool
+		want           string
+		forged, unread uint64
 	}{
-		{"the cookie, alone", 0, false, byToken, 0},
-		{"the cookie behind 7", 7, false, byToken, 7},
-		{"the cookie behind 8", 8, false, bySlave, 9},
-		{"the cookie behind 20", 20, false, bySlave, 21},
-		{"the header and 7", 7, true, byToken, 7},
-		{"the header and 20", 20, true, byToken, 20},
+		{"the cookie, alone", 0, false, byToken, 0, 0},
+		{"the cookie behind 7", 7, false, byToken, 7, 0},
+		{"the cookie behind 8", 8, false, byToken, 0, 9},
+		{"the cookie behind 20", 20, false, byToken, 0, 21},
+		{"the cookie behind more than net/http reads", 4000, false, byToken, 0, 4001},
+		{"the header and 7", 7, true, byToken, 7, 0},
+		{"the header and 20", 20, true, byToken, 0, 21},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
 			s := newSite(t, nil)
 			token := s.newToken()
-			r := httptest.NewRequest("GET", "/", nil)
-			for range test.junk {
-				r.AddCookie(&http.Cookie{Name: "replicated", Value: "1"})
+			junk := strings.TrimSuffix(strings.Repeat("replicated=junk; ", test.junk), "; ")
+			serve := func(cookies, header string) string {
+				r := httptest.NewRequest("GET", "/", nil)
+				r.Header.Set("Cookie", cookies)
+				r.Header.Set("Replicated-Token", header)
+				s.routes.take()
+				s.handler.ServeHTTP(httptest.NewRecorder(), r)
+				return strings.Join(s.routes.take(), ", ")
 			}
 			if test.header {
-				r.Header.Set("Replicated-Token", token)
+				served(t, serve(junk, token), test.want)
 			} else {
-				r.AddCookie(&http.Cookie{Name: "replicated", Value: token})
+				served(t, serve(strings.TrimPrefix(junk+"; replicated="+token, "; "), ""), test.want)
 			}
+			n := s.plugin.Status().Tokens
+			if n.Forged != test.forged || n.Unread != test.unread {
+				t.Errorf("counted %d as forged and %d as unread, want %d and %d",
+					n.Forged, n.Unread, test.forged, test.unread)
+			}
+			if test.junk == 7 { // the control: junk that was looked at says nothing
+				served(t, serve(junk, ""), bySlave)
+			}
+		})
+	}
+}
+
+// TestTokensInTheHeader: a client sends one, but several may arrive.
+func TestTokensInTheHeader(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		lines func(token string) []string
+		want  string
+	}{
+		{"one", func(token string) []string { return []string{token} }, byToken},
+		{"behind another", func(token string) []string { return []string{"junk", token} }, byToken},
+		{"in one line with another", func(token string) []string { return []string{"junk, " + token} }, byToken},
+		{"in one line, in front", func(token string) []string { return []string{token + ",junk"} }, byToken},
+		{"behind empty ones", func(token string) []string {
+			return []string{strings.Repeat(",", 100) + token}
+		}, byToken},
+		{"behind 8 others in one line", func(token string) []string {
+			return []string{strings.Repeat("junk,", 8) + token}
+		}, byToken},
+		{"junk alone", func(string) []string { return []string{"junk, junk", "junk"} }, bySlave}, // the control
+	} {
+		bubble(t, test.name, func(t *testing.T) {
+			s := newSite(t, nil)
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header["Replicated-Token"] = test.lines(s.newToken())
 			s.routes.take()
 			s.handler.ServeHTTP(httptest.NewRecorder(), r)
 			served(t, strings.Join(s.routes.take(), ", "), test.want)
-			if n := s.plugin.Status().Tokens.Forged; n != test.forged {
-				t.Errorf("counted %d as forged, want %d", n, test.forged)
-			}
 		})
 	}
 }
@@ -610,19 +617,21 @@ func TestTokensOfAnInstanceWhoseClockIsAhead(t *testing.T) {
 		future uint64
 	}{
 		{time.Minute, byToken, 0},
-		{2 * time.Minute, bySlave, 1},
+		{2 * time.Minute, byToken, 1}, // by the master, as it cannot be said how old it is
 	} {
 		bubble(t, test.ahead.String(), func(t *testing.T) {
 			sealer, err := token.NewSealer([][]byte{secret}, "replicated")
 			if err != nil {
 				t.Fatal(err)
 			}
-			text, err := sealer.Seal(token.Token{{Group: "default", Position: position.Sequence("log", 2).Append(nil)}}, time.Now().Add(test.ahead))
+			entry := token.Entry{History: "default", Position: position.Sequence("log", 2).Append(nil)}
+			text, err := sealer.Seal(token.Token{entry}, time.Now().Add(test.ahead))
 			if err != nil {
 				t.Fatal(err)
 			}
 			s := newSite(t, nil)
 			served(t, s.carrier(text).get(), test.want)
+			served(t, s.client().get(), bySlave) // the control
 			if n := s.plugin.Status().Tokens; n.Future != test.future || n.Accepted != 1-test.future {
 				t.Errorf("%+v", n)
 			}

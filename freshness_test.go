@@ -2,6 +2,7 @@ package replicated_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -19,12 +20,15 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/gorm-replicated/replicated"
+	"github.com/gorm-replicated/replicated/internal/position"
+	"github.com/gorm-replicated/replicated/internal/token"
 )
 
 // history is a Source: how many commits there were on the master, and how many of them each slave has replayed.
 type history struct {
 	mu     sync.Mutex
-	name   string // of the sequence
+	name   string            // of the sequence
+	names  map[string]string // of the sequences of servers that are on another one
 	at     map[string]uint64
 	asked  map[string]int // by server
 	broken map[string]error
@@ -32,13 +36,23 @@ type history struct {
 }
 
 func newHistory() *history {
-	return &history{name: "log", at: map[string]uint64{}, asked: map[string]int{}, broken: map[string]error{}}
+	return &history{
+		name: "log", names: map[string]string{},
+		at: map[string]uint64{}, asked: map[string]int{}, broken: map[string]error{},
+	}
 }
 
 func (h *history) set(server string, n uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.at[server] = n
+}
+
+// on puts a server on another sequence.
+func (h *history) on(server, name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.names[server] = name
 }
 
 func (h *history) commit() uint64 {
@@ -83,7 +97,7 @@ func (h *history) MasterPosition(_ context.Context, conn *sql.Conn) (replicated.
 	if name == "master" {
 		h.log.add(name, "position")
 	}
-	return replicated.Sequence(h.name, h.at[name]), h.broken[name]
+	return replicated.Sequence(cmp.Or(h.names[name], h.name), h.at[name]), h.broken[name]
 }
 
 func (h *history) SlavePosition(ctx context.Context, conn *sql.Conn) (replicated.Position, error) {
@@ -260,12 +274,6 @@ func TestGetAfterPost(t *testing.T) {
 			t.Errorf("logged %d times", n)
 		}
 	})
-	bubble(t, "no slaves: no token", func(t *testing.T) {
-		s := newSite(t, func(c *replicated.Config) { c.Slaves = nil })
-		if w := s.client().do("POST"); len(w.Cookies()) != 0 || s.questions("master") != 0 {
-			t.Error(w.Header)
-		}
-	})
 }
 
 func TestCookie(t *testing.T) {
@@ -350,8 +358,16 @@ func TestWhatAsksForASlave(t *testing.T) {
 	}
 }
 
-func TestForeignTokens(t *testing.T) {
-	other := bytes.Repeat([]byte("0123456789"), 4)
+// onHistory gives all servers of an instance a history of this name.
+func onHistory(name string) func(*replicated.Config) {
+	return func(c *replicated.Config) { c.Probe.Source.(*history).name = name }
+}
+
+// TestTokensThatAreNone: what nobody of us has sealed says nothing.
+func TestTokensThatAreNone(t *testing.T) {
+	forged := func(s replicated.TokenStatus) uint64 { return s.Forged }
+	theirCookie := func(c *replicated.Config) { c.Token.Cookie = "theirs" }
+	others := func(c *replicated.Config) { c.Secrets = [][]byte{bytes.Repeat([]byte("0123456789"), 4)} }
 	for _, test := range []struct {
 		name   string
 		sealed func(*replicated.Config) // how the instance is configured that sealed it
@@ -359,37 +375,28 @@ func TestForeignTokens(t *testing.T) {
 		age    time.Duration
 		count  func(replicated.TokenStatus) uint64
 	}{
-		{name: "of another secret", sealed: func(c *replicated.Config) { c.Secrets = [][]byte{other} }, count: func(s replicated.TokenStatus) uint64 { return s.Forged }},
-		{name: "of another cookie", sealed: func(c *replicated.Config) { c.Token.Cookie = "theirs" }, count: func(s replicated.TokenStatus) uint64 { return s.Forged }},
-		{name: "changed", spoil: func(s string) string { return s[:30] + "AAAA" + s[34:] }, count: func(s replicated.TokenStatus) uint64 { return s.Forged }},
-		{name: "a marker", spoil: func(string) string { return "1" }, count: func(s replicated.TokenStatus) uint64 { return s.Forged }},
-		{name: "too large", spoil: func(s string) string { return strings.Repeat(s, 100) }, count: func(s replicated.TokenStatus) uint64 { return s.Forged }},
+		{name: "of another secret", sealed: others, count: forged},
+		{name: "of another cookie", sealed: theirCookie, count: forged},
+		{name: "changed", spoil: func(s string) string { return s[:30] + "AAAA" + s[34:] }, count: forged},
+		{name: "rubbish", spoil: func(string) string { return "rubbish" }, count: forged},
 		{name: "expired", age: 5 * time.Minute, count: func(s replicated.TokenStatus) uint64 { return s.Expired }},
-		{name: "of another group", sealed: func(c *replicated.Config) { c.Slaves = c.Slaves[:1] }, count: func(s replicated.TokenStatus) uint64 { return s.OtherGroup }},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
 			sealer := newSite(t, test.sealed)
-			var token string
-			if test.name == "of another group" {
-				token = tokenOfGroup(t, sealer)
-			} else {
-				from := sealer.client()
-				from.do("POST")
-				token = from.token
-			}
+			from := sealer.client()
+			from.do("POST")
+			token := from.token
 			if test.spoil != nil {
 				token = test.spoil(token)
 			}
 			if test.age > 0 { // a control: it counts until then
 				time.Sleep(test.age - time.Millisecond)
-				c := &client{site: sealer, cookies: map[string]*http.Cookie{}, header: true, token: token}
-				served(t, c.get(), byLag)
+				served(t, sealer.carrier(token).get(), byLag)
 				sealer.replay("slave-1", "slave-2")
 				time.Sleep(time.Millisecond)
 			}
 			s := newSite(t, nil)
-			c := &client{site: s, cookies: map[string]*http.Cookie{}, header: true, token: token}
-			served(t, c.get(), bySlave)
+			served(t, s.carrier(token).get(), bySlave)
 			if n := test.count(s.plugin.Status().Tokens); n != 1 {
 				t.Errorf("counted %d: %+v", n, s.plugin.Status().Tokens)
 			}
@@ -397,47 +404,90 @@ func TestForeignTokens(t *testing.T) {
 	}
 }
 
-// tokenOfGroup returns a token of a group "orders".
-func tokenOfGroup(t testing.TB, s *site) string {
-	p := replicated.New(replicated.Config{Secrets: [][]byte{secret}, Probe: replicated.ProbeConfig{Source: s.history}})
-	slave := &fake{name: "slave-1", log: s.log}
-	p.Register(replicated.Group{Slaves: []gorm.Dialector{dialector(openPool(t, slave))}}, "orders")
-	db := openFake(t, openPool(t, s.master), gorm.Config{})
-	if err := db.Use(p); err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	ctx := p.WithToken(context.Background(), "")
-	db.WithContext(ctx).Exec("UPDATE orders SET a = 1")
-	token, err := p.Token(ctx)
-	if err != nil || token == "" {
-		t.Fatal(token, err)
-	}
-	return token
-}
-
-// TestTokensOfOtherGroupsTravelOn: another application of the same secrets may need them.
-func TestTokensOfOtherGroupsTravelOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, nil)
-		c := &client{site: s, cookies: map[string]*http.Cookie{}, header: true, token: tokenOfGroup(t, s)}
-		c.do("POST") // adds its own
-		p := replicated.New(replicated.Config{Secrets: [][]byte{secret}, Slaves: []gorm.Dialector{dialector(openPool(t, s.slaves[0]))}, Probe: replicated.ProbeConfig{Source: s.history}})
-		p.Register(replicated.Group{Slaves: []gorm.Dialector{dialector(openPool(t, s.slaves[1]))}}, "orders")
-		db := openFake(t, openPool(t, s.master), gorm.Config{})
-		if err := db.Use(p); err != nil {
+// TestTokensThatCannotBeRead: what one of us may have sealed, and this instance cannot read or compare, the
+// master is read for. The next token says so, too, which takes the place of the first; and it ends some time.
+func TestTokensThatCannotBeRead(t *testing.T) {
+	ttl := 5 * time.Minute
+	unread := func(s replicated.TokenStatus) uint64 { return s.Unread }
+	ours := func(t *testing.T) string { return newSite(t, nil).newToken() }
+	sealed := func(t *testing.T, e token.Entry, at time.Time) string {
+		sealer, err := token.NewSealer([][]byte{secret}, "replicated")
+		if err != nil {
 			t.Fatal(err)
 		}
-		defer p.Close()
-		ctx := p.WithToken(replicated.WithSlave(context.Background()), c.token)
-		if n := p.Status().Tokens; n.Accepted != 1 || n.OtherGroup != 0 {
-			t.Errorf("%+v", n)
+		text, err := sealer.Seal(token.Token{e}, at)
+		if err != nil {
+			t.Fatal(err)
 		}
-		again, err := p.Token(ctx)
-		if err != nil || len(again) < len(c.token) {
-			t.Errorf("%q, %v", again, err)
+		return text
+	}
+	for _, test := range []struct {
+		name  string
+		text  func(*testing.T) string
+		lasts time.Duration
+		count func(replicated.TokenStatus) uint64
+	}{
+		{"of another history", func(t *testing.T) string { return newSite(t, onHistory("other")).newToken() }, ttl,
+			func(s replicated.TokenStatus) uint64 { return s.OtherHistory }},
+		{"of a kind of position to come", func(t *testing.T) string {
+			return sealed(t, token.Entry{Position: []byte{99, 1}, Since: time.Now()}, time.Now())
+		}, ttl, func(s replicated.TokenStatus) uint64 { return s.Accepted }},
+		{"of a version to come", func(t *testing.T) string { return "v2." + ours(t) }, ttl, unread},
+		{"too large", func(t *testing.T) string { return strings.Repeat(ours(t), 100) }, ttl, unread},
+		{"from the future", func(t *testing.T) string {
+			return sealed(t, token.Entry{Position: position.Sequence("log", 1).Append(nil)}, time.Now().Add(time.Hour))
+		}, ttl, func(s replicated.TokenStatus) uint64 { return s.Future }},
+		{"a cookie of an instance without secrets", func(*testing.T) string { return token.Marker }, 5 * time.Second,
+			func(s replicated.TokenStatus) uint64 { return 1 - s.Forged }},
+	} {
+		bubble(t, test.name, func(t *testing.T) {
+			s := newSite(t, nil)
+			served(t, s.client().get(), bySlave) // the control
+			c := s.carrier(test.text(t))
+			served(t, c.get(), byToken)
+			if n := test.count(s.plugin.Status().Tokens); n != 1 {
+				t.Errorf("counted %d: %+v", n, s.plugin.Status().Tokens)
+			}
+			before := c.token
+			c.do("POST")
+			s.replay("slave-1", "slave-2")
+			time.Sleep(test.lasts - time.Second)
+			if c.token == before {
+				t.Fatal("no new token")
+			}
+			served(t, c.get(), byToken)
+			time.Sleep(time.Second)
+			served(t, c.get(), bySlave)
+		})
+	}
+}
+
+// TestTokensOfOtherHistoriesTravelOn: another application of the same secrets may need them, but not for
+// longer than if they had stayed a token of their own.
+func TestTokensOfOtherHistoriesTravelOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		theirs, s := newSite(t, onHistory("theirs")), newSite(t, nil)
+		text := theirs.newToken()
+		time.Sleep(time.Minute)
+		c := s.carrier(text)
+		c.do("POST") // adds its own
+		s.replay("slave-1", "slave-2")
+		if c.token == text {
+			t.Fatal("no new token")
 		}
+		theirs.get(t, c.token, byToken)
+		theirs.get(t, "", bySlave) // the control
+		time.Sleep(4*time.Minute - time.Millisecond)
+		s.get(t, c.token, byToken) // nobody here knows that history
+		time.Sleep(time.Millisecond)
+		s.get(t, c.token, bySlave)
 	})
+}
+
+// get has a client with this token read once.
+func (s *site) get(t testing.TB, token, want string) {
+	t.Helper()
+	served(t, s.carrier(token).get(), want)
 }
 
 func TestRotatingSecrets(t *testing.T) {
@@ -722,8 +772,8 @@ func TestPositionThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestGroupsHaveDemandsOfTheirOwn: who has written to one group may read slaves of the other.
-func TestGroupsHaveDemandsOfTheirOwn(t *testing.T) {
+// TestTokensHoldForAllGroupsOfAMaster: it is not known which group's tables a client has written to.
+func TestTokensHoldForAllGroupsOfAMaster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHistory()
 		h.set("master", 1)
@@ -757,7 +807,7 @@ func TestGroupsHaveDemandsOfTheirOwn(t *testing.T) {
 			})).ServeHTTP(httptest.NewRecorder(), r)
 			return observed.take()
 		}
-		expect(t, serveWith(token), "slave-1: method", byToken)
+		expect(t, serveWith(token), byToken, byToken)
 		expect(t, serveWith(""), "slave-1: method", "orders-slave: method")
 	})
 }

@@ -36,9 +36,10 @@ type group struct {
 	cluster   *cluster.Cluster
 	maxLag    time.Duration
 	limits    PoolConfig
-	related   []*group    // those on the same master, g too
-	tokens    atomic.Bool // who wrote to it gets a token
-	unwatched string      // why its servers are not asked for anything; "" if they are
+	related   []*group     // those on the same master, g too
+	marks     atomic.Bool  // without Secrets: who wrote to it gets a cookie
+	asked     atomic.Int64 // when askUnwatched last did, in nanoseconds since 1970
+	unwatched string       // why its servers are not asked for anything; "" if they are
 
 	now         func() time.Duration
 	maxOnMaster int                      // Failover.MaxOnMaster
@@ -602,7 +603,7 @@ func (g *group) field() string {
 // transaction, for which tables is nil, those on the same master. It tells whether f did.
 func (p *Plugin) touched(g *group, tables *sqlkind.Tables, f func(*group) bool) bool {
 	if tables == nil {
-		return slices.ContainsFunc(g.related, f)
+		return slices.ContainsFunc(p.groups, func(other *group) bool { return g.shares(other) && f(other) })
 	}
 	if f(g) || tables.Others && f(p.groups[0]) {
 		return true
@@ -631,12 +632,10 @@ func (p *Plugin) mark(ctx context.Context, j judgement, g *group) {
 	tables := j.tables
 	named := tables != nil && (tables.Others || len(tables.All) > 0)
 	if j.nature == unknown || j.strange || !named {
-		there := p.groups
-		if g != nil {
-			there = g.related
-		}
-		for _, other := range there {
-			session.markWritten(other)
+		for _, other := range p.groups {
+			if g == nil || g.shares(other) {
+				session.markWritten(other)
+			}
 		}
 	}
 	if !named {
@@ -650,7 +649,7 @@ func (p *Plugin) mark(ctx context.Context, j judgement, g *group) {
 	}
 }
 
-// relate finds out which groups share a master.
+// relate finds out which groups share a master, as far as pools and addresses tell: see shares.
 func (p *Plugin) relate() {
 	share := func(a, b *group) bool {
 		return slices.ContainsFunc(a.cluster.Masters, func(s *cluster.Server) bool {
@@ -666,15 +665,16 @@ func (p *Plugin) relate() {
 	}
 }
 
-// grant finds out which groups need tokens: one with slaves, and one whose master has slaves in another group.
+// grant finds out which groups' clients get a cookie where there are no Secrets: those of one with slaves,
+// and of one whose master has slaves in another group. They go on getting it when the slaves are taken away
+// for a while, as other instances may still have theirs. With Secrets every client that wrote gets a token.
 func (p *Plugin) grant() {
-	any := false
 	for _, g := range p.groups {
-		needs := slices.ContainsFunc(g.related, (*group).hasSlaves)
-		g.tokens.Store(needs)
-		any = any || needs
+		if slices.ContainsFunc(g.related, (*group).hasSlaves) {
+			g.marks.Store(true)
+			p.marks.Store(true)
+		}
 	}
-	p.tokened.Store(any)
 }
 
 // misplaced says, once for each group, that a transaction on another database writes to its tables.

@@ -29,7 +29,7 @@ func (p *Plugin) Middleware(next http.Handler) http.Handler {
 		}
 		ctx, session, first := p.begin(r)
 		r = r.WithContext(ctx)
-		if !first || !p.tokened.Load() {
+		if !first || p.sealer == nil && !p.marks.Load() {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -95,9 +95,10 @@ func (p *Plugin) newSession(ctx context.Context) (*scoped, *session) {
 	scope, session := &both.scoped.scope, &both.session
 	session.plugin, session.next = p, scope.sessions
 	if outer := scope.of(p); outer != nil {
-		session.memory, session.others, session.carried = outer.memory, outer.others, outer.carried
+		session.memory, session.others = outer.memory, outer.others
+		session.points, session.carried = outer.points, outer.carried
 	} else {
-		session.memory, session.carried = &session.own, &session.ownCarried
+		session.memory, session.points, session.carried = &session.own, &session.ownPoints, &session.ownCarried
 		for now, i := time.Now(), 0; i < len(p.groups); i++ {
 			p.groups[i].cluster.Lapse(now)
 		}

@@ -123,13 +123,18 @@ type GroupStatus struct {
 
 // TokenStatus counts what has happened to tokens since [New].
 type TokenStatus struct {
-	Issued     uint64 // responses that brought one
-	Accepted   uint64 // that a request or another session brought
-	Expired    uint64
-	Future     uint64 // by more than a minute: the clocks of two instances differ
-	Forged     uint64 // none of ours: changed, invented, of other Secrets or of another Cookie's name
-	OtherGroup uint64 // of groups that are not known here
-	TimeOnly   uint64 // what was demanded by a time, because there was no position to demand
+	Issued   uint64 // responses that brought one
+	Accepted uint64 // that a request or another session brought
+	Expired  uint64
+	Future   uint64 // by more than a minute: the clocks of two instances differ
+	Forged   uint64 // none of ours: changed, invented, of other Secrets or of another Cookie's name
+	// OtherHistory counts those accepted tokens that hold a history which no group here is on, as far as is
+	// known: their sessions read the master.
+	OtherHistory uint64
+	// Unread counts the tokens that were not looked at, because they are too many in one request, too long,
+	// or of a version that is not known here: their sessions read the master.
+	Unread   uint64
+	TimeOnly uint64 // what was demanded by a time, because there was no position to demand
 	// LateWrites counts the statements that wrote, and the tokens that Transport brought, after the first byte of their response, whose token
 	// cannot tell of them.
 	LateWrites uint64
@@ -161,7 +166,8 @@ type ServerStatus struct {
 func (p *Plugin) Status() Status {
 	t := &p.tokens
 	s := Status{AutoReadOnSlave: p.auto.Load(), Shadow: p.shadow.Load(), WithoutIntent: p.withoutIntent.Load(), Tokens: TokenStatus{
-		t.issued.Load(), t.accepted.Load(), t.expired.Load(), t.future.Load(), t.forged.Load(), t.otherGroup.Load(), t.timeOnly.Load(), t.late.Load()}}
+		t.issued.Load(), t.accepted.Load(), t.expired.Load(), t.future.Load(), t.forged.Load(),
+		t.otherHistory.Load(), t.unread.Load(), t.timeOnly.Load(), t.late.Load()}}
 	if !p.initialized.Load() {
 		return s
 	}

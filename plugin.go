@@ -79,7 +79,7 @@ type Plugin struct {
 	routes      *matcher
 	sealer      *token.Sealer // nil without Secrets
 	tokens      tokens
-	tokened     atomic.Bool // some group's clients get tokens
+	marks       atomic.Bool // some group has
 	probes      bool        // the configuration asks for it, see ProbeConfig
 	callbacks   any         // of the *gorm.DB
 	dialectName string
@@ -276,6 +276,9 @@ func (p *Plugin) monitor(deadline time.Time) {
 			},
 		})
 		watched = append(watched, g)
+		if p.marks.Load() && !slices.ContainsFunc(g.related, (*group).hasSlaves) {
+			g.askMasters() // it may be on the master of another one: see shares
+		}
 	}
 	for _, g := range watched {
 		g.cluster.AwaitFirst(ctx)

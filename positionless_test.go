@@ -327,7 +327,7 @@ func TestSaidWhenTheMasterRefuses(t *testing.T) {
 		of := func(msg, server, why string) warning {
 			return warning{"WARN", msg, "default", server, why, "an account that may ask this, or Probe.Source"}
 		}
-		atStart := []warning{of(slaveWarning, "slave-1", "the master has no position: " + why)}
+		atStart := []warning{of(slaveWarning, "slave-1", "the master has no position: "+why)}
 		db := newRecorded("master", refusing).use(t, replicated.New(logs.config(t, newRecorded("slave-1", mySQL("ON")))))
 		logs.expect(t, "after db.Use", atStart...)
 		keepReading(t, db)

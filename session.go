@@ -95,8 +95,10 @@ type session struct {
 	memory     *memory // of the global group: own, or that of the request's outer session
 	own        memory
 	others     []memory // of the other groups, in their order
+	points     *points  // own, or those of the outer session
 	carried    *carried // own, or that of the outer session
 	next       *session // of another plugin
+	ownPoints  points
 	ownCarried carried
 }
 

@@ -17,6 +17,8 @@ import (
 	"gorm.io/driver/mysql"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+
+	"github.com/gorm-replicated/replicated/internal/position"
 )
 
 // OpenTimeout bounds the opening of all servers together.
@@ -390,13 +392,14 @@ type Server struct {
 	slot     int  // among the slaves of the cluster, those that have left included
 	left     atomic.Bool
 	writable atomic.Bool
-	doubted  atomic.Bool   // the next question is asked over a new connection
-	refused  atomic.Bool   // so is every one: it has failed a read, and is not back
-	downs    atomic.Uint64 // how often it was down for certain
-	returned atomic.Int64  // when it came back last, in nanoseconds of Unix time
-	alone    atomic.Bool   // then no other slave was read
-	idle     sync.Mutex    // held while idle connections are dropped
-	maxIdle  int           // of its pool, if opened
+	latest   atomic.Pointer[Latest] // of a master
+	doubted  atomic.Bool            // the next question is asked over a new connection
+	refused  atomic.Bool            // so is every one: it has failed a read, and is not back
+	downs    atomic.Uint64          // how often it was down for certain
+	returned atomic.Int64           // when it came back last, in nanoseconds of Unix time
+	alone    atomic.Bool            // then no other slave was read
+	idle     sync.Mutex             // held while idle connections are dropped
+	maxIdle  int                    // of its pool, if opened
 
 	maxStmts int
 	stmtTTL  time.Duration
@@ -432,6 +435,16 @@ func (s *Server) Same(other *Server) bool {
 	address := addressOf(s.dialector)
 	return address != "" && address == addressOf(other.dialector)
 }
+
+// Latest is the latest position that a master is known to have had, and the history that it is of, as
+// [position.Reading.History] names it.
+type Latest struct {
+	History  string
+	Position position.Position
+}
+
+// Latest returns that of a master; nil if it has not been heard of yet, or has never had one.
+func (s *Server) Latest() *Latest { return s.latest.Load() }
 
 // Left tells whether the server is a slave that has left the view for good.
 func (s *Server) Left() bool { return s.left.Load() }

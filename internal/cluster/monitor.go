@@ -193,6 +193,18 @@ func find(all []*watched, s *Server) *watched {
 	return nil
 }
 
+// Ask has a server asked for its position, without waiting for the answer.
+func (c *Cluster) Ask(s *Server) {
+	if m := c.monitor; m != nil && !m.cfg.Blind {
+		m.mu.Lock()
+		w := find(m.servers, s)
+		m.mu.Unlock()
+		if w != nil {
+			w.probe.ask()
+		}
+	}
+}
+
 // Position asks a server for its position. The question begins after the call, and several who call at about the
 // same time share it. The error is that the server did not answer, or that ctx ended.
 func (c *Cluster) Position(ctx context.Context, s *Server) (position.Reading, error) {

@@ -85,6 +85,7 @@ func (p *picture) hearMaster(m *watched, q *question) {
 			p.forget() // a failover, a reset, a restore, a crash: what was before proves nothing about what is now
 		}
 		m.position = q.reading.Position
+		m.server.latest.Store(&Latest{q.reading.History(), q.reading.Position})
 	}
 	if len(p.masters) == 1 {
 		p.learn(q.began, q)

@@ -65,6 +65,7 @@ type value interface {
 	kind() Kind
 	covers(value) bool
 	merge(value) value            // nil if there is none
+	related(value) bool           // see [Related]
 	appendBinary(b []byte) []byte // without the kind
 	String() string
 }

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// usual is a token as most are: one group, a GTID set of one server or two.
-var usual = Token{{Group: "default", Position: of(32)}}
+// usual is a token as most are: one history, a GTID set of one server or two.
+var usual = Token{{History: "default", Position: of(32)}}
 
 func BenchmarkSeal(b *testing.B) {
 	s := newSealer(b, "app", secretA)
@@ -15,7 +15,7 @@ func BenchmarkSeal(b *testing.B) {
 		t    Token
 	}{
 		{"usual", usual},
-		{"4 groups", manyGroups(4)},
+		{"4 histories", manyHistories(4)},
 		{"longest", Token{{Position: of(longestPosition)}}},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
@@ -41,7 +41,7 @@ func BenchmarkOpen(b *testing.B) {
 	}{
 		{"usual", one, seal(b, one, usual)},
 		{"second secret", newSealer(b, "app", secretB, secretA), seal(b, one, usual)},
-		{"4 groups", one, seal(b, one, manyGroups(4))},
+		{"4 histories", one, seal(b, one, manyHistories(4))},
 		{"longest", one, seal(b, one, Token{{Position: of(longestPosition)}})},
 		{"forged", one, seal(b, most, usual)},
 		{"forged, as costly as can be", most, seal(b, one, Token{{Position: of(longestPosition)}})},

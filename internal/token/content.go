@@ -12,26 +12,32 @@ import (
 // What is sealed, all numbers big-endian:
 //
 //	issued    6  milliseconds since 1970
-//	entries   1  how many, 1 to MaxEntries; in ascending order of their groups' bytes, no group twice
+//	entries   1  how many, 1 to MaxEntries; in ascending order of their histories' bytes, no history twice
 //
 // and for each entry
 //
-//	parts     1  1: a position, 2: until, 3: both
-//	length    1  of the group's name
-//	group
+//	parts     1  a sum: 1 for a position, 2 for until, 4 for since; at least one of the first two
+//	length    1  of the history's name
+//	history
 //	until     6  milliseconds since 1970, if it is one of the parts
+//	since     6  milliseconds since 1970, if it is one of the parts
 //	length    2  of the position, at least 1, if it is one of the parts
 //	position
 //
 // Nothing may follow. So one content stands for one token, and one token for one content.
+//
+// At first the entries were named after groups, and had no since. Such a name is that of a history that
+// nobody is on. What is added later has to be a new part, and issued has to remain in front: so who does not
+// know the part still sees whether the token has expired.
 const (
 	// MaxEntries is the number of a token's entries at most.
 	MaxEntries = 64
-	// MaxGroup is the length of a group's name at most, in bytes.
-	MaxGroup = 255
+	// MaxHistory is the length of a history's name at most, in bytes.
+	MaxHistory = 255
 
 	hasPosition = 1 << 0
 	hasUntil    = 1 << 1
+	hasSince    = 1 << 2
 
 	instantSize = 6
 	maxInstant  = 1<<(8*instantSize) - 1 // in the year 10889
@@ -45,16 +51,16 @@ func encode(t Token, now time.Time) ([]byte, error) {
 	if len(t) > MaxEntries {
 		return nil, ErrTooLarge
 	}
-	byGroup := func(a, b Entry) int { return strings.Compare(a.Group, b.Group) }
-	if !slices.IsSortedFunc(t, byGroup) {
+	byHistory := func(a, b Entry) int { return strings.Compare(a.History, b.History) }
+	if !slices.IsSortedFunc(t, byHistory) {
 		t = slices.Clone(t)
-		slices.SortFunc(t, byGroup)
+		slices.SortFunc(t, byHistory)
 	}
 	size, err := contentSize(t)
 	if err != nil {
 		return nil, err
 	}
-	if textSize(size) > MaxSize { // so no position is longer than its length can say
+	if textSize(size) > MaxSealed { // so no position is longer than its length can say
 		return nil, ErrTooLarge
 	}
 
@@ -64,10 +70,15 @@ func encode(t Token, now time.Time) ([]byte, error) {
 	}
 	content = append(content, byte(len(t)))
 	for _, e := range t {
-		content = append(content, e.parts(), byte(len(e.Group)))
-		content = append(content, e.Group...)
+		content = append(content, e.parts(), byte(len(e.History)))
+		content = append(content, e.History...)
 		if !e.Until.IsZero() {
 			if content, err = appendInstant(content, ceilMilli(e.Until)); err != nil {
+				return nil, err
+			}
+		}
+		if !e.Since.IsZero() {
+			if content, err = appendInstant(content, ceilMilli(e.Since)); err != nil {
 				return nil, err
 			}
 		}
@@ -84,15 +95,19 @@ func contentSize(t Token) (int, error) {
 	n := instantSize + 1
 	for i, e := range t {
 		switch {
-		case i > 0 && e.Group == t[i-1].Group:
-			return 0, fmt.Errorf("token: two entries for group %q", e.Group)
-		case len(e.Group) > MaxGroup:
-			return 0, fmt.Errorf("token: the name of group %.20q… has %d bytes: %d at most", e.Group, len(e.Group), MaxGroup)
-		case e.parts() == 0:
-			return 0, fmt.Errorf("token: the entry for group %q demands nothing", e.Group)
+		case i > 0 && e.History == t[i-1].History:
+			return 0, fmt.Errorf("token: two entries for history %q", e.History)
+		case len(e.History) > MaxHistory:
+			return 0, fmt.Errorf("token: the name of history %.20q… has %d bytes: %d at most",
+				e.History, len(e.History), MaxHistory)
+		case e.parts()&(hasPosition|hasUntil) == 0:
+			return 0, fmt.Errorf("token: the entry for history %q demands nothing", e.History)
 		}
-		n += 2 + len(e.Group)
+		n += 2 + len(e.History)
 		if !e.Until.IsZero() {
+			n += instantSize
+		}
+		if !e.Since.IsZero() {
 			n += instantSize
 		}
 		if len(e.Position) > 0 {
@@ -108,6 +123,9 @@ func (e Entry) parts() (parts byte) {
 	}
 	if !e.Until.IsZero() {
 		parts |= hasUntil
+	}
+	if !e.Since.IsZero() {
+		parts |= hasSince
 	}
 	return parts
 }
@@ -131,32 +149,39 @@ func ceilMilli(t time.Time) int64 {
 	return milli
 }
 
-// decode is the opposite of encode, and accepts nothing that encode does not return. Positions of the token are pieces of
-// content. The error is ErrMalformed.
+// decode is the opposite of encode, and accepts nothing that encode does not return. Positions of the token
+// are pieces of content. The error is ErrVersion: whoever has sealed it knew what it means. Then issued is
+// zero only if there is none.
 func decode(content []byte) (issued time.Time, _ Token, _ error) {
 	r := reader{rest: content}
-	issued = r.instant()
+	if issued = r.instant(); r.failed {
+		return time.Time{}, nil, ErrVersion
+	}
 	n := r.uint(1)
 	if n == 0 || n > MaxEntries {
-		return time.Time{}, nil, ErrMalformed
+		return issued, nil, ErrVersion
 	}
 	t := make(Token, n)
 	for i := range t {
 		e := &t[i]
 		parts := r.uint(1)
-		e.Group = string(r.take(r.uint(1)))
+		e.History = string(r.take(r.uint(1)))
 		if parts&hasUntil != 0 {
 			e.Until = r.instant()
+		}
+		if parts&hasSince != 0 {
+			e.Since = r.instant()
 		}
 		if parts&hasPosition != 0 {
 			e.Position = r.take(r.uint(2))
 		}
-		if r.failed || parts == 0 || parts != int64(e.parts()) || i > 0 && e.Group <= t[i-1].Group {
-			return time.Time{}, nil, ErrMalformed
+		demands := parts&(hasPosition|hasUntil) != 0
+		if r.failed || !demands || parts != int64(e.parts()) || i > 0 && e.History <= t[i-1].History {
+			return issued, nil, ErrVersion
 		}
 	}
 	if len(r.rest) > 0 {
-		return time.Time{}, nil, ErrMalformed
+		return issued, nil, ErrVersion
 	}
 	return issued, t, nil
 }

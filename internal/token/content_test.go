@@ -12,8 +12,8 @@ import (
 const (
 	head1  = "01959533fa87 01"
 	head2  = "01959533fa87 02"
-	entryA = "01 01 61 0001 aa"              // group a at position aa
-	entryB = "03 01 62 019595340e0f 0002 bb" // group b until, and at position bb…
+	entryA = "01 01 61 0001 aa"              // history a at position aa
+	entryB = "03 01 62 019595340e0f 0002 bb" // history b until, and at position bb…
 )
 
 func unhex(s string) []byte {
@@ -41,8 +41,11 @@ var malformed = []struct {
 	{"255 entries", unhex("01959533fa87 ff" + entryA)},
 	{"no parts", unhex(head1 + "00 01 61")},
 	{"no parts, but a position", unhex(head1 + "00 01 61 0001 aa")},
-	{"unknown parts", unhex(head1 + "04 01 61 0001 aa")},
-	{"unknown parts beside a position", unhex(head1 + "05 01 61 0001 aa")},
+	{"unknown parts", unhex(head1 + "08 01 61 0001 aa")},
+	{"since alone", unhex(head1 + "04 01 61 019595340e0f")},
+	{"since cut short", unhex(head1 + "05 01 61 019595340e")},
+	{"since without a position behind it", unhex(head1 + "05 01 61 019595340e0f")},
+	{"unknown parts beside a position", unhex(head1 + "09 01 61 0001 aa")},
 	{"unknown parts beside all", unhex(head1 + "83 01 61 019595340e0f 0001 aa")},
 	{"a part that is missing", unhex(head1 + "03 01 61 019595340e0f")},
 	{"a name that is missing", unhex(head1 + "01 01")},
@@ -53,12 +56,12 @@ var malformed = []struct {
 	{"a position without its length", unhex(head1 + "01 01 61")},
 	{"half of its length", unhex(head1 + "01 01 61 00")},
 	{"an empty position", unhex(head1 + "01 01 61 0000")},
-	{"a group twice", unhex(head2 + entryA + entryA)},
-	{"a group twice, each with another part", unhex(head2 + entryA + "02 01 61 019595340e0f")},
-	{"groups in descending order", unhex(head2 + "01 01 62 0001 bb" + entryA)},
+	{"a history twice", unhex(head2 + entryA + entryA)},
+	{"a history twice, each with another part", unhex(head2 + entryA + "02 01 61 019595340e0f")},
+	{"histories in descending order", unhex(head2 + "01 01 62 0001 bb" + entryA)},
 	{"a longer name before its beginning", unhex(head2 + "01 02 6161 0001 bb" + entryA)},
-	{"the nameless group last", unhex(head2 + entryA + "01 00 0001 bb")},
-	{"the nameless group twice", unhex(head2 + "01 00 0001 bb 01 00 0001 bb")},
+	{"the nameless history last", unhex(head2 + entryA + "01 00 0001 bb")},
+	{"the nameless history twice", unhex(head2 + "01 00 0001 bb 01 00 0001 bb")},
 }
 
 // manyEntries returns entries in order.
@@ -71,8 +74,10 @@ func manyEntries(n int) (b []byte) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for _, tt := range malformed {
-		if when, tok, err := decode(tt.content); err != ErrMalformed || tok != nil || !when.IsZero() {
-			t.Errorf("%s: decode(%x) = %v, %+v, %v; want ErrMalformed alone", tt.name, tt.content, when, tok, err)
+		when, tok, err := decode(tt.content)
+		if told := len(tt.content) >= instantSize; err != ErrVersion || tok != nil || when.IsZero() == told {
+			t.Errorf("%s: decode(%x) = %v, %+v, %v; want ErrVersion, and the instant if it is there",
+				tt.name, tt.content, when, tok, err)
 		}
 	}
 }
@@ -84,12 +89,12 @@ func TestEveryTruncationAndExtensionOfAContentIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range content {
-			if _, tok, err := decode(content[:n]); err != ErrMalformed || tok != nil {
+			if _, tok, err := decode(content[:n]); err != ErrVersion || tok != nil {
 				t.Fatalf("%s: the first %d of %d bytes: %+v, %v", tt.name, n, len(content), tok, err)
 			}
 		}
 		for b := range 256 {
-			if _, tok, err := decode(append(bytes.Clone(content), byte(b))); err != ErrMalformed || tok != nil {
+			if _, tok, err := decode(append(bytes.Clone(content), byte(b))); err != ErrVersion || tok != nil {
 				t.Fatalf("%s: with %x behind: %+v, %v", tt.name, b, tok, err)
 			}
 		}
@@ -102,9 +107,11 @@ func TestContent(t *testing.T) {
 		content []byte
 		want    Token
 	}{
-		{"a position", unhex(head1 + entryA), Token{{Group: "a", Position: []byte{0xaa}}}},
-		{"a time", unhex(head1 + "02 01 61 019595340e0f"), Token{{Group: "a", Until: at(5000)}}},
-		{"two groups", unhex(head2 + entryA + entryB + "cc"), Token{{Group: "a", Position: []byte{0xaa}}, {Group: "b", Position: []byte{0xbb, 0xcc}, Until: at(5000)}}},
+		{"a position", unhex(head1 + entryA), Token{{History: "a", Position: []byte{0xaa}}}},
+		{"a time", unhex(head1 + "02 01 61 019595340e0f"), Token{{History: "a", Until: at(5000)}}},
+		{"a position, and since when", unhex(head1 + "05 01 61 0195953406df 0001 aa"),
+			Token{{History: "a", Position: []byte{0xaa}, Since: at(3160)}}},
+		{"two histories", unhex(head2 + entryA + entryB + "cc"), Token{{History: "a", Position: []byte{0xaa}}, {History: "b", Position: []byte{0xbb, 0xcc}, Until: at(5000)}}},
 		{"as many as may be", append(unhex("01959533fa87 40"), manyEntries(64)...), nil},
 	} {
 		when, tok, err := decode(tt.content)

@@ -17,11 +17,11 @@ func Example() {
 	}
 
 	now := time.Now()
-	text, err := sealer.Seal(token.Token{{Group: "orders", Position: []byte("0-1-42")}}, now)
+	text, err := sealer.Seal(token.Token{{History: "orders", Position: []byte("0-1-42")}}, now)
 	fmt.Println(len(text), err)
 
 	t, err := sealer.Open(text, now.Add(4*time.Minute), 5*time.Minute)
-	fmt.Printf("%s %s %v\n", t[0].Group, t[0].Position, err)
+	fmt.Printf("%s %s %v\n", t[0].History, t[0].Position, err)
 
 	_, err = sealer.Open(text, now.Add(6*time.Minute), 5*time.Minute)
 	fmt.Println(err)

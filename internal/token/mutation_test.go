@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// small returns tokens whose texts end in one, two and three characters of a group of four, and one of some size.
+// small returns tokens whose texts end in one, two and three characters of a quadruple, and one of some size.
 func small(tb testing.TB, s *Sealer) (texts []string) {
 	tb.Helper()
 	for n := range 3 {
-		texts = append(texts, seal(tb, s, Token{{Group: "orders", Position: of(14 + n)}}))
+		texts = append(texts, seal(tb, s, Token{{History: "orders", Position: of(14 + n)}}))
 	}
-	return append(texts, seal(tb, s, Token{{Position: of(40)}, {Group: "orders", Position: of(24), Until: at(5000)}}))
+	return append(texts, seal(tb, s, Token{{Position: of(40)}, {History: "orders", Position: of(24), Until: at(5000)}}))
 }
 
 // mustNotOpen fails if s opens text.

@@ -1,7 +1,7 @@
 // Package token seals what a client carries from a response to its next request, and opens it again.
 //
 //	sealer, err := token.NewSealer(secrets, "replicated")
-//	text, err := sealer.Seal(token.Token{{Group: "orders", Position: position}}, time.Now())
+//	text, err := sealer.Seal(token.Token{{History: history, Position: position}}, time.Now())
 //	t, err := sealer.Open(text, time.Now(), 5*time.Minute)
 //
 // The text is opaque to the client and cannot be changed by it; it expires, and opens on every instance that has the
@@ -11,6 +11,9 @@
 //	v1.BASE64URL(nonce ‖ ciphertext ‖ tag)
 //
 // Its length follows from the lengths of what is inside, and so shows them. See [NewSealer] for how it is sealed.
+//
+// Instances of before and after a deploy read each other's tokens. What was sealed by one of them and cannot
+// be read by another is [ErrVersion], and never taken for a forgery.
 //
 // Everything here is pure: time is a parameter, what a position means is the caller's affair.
 package token
@@ -24,14 +27,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 )
 
 const (
-	// MaxSize is the length of a token's text at most. Browsers take 4,096 bytes of a cookie, its name and attributes
-	// included (RFC 6265, section 6.1).
+	// MaxSize is the length of a token's text that Open looks at. Browsers take 4,096 bytes of a cookie, its
+	// name and attributes included (RFC 6265, section 6.1).
 	MaxSize = 3800
+
+	// MaxSealed is the length of a text that Seal returns. A response carries it twice, in a cookie and in a
+	// header, and a proxy may have a single page of 4,096 bytes for all headers of a response, as nginx has
+	// by default (proxy_buffer_size). What does not fit there is an error for the client, after its write was
+	// committed.
+	MaxSealed = 1200
 
 	// MaxSecrets is the number of secrets at most: it bounds the work that a text costs which none of them opens.
 	MaxSecrets = 8
@@ -50,26 +60,31 @@ const (
 
 // What [Sealer.Open] returns, as it is, not wrapped. None of them says anything about the text.
 var (
-	ErrTooLarge  = errors.New("token: too large") // longer than MaxSize; also from Seal
-	ErrMalformed = errors.New("token: malformed") // not a token, or one of a version that is not known here
+	ErrTooLarge  = errors.New("token: too large") // longer than MaxSize; of Seal, than MaxSealed
+	ErrMalformed = errors.New("token: malformed") // not a token
 	ErrForeign   = errors.New("token: foreign")   // forged, or sealed with another secret or for another context
 	ErrExpired   = errors.New("token: expired")
 	ErrFuture    = errors.New("token: from the future") // by more than MaxSkew
+	ErrVersion   = errors.New("token: of a version that is not known here")
 )
 
-// Token is what a session must not read behind, group by group: in any order, no group twice. It is plain data; sharing
-// it is as safe as sharing any slice.
+// Token is what a session must not read behind, history by history: in any order, no history twice. It is
+// plain data; sharing it is as safe as sharing any slice.
 type Token []Entry
 
-// Entry is what a session must not read behind in one group. It has a Position, or Until, or both: then both count.
+// Entry is what a session must not read behind in one history. It has a Position, or Until, or both: then
+// both count.
 type Entry struct {
-	// Group names the group. Any string of at most MaxGroup bytes, the empty one too.
-	Group string
-	// Position is a point in the master's history that a slave has to cover. Empty: none is demanded.
+	// History names the history. Any string of at most MaxHistory bytes; the empty one where it is not known.
+	History string
+	// Position is a point in the history that a slave has to cover. Empty: none is demanded.
 	Position []byte
 	// Until is when the master need no longer be read. A token carries it rounded up to a millisecond. Zero: there is no
 	// such time.
 	Until time.Time
+	// Since is when the session last learned of the Position. A token carries it rounded up to a millisecond.
+	// Zero: it is not known, as in the tokens of instances that do not tell it.
+	Since time.Time
 }
 
 // Sealer seals tokens with one secret, and opens what was sealed with that one or another. [NewSealer] makes one; the zero
@@ -147,9 +162,9 @@ func check(secrets [][]byte) error {
 // Seal returns the text of t, issued now. The same token never gives the same text twice, but always one of the same
 // length.
 //
-// The error is [ErrTooLarge] if the text would exceed MaxSize or there are more than MaxEntries entries. Any other
-// is a mistake of the caller: no entry, an entry that demands nothing, a group twice or with too long a name, a time
-// before 1970.
+// The error is [ErrTooLarge] if the text would exceed MaxSealed or there are more than MaxEntries entries.
+// Any other is a mistake of the caller: no entry, an entry that demands nothing, a history twice or with too
+// long a name, a time before 1970.
 func (s *Sealer) Seal(t Token, now time.Time) (string, error) {
 	content, err := encode(t, now)
 	if err != nil {
@@ -172,17 +187,22 @@ func textSize(content int) int {
 	return len(version) + encoding.EncodedLen(nonceSize+content+tagSize)
 }
 
-// Open returns the token that text was made of, its entries in the order of their groups. It opens from the instant of
-// its issue, or MaxSkew before that, until ttl after it: at that instant it is expired.
+// Open returns the token that text was made of, its entries in the order of their histories. It opens from
+// the instant of its issue, or MaxSkew before that, until ttl after it: at that instant it is expired.
 //
-// text may come from anybody. The error is one of [ErrTooLarge], [ErrMalformed], [ErrForeign], [ErrExpired] and
-// [ErrFuture]; with it the Token is nil, and the first three say nothing about when the token was issued. A text that
-// does not open costs a number of bytes and of AES operations that MaxSize and MaxSecrets bound.
+// text may come from anybody. The error is one of [ErrTooLarge], [ErrMalformed], [ErrForeign], [ErrExpired],
+// [ErrFuture] and [ErrVersion]; with it the Token is nil. ErrExpired and ErrFuture are of tokens that were
+// sealed with one of the secrets. So is ErrVersion, of a token that has not expired, or else the text begins
+// with a version to come. A text that does not open costs a number of bytes and of AES operations that
+// MaxSize and MaxSecrets bound.
 func (s *Sealer) Open(text string, now time.Time, ttl time.Duration) (Token, error) {
 	if len(text) > MaxSize {
 		return nil, ErrTooLarge
 	}
 	encoded, ok := strings.CutPrefix(text, version)
+	if !ok && beginsWithVersion(text) {
+		return nil, ErrVersion
+	}
 	if !ok || strings.IndexByte(encoded, '\n') >= 0 || strings.IndexByte(encoded, '\r') >= 0 {
 		return nil, ErrMalformed
 	}
@@ -195,16 +215,23 @@ func (s *Sealer) Open(text string, now time.Time, ttl time.Duration) (Token, err
 		return nil, err
 	}
 	issued, t, err := decode(content)
-	if err != nil {
-		return nil, err
-	}
 	switch age := now.Sub(issued); {
+	case issued.IsZero():
+		return nil, err
 	case age < -MaxSkew:
 		return nil, ErrFuture
 	case age >= ttl:
 		return nil, ErrExpired
 	}
-	return t, nil
+	return t, err
+}
+
+// beginsWithVersion tells whether text begins with the version of a token: "v", a number and ".".
+func beginsWithVersion(text string) bool {
+	number, _, found := strings.Cut(text, ".")
+	number, isVersion := strings.CutPrefix(number, "v")
+	_, err := strconv.ParseUint(number, 10, 16)
+	return found && isVersion && err == nil
 }
 
 // unseal tries one key after the other. That the time it takes tells which one it was does no harm: whoever has a token

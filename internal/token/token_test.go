@@ -67,30 +67,32 @@ var roundTrips = []struct {
 	name string
 	t    Token
 }{
-	{"a position", Token{{Group: "orders", Position: []byte{0}}}},
-	{"a time", Token{{Group: "orders", Until: at(5000)}}},
-	{"both", Token{{Group: "orders", Position: of(16), Until: at(5000)}}},
-	{"the nameless group", Token{{Position: of(16)}}},
-	{"a time that is over", Token{{Group: "orders", Until: at(-1)}}},
-	{"1970", Token{{Group: "orders", Until: time.UnixMilli(0).UTC()}}},
-	{"groups, some with a common beginning", Token{
-		{Position: of(8)}, {Group: "a", Until: at(1)}, {Group: "aa", Position: of(300)}, {Group: "ab", Position: of(1), Until: at(2)},
+	{"a position", Token{{History: "orders", Position: []byte{0}}}},
+	{"a time", Token{{History: "orders", Until: at(5000)}}},
+	{"both", Token{{History: "orders", Position: of(16), Until: at(5000)}}},
+	{"the nameless history", Token{{Position: of(16)}}},
+	{"since when", Token{{History: "orders", Position: of(16), Since: at(-7)}}},
+	{"everything", Token{{History: "orders", Position: of(16), Until: at(5000), Since: at(-7)}}},
+	{"a time that is over", Token{{History: "orders", Until: at(-1)}}},
+	{"1970", Token{{History: "orders", Until: time.UnixMilli(0).UTC()}}},
+	{"histories, some with a common beginning", Token{
+		{Position: of(8)}, {History: "a", Until: at(1)}, {History: "aa", Position: of(300)}, {History: "ab", Position: of(1), Until: at(2)},
 	}},
-	{"names that are no text", Token{{Group: "\x00", Position: of(1)}, {Group: "a\x00b", Position: of(2)}, {Group: "\xff\xfe", Until: at(0)}}},
-	{"the longest name", Token{{Group: strings.Repeat("g", MaxGroup), Position: of(4)}}},
-	{"as many groups as may be", manyGroups(MaxEntries)},
+	{"names that are no text", Token{{History: "\x00", Position: of(1)}, {History: "a\x00b", Position: of(2)}, {History: "\xff\xfe", Until: at(0)}}},
+	{"the longest name", Token{{History: strings.Repeat("g", MaxHistory), Position: of(4)}}},
+	{"as many histories as may be", manyHistories(MaxEntries)},
 	{"the longest position", Token{{Position: of(longestPosition)}}},
 }
 
-func manyGroups(n int) (t Token) {
+func manyHistories(n int) (t Token) {
 	for i := range n {
-		t = append(t, Entry{Group: fmt.Sprintf("group %03d", i), Position: of(16)})
+		t = append(t, Entry{History: fmt.Sprintf("%03d", i), Position: of(4)})
 	}
 	return t
 }
 
 // longestPosition is the length of the longest position that a token has room for.
-const longestPosition = (MaxSize-len(version))*3/4 - nonceSize - tagSize - instantSize - 1 - 2 - 2
+const longestPosition = (MaxSealed-len(version))*3/4 - nonceSize - tagSize - instantSize - 1 - 2 - 2
 
 func TestRoundTrip(t *testing.T) {
 	s := newSealer(t, "app", secretA)
@@ -114,19 +116,19 @@ func TestRoundTrip(t *testing.T) {
 
 func TestSealSortsACopy(t *testing.T) {
 	s := newSealer(t, "app", secretA)
-	given := Token{{Group: "b", Position: []byte("2")}, {Group: "a", Position: []byte("1")}}
+	given := Token{{History: "b", Position: []byte("2")}, {History: "a", Position: []byte("1")}}
 	got, err := s.Open(seal(t, s, given), issued, ttl)
-	if want := (Token{{Group: "a", Position: []byte("1")}, {Group: "b", Position: []byte("2")}}); err != nil || !reflect.DeepEqual(got, want) {
+	if want := (Token{{History: "a", Position: []byte("1")}, {History: "b", Position: []byte("2")}}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("opened: %+v, %v; want %+v", got, err, want)
 	}
-	if given[0].Group != "b" {
+	if given[0].History != "b" {
 		t.Errorf("Seal changed its argument to %+v", given)
 	}
 }
 
 func TestPiecesDoNotOverlap(t *testing.T) {
 	s := newSealer(t, "app", secretA)
-	got, err := s.Open(seal(t, s, Token{{Group: "a", Position: []byte("12")}, {Group: "b", Position: []byte("34")}}), issued, ttl)
+	got, err := s.Open(seal(t, s, Token{{History: "a", Position: []byte("12")}, {History: "b", Position: []byte("34")}}), issued, ttl)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,13 +148,13 @@ func TestSealRefuses(t *testing.T) {
 		want string
 	}{
 		{"nothing", nil, issued, "token: no entries"},
-		{"an entry without demands", Token{{Group: "orders", Position: []byte{}}}, issued, `token: the entry for group "orders" demands nothing`},
-		{"a group twice", Token{{Group: "b", Until: issued}, {Group: "a", Until: issued}, {Group: "b", Position: of(1)}}, issued, `token: two entries for group "b"`},
-		{"too long a name", Token{{Group: strings.Repeat("g", MaxGroup+1), Until: issued}}, issued, `token: the name of group "gggggggggggggggggggg"… has 256 bytes: 255 at most`},
+		{"an entry without demands", Token{{History: "orders", Position: []byte{}}}, issued, `token: the entry for history "orders" demands nothing`},
+		{"a history twice", Token{{History: "b", Until: issued}, {History: "a", Until: issued}, {History: "b", Position: of(1)}}, issued, `token: two entries for history "b"`},
+		{"too long a name", Token{{History: strings.Repeat("g", MaxHistory+1), Until: issued}}, issued, `token: the name of history "gggggggggggggggggggg"… has 256 bytes: 255 at most`},
 		{"no time of issue", ok, time.Time{}, "token: 0001-01-01 00:00:00 +0000 UTC cannot be written"},
 		{"before 1970", Token{{Until: time.UnixMilli(-1)}}, issued, "token: 1969-12-31 23:59:59.999 +0000 UTC cannot be written"},
 		{"after 10889", ok, time.UnixMilli(maxInstant + 1), "token: 10889-08-02 05:31:50.656 +0000 UTC cannot be written"},
-		{"too many groups", manyGroups(MaxEntries + 1), issued, ErrTooLarge.Error()},
+		{"too many histories", manyHistories(MaxEntries + 1), issued, ErrTooLarge.Error()},
 		{"too long a position", Token{{Position: of(longestPosition + 1)}}, issued, ErrTooLarge.Error()},
 		{"a position longer than its length can say", Token{{Position: of(1<<16 + 1)}}, issued, ErrTooLarge.Error()},
 	} {
@@ -168,7 +170,7 @@ func TestSealRefuses(t *testing.T) {
 
 func TestSecretsRotate(t *testing.T) {
 	old, both, swapped, fresh := newSealer(t, "app", secretA), newSealer(t, "app", secretA, secretB), newSealer(t, "app", secretB, secretA), newSealer(t, "app", secretB)
-	want := Token{{Group: "orders", Position: of(16)}}
+	want := Token{{History: "orders", Position: of(16)}}
 	for _, tt := range []struct {
 		name     string
 		from, to *Sealer
@@ -201,7 +203,7 @@ func TestEverySecretOpens(t *testing.T) {
 	for i := range MaxSecrets {
 		secrets = append(secrets, of(MinSecret+i))
 	}
-	all, want := newSealer(t, "app", secrets...), Token{{Group: "orders", Position: of(16)}}
+	all, want := newSealer(t, "app", secrets...), Token{{History: "orders", Position: of(16)}}
 	for i, secret := range secrets {
 		if got, err := all.Open(seal(t, newSealer(t, "app", secret), want), issued, ttl); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("secret %d: %+v, %v; want %+v", i, got, err, want)
@@ -322,7 +324,11 @@ func TestOpenRefuses(t *testing.T) {
 		{"the marker", Marker, ErrMalformed},
 		{"the version alone", version, ErrMalformed},
 		{"no version", body, ErrMalformed},
-		{"a later version", "v2." + body, ErrMalformed},
+		{"a later version", "v2." + body, ErrVersion},
+		{"a version that is no number", "vx." + body, ErrMalformed},
+		{"no number", "v." + body, ErrMalformed},
+		{"a number beyond all", "v" + strings.Repeat("9", 100) + "." + body, ErrMalformed},
+		{"a negative number", "v-2." + body, ErrMalformed},
 		{"in capitals", "V1." + body, ErrMalformed},
 		{"in quotes", `"` + text + `"`, ErrMalformed},
 		{"blank before", " " + text, ErrMalformed},
@@ -348,11 +354,18 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// What somebody with the secret sealed must still be a token: another version of this package may have another mind.
+// What somebody with the secret sealed is no forgery, even if it is no token: it is of another version of
+// this package.
 func TestOpenRefusesContent(t *testing.T) {
 	s := newSealer(t, "app", secretA)
 	for _, tt := range malformed {
-		refuses(t, s, sealContent(t, s, tt.content), ErrMalformed)
+		text := sealContent(t, s, tt.content)
+		refuses(t, s, text, ErrVersion)
+		if len(tt.content) >= instantSize { // it ends as any other does
+			if _, err := s.Open(text, issued.Add(ttl), ttl); err != ErrExpired {
+				t.Errorf("%s: %v when it has expired", tt.name, err)
+			}
+		}
 	}
 	// The control: the same way of sealing, with a content that is one.
 	content, err := encode(roundTrips[2].t, issued)
@@ -397,7 +410,7 @@ func TestConcurrently(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for range 100 {
-				want := Token{{Group: fmt.Sprint("group ", i), Position: of(i + 1)}}
+				want := Token{{History: fmt.Sprint("history ", i), Position: of(i + 1)}}
 				text, err := s.Seal(want, issued)
 				if err != nil {
 					t.Error(err)
