@@ -18,15 +18,18 @@ type firstByte struct {
 	w      http.ResponseWriter
 	before func()
 
-	once    sync.Once
-	started atomic.Bool
+	once      sync.Once
+	preparing sync.Mutex // held while before runs
+	started   atomic.Bool
+	returned  atomic.Bool // the handler has, and nothing was written
 }
 
 // beforeFirstByte calls before once, at the last moment at which a header can
 // be added to the response: when the final status, the first part of the body
 // or a flush is about to go to w. Other goroutines that write at that time
 // wait until before has returned; a panic of before goes to the one that
-// called it. A response to which nothing is written needs a deferred finish.
+// called it. A response to which nothing is written needs a deferred finish,
+// which calls before as well.
 //
 // The returned writer is for the next handler. It has the optional methods of
 // w, no more and no less; before must not write to it.
@@ -66,16 +69,34 @@ func beforeFirstByte(w http.ResponseWriter, before func()) (http.ResponseWriter,
 // finish calls before for a response that nothing was written to. It is to be
 // deferred: a header set while a handler panics still goes out with the error
 // page that an outer handler makes of it.
-func (f *firstByte) finish() { f.start() }
+//
+// An outer handler that knows the writer, as Echo's for errors does, may use it
+// after that. Then before is called again at the first byte: what was committed
+// in between shall not be missing.
+func (f *firstByte) finish() {
+	if f.started.Load() {
+		return
+	}
+	f.returned.Store(true)
+	f.preparing.Lock()
+	defer f.preparing.Unlock()
+	if !f.started.Load() {
+		f.before()
+	}
+}
 
-// begun reports whether it is too late for before to look at anything new. It
-// is true from before's first moment on, so that what happens next to it is
-// seen by before, or finds begun true, or both.
-func (f *firstByte) begun() bool { return f.started.Load() }
+// begun reports whether it may be too late for before to look at anything new:
+// whether the first byte has left, or the handler has returned and nobody may
+// write anything through this writer. It is true from before's first moment
+// on, so that what happens next to it is seen by before, or finds begun true,
+// or both.
+func (f *firstByte) begun() bool { return f.started.Load() || f.returned.Load() }
 
 func (f *firstByte) start() { f.once.Do(f.callBefore) }
 
 func (f *firstByte) callBefore() {
+	f.preparing.Lock()
+	defer f.preparing.Unlock()
 	f.started.Store(true)
 	f.before()
 }

@@ -78,6 +78,7 @@ func (s *session) bring(text string) {
 type carried struct {
 	response *firstByte   // nil outside of Middleware
 	clashes  bool         // see Plugin.clashes
+	issued   atomic.Bool  // the response brings a token
 	raised   atomic.Bool  // by a token that came in later
 	waiting  atomic.Int64 // until when reads may wait for a slave, in nanoseconds since 1970; 0: none has
 }

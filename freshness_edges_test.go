@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -385,6 +387,132 @@ func TestTransportAndRedirects(t *testing.T) {
 			if got := s.read(ctx); !strings.HasSuffix(got, ": "+test.want) {
 				t.Errorf("served by %q, want %q", got, test.want)
 			}
+		})
+	}
+}
+
+// TestGateway has a service that writes and then passes the request on to another one, which reads. The
+// client has a token from before, which both slaves cover.
+func TestGateway(t *testing.T) {
+	type request struct{ header, cookies string }
+	for _, header := range []bool{true, false} {
+		name := map[bool]string{true: "the client has a header", false: "the client has cookies"}[header]
+		bubble(t, name, func(t *testing.T) {
+			gateway, back := newSite(t, nil), newSite(t, nil)
+			writes := true
+			var passed request
+			proxy := &httputil.ReverseProxy{
+				Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "back"}) },
+				Transport: gateway.plugin.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+					passed = request{r.Header.Get("Replicated-Token"), r.Header.Get("Cookie")}
+					w := httptest.NewRecorder()
+					back.handler.ServeHTTP(w, r.WithContext(context.Background())) // another process
+					return w.Result(), nil
+				})),
+			}
+			gateway.with(func(w http.ResponseWriter, r *http.Request) {
+				if writes {
+					gateway.write(r.Context())
+					back.commit() // it is one database
+				}
+				proxy.ServeHTTP(w, r)
+			})
+			c := back.client()
+			c.header = header
+			c.do("POST")
+			c.cookies["theirs"] = &http.Cookie{Name: "theirs", Value: "kept"}
+			gateway.commit()
+			for _, s := range []*site{gateway, back} {
+				s.replay("slave-1", "slave-2")
+			}
+			time.Sleep(time.Second)
+			served(t, c.get(), bySlave) // the control: what it has the slaves cover
+			c.site = gateway
+			before := c.token
+			back.routes.take()
+			response := c.do("GET")
+			served(t, strings.Join(back.routes.take(), ", "), byToken)
+			want := request{passed.header, "theirs=kept"}
+			if header {
+				want.cookies = ""
+			}
+			if passed != want || passed.header == before || passed.header == "" {
+				t.Errorf("passed on %+v, the client's token was %q", passed, before)
+			}
+			if c.token == before {
+				t.Error("the client keeps its old token")
+			}
+			c.site = back
+			served(t, c.get(), byToken)
+
+			// What the service behind it wrote comes back, once.
+			writes = false
+			c.site = gateway
+			back.replay("slave-1", "slave-2")
+			time.Sleep(time.Second)
+			response = c.do("POST")
+			if h := response.Header; len(h["Set-Cookie"]) != 1 || len(h["Replicated-Token"]) != 1 {
+				t.Errorf("headers %q", response.Header)
+			}
+			c.site = back
+			served(t, c.get(), byToken)
+		})
+	}
+}
+
+// TestAnErrorThatIsWrittenOutside of the middleware, after its handler has returned and before any byte has
+// left, as by the HTTPErrorHandler of Echo behind echo.WrapMiddleware: by the writer that the middleware was
+// given, or by the one that it has given to the handler. Who has the latter may commit even then.
+func TestAnErrorThatIsWrittenOutside(t *testing.T) {
+	for _, test := range []struct {
+		name                    string
+		write, inner, lateWrite bool
+		want                    string
+		issued                  uint64
+	}{
+		{"by the outer writer", true, false, false, byToken, 1},
+		{"by the inner writer", true, true, false, byToken, 1},
+		{"by the inner writer, which commits first", true, true, true, byToken, 1},
+		{"by the inner writer, which writes first", false, true, true, byToken, 1},
+		{"by the outer writer, which nobody watches", false, false, true, bySlave, 0}, // the controls
+		{"nobody writes", false, true, false, bySlave, 0},
+	} {
+		bubble(t, test.name, func(t *testing.T) {
+			s := newSite(t, nil)
+			var w http.ResponseWriter
+			var ctx context.Context
+			s.with(func(inner http.ResponseWriter, r *http.Request) {
+				if ctx = r.Context(); test.inner {
+					w = inner
+				}
+				if test.write {
+					s.db.WithContext(ctx).Create(&User{})
+				}
+				if test.write && !test.lateWrite {
+					s.commit()
+				}
+			})
+			middleware := s.handler
+			s.handler = http.HandlerFunc(func(outer http.ResponseWriter, r *http.Request) {
+				w = outer
+				middleware.ServeHTTP(outer, r)
+				if test.lateWrite && !test.write {
+					s.db.WithContext(ctx).Create(&User{})
+				}
+				if test.lateWrite {
+					s.commit()
+				}
+				http.Error(w, "no such page", http.StatusNotFound)
+			})
+			c := s.client()
+			if response := c.do("POST"); response.StatusCode != http.StatusNotFound {
+				t.Errorf("status %d", response.StatusCode)
+			}
+			if n := s.plugin.Status().Tokens.Issued; n != test.issued {
+				t.Errorf("%d tokens issued", n)
+			}
+			s.with(s.serve)
+			served(t, c.get(), test.want)
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gorm-replicated/replicated/internal/token"
@@ -114,6 +115,15 @@ func (p *Plugin) newSession(ctx context.Context) (*scoped, *session) {
 // have been faster.
 const ofReads = "-read"
 
+// dropCookies takes the cookies of tokens out of a response: those of a service behind this one, whose tokens
+// are in the session's own, because a proxy has passed the response on.
+func dropCookies(h http.Header, name string) {
+	h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
+		key, _, _ := strings.Cut(line, "=")
+		return isOurs(strings.TrimSpace(key), name)
+	})
+}
+
 // answer puts the session's token into the header of the response to r, if the client has to hear of something.
 func (s *session) answer(h http.Header, r *http.Request) {
 	wrote, read := s.settle(r.Context())
@@ -150,6 +160,9 @@ func (s *session) answer(h http.Header, r *http.Request) {
 	if lifetime%time.Second != 0 {
 		cookie.MaxAge++
 	}
+	dropCookies(h, cfg.Cookie)
 	h.Add("Set-Cookie", cookie.String())
-	p.tokens.issued.Add(1)
+	if !s.carried.issued.Swap(true) {
+		p.tokens.issued.Add(1)
+	}
 }

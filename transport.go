@@ -1,6 +1,10 @@
 package replicated
 
-import "net/http"
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
 
 // Transport returns an [http.RoundTripper] for requests to other services of the same application, with the same Secrets and names in Token:
 // each takes the token of the session in its context along, in the header, so that the other service reads what this session has
@@ -11,8 +15,11 @@ import "net/http"
 //	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, url, body)
 //	resp, err := client.Do(req)
 //
-// After a write the session asks the master for its position before each request. A request without a session, or that a redirect has led to another host, passes
-// unchanged, and so does a header that is there already. Do not use it for services of others: they would get a token that they can do nothing with but send.
+// After a write the session asks the master for its position before each request. The session's token takes
+// the place of a header and of cookies that are there already, such as those of the client whose request a
+// proxy passes on ([net/http/httputil.ReverseProxy]): it holds what they brought. A request without a session
+// or a token, or that a redirect has led to another host, passes unchanged. Do not use it for services of
+// others: they would get a token that they can do nothing with but send.
 func (p *Plugin) Transport(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
@@ -32,24 +39,44 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if session == nil || p.sealer == nil || redirectedAway(r) {
 		return t.base.RoundTrip(r)
 	}
-	if r.Header[header] == nil {
-		text, err := p.Token(r.Context())
-		if err != nil {
-			if r.Body != nil {
-				_ = r.Body.Close() // a RoundTripper always does
-			}
-			return nil, err
+	text, err := p.Token(r.Context())
+	if err != nil {
+		if r.Body != nil {
+			_ = r.Body.Close() // a RoundTripper always does
 		}
-		if text != "" {
-			r = r.Clone(r.Context()) // a RoundTripper must not change the request
-			r.Header.Set(header, text)
-		}
+		return nil, err
+	}
+	if text != "" {
+		r = r.Clone(r.Context()) // a RoundTripper must not change the request
+		r.Header.Set(header, text)
+		withoutCookies(r.Header, p.config.Token.Cookie)
 	}
 	response, err := t.base.RoundTrip(r)
-	if err == nil && len(response.Header[header]) > 0 {
-		session.bring(response.Header[header][0])
+	if err == nil {
+		for _, line := range response.Header[header] {
+			session.bring(line)
+		}
 	}
 	return response, err
+}
+
+// withoutCookies takes the cookies of tokens out of a request that a proxy passes on.
+func withoutCookies(h http.Header, name string) {
+	if !slices.ContainsFunc(h["Cookie"], func(line string) bool { return strings.Contains(line, name) }) {
+		return
+	}
+	var rest []string
+	for _, line := range h["Cookie"] {
+		for pair := range strings.SplitSeq(line, ";") {
+			pair = strings.Trim(pair, " \t")
+			if key, _, _ := strings.Cut(pair, "="); pair != "" && !isOurs(key, name) {
+				rest = append(rest, pair)
+			}
+		}
+	}
+	if h.Del("Cookie"); len(rest) > 0 {
+		h.Set("Cookie", strings.Join(rest, "; "))
+	}
 }
 
 // redirectedAway tells whether a client was sent to another host than the one that it was asked to go to: that may be anybody's.
