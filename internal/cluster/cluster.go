@@ -156,7 +156,7 @@ func (c *Cluster) closeNow() error {
 	errs := make([]error, len(all))
 	for i, s := range all {
 		if err := s.close(); err != nil && !ended(err) { // a broken connection is closed
-			errs[i] = fmt.Errorf("closing %s: %s", s.ID, Describe(err))
+			errs[i] = fmt.Errorf("closing %s: %w", s.ID, described{err})
 		}
 	}
 	return errors.Join(errs...)
@@ -216,7 +216,7 @@ wait:
 		case o := <-results:
 			errs[o.i] = nil
 			if o.err != nil {
-				errs[o.i] = fmt.Errorf("%s (%s): %s", specs[o.i].Field, specs[o.i].ID, Describe(o.err))
+				errs[o.i] = fmt.Errorf("%s (%s): %w", specs[o.i].Field, specs[o.i].ID, described{o.err})
 				continue
 			}
 			if o.ours {
@@ -264,7 +264,7 @@ func Ping(ctx context.Context, servers []*Server, specs []Spec) error {
 		}
 		asking.Go(func() {
 			if err := db.PingContext(ctx); err != nil {
-				errs[i] = fmt.Errorf("%s (%s): %s", specs[i].Field, specs[i].ID, Describe(err))
+				errs[i] = fmt.Errorf("%s (%s): %w", specs[i].Field, specs[i].ID, described{err})
 			}
 		})
 	}

@@ -49,6 +49,14 @@ func Describe(err error) string {
 	return describeNetwork(err)
 }
 
+// described is an error in the words of Describe. It has no Unwrap, so that nothing that prints a chain of
+// errors prints the rest; whoever asks for a certain error by errors.Is or errors.As finds it.
+type described struct{ cause error }
+
+func (e described) Error() string        { return Describe(e.cause) }
+func (e described) Is(target error) bool { return errors.Is(e.cause, target) }
+func (e described) As(target any) bool   { return errors.As(e.cause, target) }
+
 // describeServer says what a database answered, "" if err is no answer of one.
 func describeServer(err error) string {
 	var e *mysql.MySQLError
