@@ -430,7 +430,7 @@ func TestGateway(t *testing.T) {
 			c.site = gateway
 			before := c.token
 			back.routes.take()
-			response := c.do("GET")
+			c.do("GET")
 			served(t, strings.Join(back.routes.take(), ", "), byToken)
 			want := request{passed.header, "theirs=kept"}
 			if header {
@@ -450,7 +450,7 @@ func TestGateway(t *testing.T) {
 			c.site = gateway
 			back.replay("slave-1", "slave-2")
 			time.Sleep(time.Second)
-			response = c.do("POST")
+			response := c.do("POST")
 			if h := response.Header; len(h["Set-Cookie"]) != 1 || len(h["Replicated-Token"]) != 1 {
 				t.Errorf("headers %q", response.Header)
 			}
