@@ -24,14 +24,16 @@ type watched struct {
 	err      error            // of the latest of them
 	trouble  time.Time        // since when the monitor has to look at it more often; zero if it need not
 
-	// Of a master: the latest that is known.
-	position position.Position
+	// Of a master:
+	position position.Position // the latest that is known
+	asked    time.Time         // when the question began that it answered last
 
 	// Of a slave:
 	heard     time.Time // when it answered last
 	freshAsOf time.Time // zero: not known
 	stood     time.Time // if the master could not be asked since the latest reading, when it last could
 	against   string    // why it must not be read although it answers: see disowned
+	ahead     ahead     // of the masters
 	recovery            // since it failed
 	left      bool      // it is down, and its Server was told
 	gone      bool      // for certain, too
@@ -69,12 +71,12 @@ func (w *watched) hear(q *question) {
 		}
 		return
 	}
-	w.answered, w.failed, w.reading = true, 0, q.reading
+	w.answered, w.failed, w.reading, w.asked = true, 0, q.reading, q.began
 }
 
 // isUp tells whether a slave answers, and is what it should be.
 func (w *watched) isUp() bool {
-	return w.answered && !w.down && !w.reading.WrongRole && w.against == ""
+	return w.answered && !w.down && !w.reading.WrongRole && w.against == "" && !w.ahead.strayed
 }
 
 // hearMaster takes in what a master answered.
@@ -83,6 +85,9 @@ func (p *picture) hearMaster(m *watched, q *question) {
 	if q.err == nil && q.reading.Position.Known() {
 		if m.position.Known() && !q.reading.Position.Covers(m.position) {
 			p.forget() // a failover, a reset, a restore, a crash: what was before proves nothing about what is now
+			for _, s := range p.slaves {
+				s.ahead.unproven = q.began
+			}
 		}
 		m.position = q.reading.Position
 		m.server.latest.Store(&Latest{q.reading.History(), q.reading.Position})
@@ -211,6 +216,8 @@ func (p *picture) judge(s *watched, now time.Time) (State, bool) {
 		state.Reason, state.Remedy = "not a slave: "+s.reading.Reason, s.reading.Remedy
 	case s.answered && s.against != "" && !s.down:
 		state.Reason = s.against
+	case s.answered && s.ahead.strayed && !s.down:
+		state.Reason = s.ahead.reason()
 	case s.down && s.failed == 0:
 		state.Reason = "failed, and has to answer for a while before it is read: " + Describe(s.err)
 	case !state.Up && s.failed > 0:
@@ -250,6 +257,9 @@ func (p *picture) judge(s *watched, now time.Time) (State, bool) {
 		return state, false
 	case lag > p.maxLag: // by how much is in Lag, and changes all the time
 		state.Reason = fmt.Sprintf("behind by more than %v", p.maxLag)
+		return state, false
+	case !s.ahead.unproven.IsZero() && now.Sub(s.ahead.unproven) < p.maxLag:
+		state.Reason = "it is not known whether the master has all that it has"
 		return state, false
 	}
 	return state, true

@@ -53,12 +53,17 @@ func (p *picture) disowned(s *watched, before string) string {
 	if !errant.Known() {
 		return ""
 	}
-	const most = 100 // bytes: with gaps a set can be long
-	text := errant.String()
+	return fmt.Sprintf("%sit takes writes, and has transactions of its own (%s)", diverged, brief(errant))
+}
+
+// brief returns the beginning of what may be long: a set with gaps.
+func brief(p position.Position) string {
+	const most = 100 // bytes
+	text := p.String()
 	if len(text) > most {
 		text = text[:most] + "…"
 	}
-	return fmt.Sprintf("%sit takes writes, and has transactions of its own (%s)", diverged, text)
+	return text
 }
 
 // tells tells whether what a master said last can be held against a slave.

@@ -71,7 +71,8 @@ func newMonitor(c *Cluster, cfg Monitoring, newAsker func(*Server) asker) *monit
 }
 
 func (m *monitor) watch(s *Server) *watched {
-	w := &watched{server: s, begun: time.Now(), told: true, answered: m.cfg.Blind}
+	now := time.Now()
+	w := &watched{server: s, begun: now, ahead: ahead{unproven: now}, told: true, answered: m.cfg.Blind}
 	heard := m.hearMaster
 	if s.Slave {
 		heard = m.hearSlave
@@ -255,6 +256,11 @@ func (m *monitor) hearMaster(w *watched, q *question) {
 		m.hurried.Store(true) // it is back, and the round did not wait for it
 	}
 	m.picture.hearMaster(w, q)
+	if q.err == nil {
+		for _, s := range m.picture.slaves {
+			m.compare(s)
+		}
+	}
 	if slices.Contains(m.round, q) {
 		if m.waiting--; m.waiting == 0 {
 			m.askSlaves()
@@ -267,6 +273,13 @@ func (m *monitor) hearMaster(w *watched, q *question) {
 		m.handed = q
 	}
 	m.wake()
+}
+
+// compare compares a slave with the masters, and has all asked again soon if that decided nothing.
+func (m *monitor) compare(s *watched) {
+	if m.picture.compare(s, time.Now()) {
+		m.hurried.Store(true)
+	}
 }
 
 func (m *monitor) hearSlave(w *watched, q *question) {
@@ -287,6 +300,7 @@ func (m *monitor) hearSlave(w *watched, q *question) {
 	}
 	if q.err == nil {
 		w.server.writable.Store(q.reading.Writable)
+		m.compare(w)
 	}
 	m.wake()
 }

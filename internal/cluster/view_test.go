@@ -273,7 +273,82 @@ func TestView(t *testing.T) {
 			g.master.is(position.Sequence("other", 5))
 			g.write()
 			g.rounds(1)
-			g.expect(t, "it falls back", "in 0s at other:7; out at log:1 (it is not known how far it is behind)")
+			const second = "; out at log:1 (it is not known how far it is behind)"
+			g.expect(t, "it falls back", "out 0s at other:7 (it is not known whether the master has all that it has)"+second)
+			g.master.is(position.Sequence("other", 7))
+			g.rounds(1)
+			g.expect(t, "it comes as far", "in 0s at other:7"+second)
+		}},
+		{"a slave is ahead for a moment", func(t *testing.T, g *stage) {
+			g.begin(t)
+			g.slaves[1].is(at(9))
+			g.rounds(1)
+			g.expect(t, "the master was asked before it", "in 0s at log:1; in 0s at log:9")
+			g.rounds(2)
+			g.expect(t, "it was asked after it, too", "in 0s at log:1; in 0s at log:9")
+			g.master.is(at(9))
+			g.rounds(1)
+			time.Sleep(aheadFor)
+			g.rounds(2)
+			g.expect(t, "the master has it", "in 1s at log:1; in 0s at log:9")
+		}},
+		{"a slave is of another history", func(t *testing.T, g *stage) {
+			const stray = "; down 0s (is of another history: it has log:9, which the master lacks)"
+			g.begin(t)
+			g.slaves[1].is(at(9))
+			g.rounds(2)
+			time.Sleep(aheadFor)
+			g.rounds(2)
+			g.expect(t, "it goes on being ahead", "in 0s at log:1"+stray)
+			g.master.is(at(20))
+			g.slaves[0].is(at(20))
+			g.rounds(2)
+			g.expect(t, "the master comes further, soon", "in 0s at log:20; in 0s at log:9")
+			g.master.is(at(21))
+			g.slaves[0].is(at(21))
+			g.slaves[1].is(at(30))
+			g.rounds(2)
+			for range 20 {
+				time.Sleep(aheadFor)
+				g.rounds(1)
+			}
+			g.master.is(at(40))
+			g.slaves[0].is(at(40))
+			g.rounds(2)
+			const strayed = " (is of another history: it has log:30, which the master lacks)"
+			g.expect(t, "the master comes further, after long", "in 0s at log:40; down 1s"+strayed)
+			g.slaves[1].is(at(40))
+			g.rounds(2)
+			g.expect(t, "and so does it", "in 0s at log:40; down 0s"+strayed)
+			g.slaves[1].is(at(29))
+			g.rounds(2)
+			g.slaves[1].is(at(40))
+			g.rounds(2)
+			g.expect(t, "it was built anew", "in 0s at log:40; in 0s at log:40")
+		}},
+		{"a slave of another history is built anew", func(t *testing.T, g *stage) {
+			g.begin(t)
+			g.slaves[1].is(at(9))
+			for range 20 {
+				time.Sleep(aheadFor)
+				g.rounds(1)
+			}
+			g.master.is(at(20))
+			g.slaves[0].is(at(20))
+			g.slaves[1].isDead()
+			g.rounds(4)
+			g.slaves[1].is(at(20))
+			time.Sleep(10 * time.Second)
+			g.rounds(1)
+			g.expect(t, "it is back", "in 0s at log:20; in 0s at log:20")
+		}},
+		{"a slave is ahead at the start", func(t *testing.T, g *stage) {
+			g.slaves[1].is(at(9))
+			g.begin(t)
+			g.expect(t, "at once", "in 0s at log:1; out 0s at log:9 (it is not known whether the master has all that it has)")
+			g.master.is(at(10))
+			g.rounds(2)
+			g.expect(t, "the master had it", "in 0s at log:1; in 0s at log:9")
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

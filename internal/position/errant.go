@@ -112,7 +112,7 @@ type answer int
 
 const (
 	mayHave     answer = iota // it is not known
-	has                       // it has it
+	hasIt                     // it has it
 	lacks                     // it has the domain, and not the transaction
 	hasNoDomain               // it has nothing of the domain
 )
@@ -127,7 +127,7 @@ func (o Origins) about(t domain) answer {
 		switch {
 		case l.id != t.id:
 		case l.server == t.server && l.sequence >= t.sequence:
-			return has
+			return hasIt
 		default:
 			known = lacks
 		}
@@ -136,7 +136,7 @@ func (o Origins) about(t domain) answer {
 		switch {
 		case r.id != t.id:
 		case r.server == t.server && r.sequence >= t.sequence:
-			return has
+			return hasIt
 		case r.server != t.server && !o.hasLogged(r):
 			// It has replicated this domain and not logged what. All of that may be from t's server, up to
 			// where another went on. Had that one's last been from t's own server, what that wrote later did not get here.

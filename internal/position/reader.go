@@ -47,6 +47,9 @@ type Reading struct {
 	// Position is unknown if there is none that means anything.
 	Position Position
 
+	// Most, of a PostgreSQL master, is what no slave can be beyond; Position may be less. Otherwise unknown: it is Position.
+	Most Position
+
 	// Reason says why there is no position, in a few words, for status and logs: "gtid_mode is OFF". Empty if there
 	// is one.
 	Reason string

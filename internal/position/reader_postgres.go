@@ -127,10 +127,12 @@ func (s *postgreSQLServer) read(
 		return noWrites("transaction_read_only"), nil
 	}
 	p, err := s.parse(lsn, timeline)
+	var most Position
 	if err == nil && !standby {
-		p = s.settled(snapshot.String, p)
+		p, most = s.settled(snapshot.String, p), p
 	}
 	reading := readingAt(p, err, "nothing has been replayed yet")
+	reading.Most = most
 	reading.ReadOnly, reading.Writable = isOn(readOnly), !isOn(readOnly)
 	return reading, nil
 }
