@@ -51,7 +51,8 @@ func (p *Plugin) BothWays(ctx context.Context, query string) (usual, rules strin
 	}
 }
 
-// HangMonitor has servers that nobody watched be watched by a monitor that hangs as soon as there is anything to tell.
+// HangMonitor has servers that nobody watched be watched by a monitor that hangs as soon as there is anything
+// to tell.
 func (p *Plugin) HangMonitor(maxLag time.Duration, hang func()) {
 	g := p.groups[0]
 	g.unwatched = ""

@@ -317,7 +317,8 @@ func TestSaidOfEachGroup(t *testing.T) {
 	}
 }
 
-// A master that answers with an error may have a position: for MaxLag its slaves are not read, and it is said why.
+// A master that answers with an error may have a position: for MaxLag its slaves are not read, and it is said
+// why.
 func TestSaidWhenTheMasterRefuses(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		var logs logBuffer
@@ -328,7 +329,8 @@ func TestSaidWhenTheMasterRefuses(t *testing.T) {
 			return warning{"WARN", msg, "default", server, why, "an account that may ask this, or Probe.Source"}
 		}
 		atStart := []warning{of(slaveWarning, "slave-1", "the master has no position: "+why)}
-		db := newRecorded("master", refusing).use(t, replicated.New(logs.config(t, newRecorded("slave-1", mySQL("ON")))))
+		cfg := logs.config(t, newRecorded("slave-1", mySQL("ON")))
+		db := newRecorded("master", refusing).use(t, replicated.New(cfg))
 		logs.expect(t, "after db.Use", atStart...)
 		keepReading(t, db)
 		logs.expect(t, "later", append(atStart, of(groupWarning, "master", why))...)

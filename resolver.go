@@ -147,7 +147,8 @@ type demands struct {
 
 // metBy tells whether the slave with this state meets all demands, MaxLag included.
 func (d *demands) metBy(v *cluster.View, s *cluster.State) bool {
-	return d.within(v, s) && !slices.Contains(d.failed, s.Server) && d.freshEnough(s) && d.token.metBy(s.Position, d.now)
+	return d.within(v, s) && !slices.Contains(d.failed, s.Server) &&
+		d.freshEnough(s) && d.token.metBy(s.Position, d.now)
 }
 
 func (d *demands) freshEnough(s *cluster.State) bool {

@@ -145,8 +145,9 @@ func TestCandidates(t *testing.T) {
 	add("dead", false, at(10), time.Second)
 	all = append(all, cluster.State{Server: &cluster.Server{ID: "unknown", Slave: true}, Up: true})
 	add("late", true, at(10), time.Second)
-	all[len(all)-1].Until = now              // what is known of it has just ended
-	view := func(ids string) *cluster.View { // with these slaves, of which fresh, behind and late are within MaxLag
+	all[len(all)-1].Until = now // what is known of it has just ended
+	// with these slaves, of which fresh, behind and late are within MaxLag
+	view := func(ids string) *cluster.View {
 		v := &cluster.View{}
 		for _, s := range all {
 			if !slices.Contains(strings.Fields(ids), s.Server.ID) {

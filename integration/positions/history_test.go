@@ -20,8 +20,8 @@ var (
 
 const strayed = "is of another history: it has "
 
-// TestSlaveOfALostHistoryIsNotRead promotes a slave that lacks the last commits of its master. Another slave has them: it is
-// ahead of the new master, and stays another one's when that has come further.
+// TestSlaveOfALostHistoryIsNotRead promotes a slave that lacks the last commits of its master. Another slave
+// has them: it is ahead of the new master, and stays another one's when that has come further.
 func TestSlaveOfALostHistoryIsNotRead(t *testing.T) {
 	binlogKinds(t, func(ctx context.Context, t *testing.T, k kind) {
 		c, err := k.start(ctx, servers.Config{Slaves: 2})
@@ -53,7 +53,8 @@ func TestSlaveOfALostHistoryIsNotRead(t *testing.T) {
 	})
 }
 
-// TestSlaveOfARestoredMasterIsNotRead gives a MySQL master back the numbers of its last transactions, as a restore does.
+// TestSlaveOfARestoredMasterIsNotRead gives a MySQL master back the numbers of its last transactions, as a
+// restore does.
 func TestSlaveOfARestoredMasterIsNotRead(t *testing.T) {
 	binlogKinds(t, func(ctx context.Context, t *testing.T, k kind) {
 		if k.name == "MariaDB" {
@@ -85,8 +86,9 @@ func TestSlaveOfARestoredMasterIsNotRead(t *testing.T) {
 	})
 }
 
-// TestHealthySlavesAreNotAhead commits as fast as a master can, and compares each slave with what the master has next. A
-// slave that has what the master does not show yet is no slave of another history: when asked again, the master has it.
+// TestHealthySlavesAreNotAhead commits as fast as a master can, and compares each slave with what the master
+// has next. A slave that has what the master does not show yet is no slave of another history: when asked
+// again, the master has it.
 func TestHealthySlavesAreNotAhead(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
@@ -157,9 +159,10 @@ func TestHealthySlavesAreNotAhead(t *testing.T) {
 	}
 }
 
-// TestTwoTimelinesOfOneNumber promotes two standbys of one master, neither of which hears of the other: both call their
-// history timeline 2. A standby of the one that is compared with the other is found while it is ahead of that. While it is
-// behind, nothing that an ordinary account is shown tells them apart: docs/operations.md says so.
+// TestTwoTimelinesOfOneNumber promotes two standbys of one master, neither of which hears of the other: both
+// call their history timeline 2. A standby of the one that is compared with the other is found while it is
+// ahead of that. While it is behind, nothing that an ordinary account is shown tells them apart:
+// docs/operations.md says so.
 func TestTwoTimelinesOfOneNumber(t *testing.T) {
 	for _, k := range kinds {
 		if k.driver != "pgx" {
@@ -180,7 +183,8 @@ func TestTwoTimelinesOfOneNumber(t *testing.T) {
 		var info string
 		ok(t, standby.DB().QueryRowContext(ctx, "SHOW primary_conninfo").Scan(&info))
 		info = portOf.ReplaceAllString(info, fmt.Sprintf("port=%d", theirs.Port()))
-		exec(ctx, t, standby, "ALTER SYSTEM SET primary_conninfo = '"+quotes.Replace(info)+"'", "SELECT pg_reload_conf()")
+		exec(ctx, t, standby, "ALTER SYSTEM SET primary_conninfo = '"+quotes.Replace(info)+"'",
+			"SELECT pg_reload_conf()")
 		write := func(s *servers.Server, from, n int) {
 			for i := range n {
 				exec(ctx, t, s, fmt.Sprintf("INSERT INTO notes VALUES (%d)", from+i))
@@ -203,16 +207,17 @@ func TestTwoTimelinesOfOneNumber(t *testing.T) {
 		}
 		// The account of these questions is shown the timeline that a standby receives.
 		for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-			if read(standby, false).Position.Covers(read(theirs, true).Position) {
+			s, m := read(standby, false).Position, read(theirs, true).Position
+			if s.Covers(m) {
 				break
 			} else if time.Now().After(end) {
-				t.Fatalf("the standby is at %v, its master at %v", read(standby, false).Position, read(theirs, true).Position)
+				t.Fatalf("the standby is at %v, its master at %v", s, m)
 			}
 		}
 		write(ours, 1, 1)
 		s, m := read(standby, false), read(ours, true)
 		if !s.Position.Covers(m.Position) {
-			t.Fatalf("%v does not cover %v: then timelines are told apart, and this tests nothing", s.Position, m.Position)
+			t.Fatalf("%v does not cover %v: then timelines are told apart", s.Position, m.Position)
 		}
 		if ahead := position.Ahead(s, m); !ahead.Known() {
 			t.Errorf("%v is not ahead of %v", s.Position, m.Position)

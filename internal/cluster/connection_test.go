@@ -233,8 +233,8 @@ func TestConnectionOfItsOwn(t *testing.T) {
 	})
 }
 
-// TestMasterThatIsReadOnly asks over a new connection, within the same question, when the server at the end of the old one
-// is not the master any longer.
+// TestMasterThatIsReadOnly asks over a new connection, within the same question, when the server at the end
+// of the old one is not the master any longer.
 func TestMasterThatIsReadOnly(t *testing.T) {
 	const none = "read_only is on: it takes no writes, and another server may be the master"
 	for _, test := range []struct {
@@ -242,12 +242,12 @@ func TestMasterThatIsReadOnly(t *testing.T) {
 		slave bool
 		own   bool // it is asked over a pool of the monitor's own
 		small bool // otherwise: the pool lends a connection for each question
-		// Four questions: at first; when the first connection leads to a server that is read-only; twice when all do. And
-		// how many connections have been made by then.
+		// Four questions: at first; when the first connection leads to a server that is read-only; twice when
+		// all do. And how many connections have been made by then.
 		want   [4]string
 		dialed [4]int
 	}{
-		{"a connection of its own", false, true, false, [4]string{"0-1-1", "0-1-2", none, none}, [4]int{1, 2, 3, 4}},
+		{"one of its own", false, true, false, [4]string{"0-1-1", "0-1-2", none, none}, [4]int{1, 2, 3, 4}},
 		// Of another pool's connections nobody knows how old they are.
 		{"one of the pool", false, false, false, [4]string{"0-1-1", "0-1-2", none, none}, [4]int{1, 2, 3, 5}},
 		{"a small pool", false, false, true, [4]string{"0-1-1", "0-1-2", none, none}, [4]int{1, 2, 3, 5}},

@@ -7,30 +7,34 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// A slave that is ahead of its masters is of another history, one that they have lost: the master was failed over to a
-// server that lacked its last commits, or was restored. Then the slave covers numbers that the masters are yet to give
-// to other transactions: of a new write it would be said that the slave has it. So what a slave said last is held
-// against each answer that the masters give to a question which began after that.
+// A slave that is ahead of its masters is of another history, one that they have lost: the master was failed
+// over to a server that lacked its last commits, or was restored. Then the slave covers numbers that the
+// masters are yet to give to other transactions: of a new write it would be said that the slave has it. So
+// what a slave said last is held against each answer that the masters give to a question which began after
+// that.
 //
-//   - It is no proof that a slave is ahead of what a master said before. Transactions were committed in between.
-//   - A slave whose lag is known may be ahead for a moment: see [position.Ahead]. So it has to be ahead for aheadFor.
-//   - A slave of which the masters have not yet been seen to have all that it has is not read: at the start, and when the
-//     masters' history has changed. With an idle master that is seen at once, otherwise a round later.
-//   - Numbers do not tell any longer that a slave was ahead when the masters have come as far. So one that was for longer
-//     than any commit takes stays out, until it has lost what it was ahead with, or was away: then it may have been
-//     built anew.
+//   - It is no proof that a slave is ahead of what a master said before. Transactions were committed in
+//     between.
+//   - A slave whose lag is known may be ahead for a moment: see [position.Ahead]. So it has to be ahead for
+//     aheadFor.
+//   - A slave of which the masters have not yet been seen to have all that it has is not read: at the start,
+//     and when the masters' history has changed. With an idle master that is seen at once, otherwise a round
+//     later.
+//   - Numbers do not tell any longer that a slave was ahead when the masters have come as far. So one that
+//     was for longer than any commit takes stays out, until it has lost what it was ahead with, or was away:
+//     then it may have been built anew.
 
 const (
 	// aheadFor is for how long a slave has to be ahead of the masters to be taken out of the view.
 	aheadFor = time.Second
-	// aheadForGood is for how long it has to be to stay out when the masters have come as far. It is longer than a master
-	// waits for a semi-synchronous slave by default (rpl_semi_sync_master_timeout).
+	// aheadForGood is for how long it has to be to stay out when the masters have come as far. It is longer
+	// than a master waits for a semi-synchronous slave by default (rpl_semi_sync_master_timeout).
 	aheadForGood = 15 * time.Second
 )
 
 // ahead is what is known of a slave that has something which the masters lack.
 type ahead struct {
-	unproven time.Time         // since when it is not known whether the masters have all that it has; zero: they have
+	unproven time.Time         // since when it is not known whether the masters have all it has; zero: they do
 	by       position.Position // what they lack; unknown if there is nothing
 	since    time.Time         // when that was first seen
 	strayed  bool              // it is of another history

@@ -5,16 +5,19 @@ import (
 	"time"
 )
 
-// What is known of a slave ends by itself. A monitor that hangs, or a machine that was suspended, asks nobody: then
-// nothing takes a slave out of the view, and yet it must not be read as if it had been asked a moment ago. So each state
-// in the view carries the time until which it holds, and those who read compare it with a clock:
+// What is known of a slave ends by itself. A monitor that hangs, or a machine that was suspended, asks
+// nobody: then nothing takes a slave out of the view, and yet it must not be read as if it had been asked a
+// moment ago. So each state in the view carries the time until which it holds, and those who read compare it
+// with a clock:
 //
 //   - Where lag is known, the state holds until the slave may be further behind than MaxLag.
-//   - In any case it holds for MaxLag and some questions' time after the slave's latest answer. Answers come once per
-//     quarter of MaxLag at least, so that a busy machine, which is late with a round or two, drops nobody.
+//   - In any case it holds for MaxLag and some questions' time after the slave's latest answer. Answers come
+//     once per quarter of MaxLag at least, so that a busy machine, which is late with a round or two, drops
+//     nobody.
 //
-// Two clocks are looked at, and the one that says more counts. The monotonic clock stands still while a machine is
-// suspended (CLOCK_MONOTONIC on Linux); the wall clock may be set back. One that is set forward costs a round.
+// Two clocks are looked at, and the one that says more counts. The monotonic clock stands still while a
+// machine is suspended (CLOCK_MONOTONIC on Linux); the wall clock may be set back. One that is set forward
+// costs a round.
 
 // since is how long ago t was, by whichever clock says more.
 func since(t, now time.Time) time.Duration {
@@ -48,8 +51,8 @@ func (s *State) Age(now time.Time) time.Duration { return since(s.FreshAsOf, now
 // Holds tells whether what the view says holds for all of Slaves.
 func (v *View) Holds(now time.Time) bool { return v.Until.IsZero() || since(v.Until, now) < 0 }
 
-// origin is what times on the monotonic clock are counted from. To ask for the time since then costs half of what
-// time.Now does.
+// origin is what times on the monotonic clock are counted from. To ask for the time since then costs half of
+// what time.Now does.
 var origin = time.Now()
 
 // noEnd is the time until which a state holds that nothing ends. Zero is the time of what is not in the view.
@@ -69,8 +72,9 @@ func (s *Server) Fits() bool {
 	return until == noEnd || until != 0 && int64(time.Since(origin)) < until
 }
 
-// Lapse takes those slaves out of service of which what the view says does not hold any longer, by either clock, and has
-// them asked. It is for the beginning of requests: Fits, which every read asks, has no time for the wall clock.
+// Lapse takes those slaves out of service of which what the view says does not hold any longer, by either
+// clock, and has them asked. It is for the beginning of requests: Fits, which every read asks, has no time
+// for the wall clock.
 func (c *Cluster) Lapse(now time.Time) {
 	v := c.View()
 	if v.Holds(now) {

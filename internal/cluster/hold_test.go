@@ -11,9 +11,9 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// asleep returns t as a machine tells it that was suspended for d since: its wall clock has gone on, its monotonic clock
-// has not. Package time makes no such value but by time.Now, so the test looks into it: seconds of the wall clock stand
-// above 30 bits of nanoseconds.
+// asleep returns t as a machine tells it that was suspended for d since: its wall clock has gone on, its
+// monotonic clock has not. Package time makes no such value but by time.Now, so the test looks into it:
+// seconds of the wall clock stand above 30 bits of nanoseconds.
 func asleep(t time.Time, d time.Duration) time.Time {
 	wall := (*uint64)(unsafe.Pointer(&t))
 	*wall += uint64(d/time.Second) << 30
@@ -47,7 +47,8 @@ func TestSince(t *testing.T) {
 	}
 }
 
-// TestMonitorThatHangs: what is known of slaves ends by itself. Who does not look at the clock goes on reading them.
+// TestMonitorThatHangs: what is known of slaves ends by itself. Who does not look at the clock goes on
+// reading them.
 func TestMonitorThatHangs(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -93,8 +94,8 @@ func TestMonitorThatHangs(t *testing.T) {
 	}
 }
 
-// TestLateRounds has a busy machine be late with questions: that drops no slave, whether or not there are positions and
-// the master can be asked.
+// TestLateRounds has a busy machine be late with questions: that drops no slave, whether or not there are
+// positions and the master can be asked.
 func TestLateRounds(t *testing.T) {
 	for _, test := range []struct {
 		name string

@@ -387,7 +387,8 @@ func (w *world) check(v *View) {
 		if state.Up && (s.state == dead || s.state == frozen || s.state == rude) && now.Sub(s.since) > patience && now.Before(s.until) {
 			say("%s is up, though it has not answered since %v", s.ID, now.Sub(s.since))
 		}
-		if in && len(v.Masters) > 0 && now.Sub(w.began) < w.cfg.MaxLag && !w.lacked && !w.cluster.monitor.everHad() {
+		waits := len(v.Masters) > 0 && now.Sub(w.began) < w.cfg.MaxLag && !w.lacked
+		if in && waits && !w.cluster.monitor.everHad() {
 			say("%s is read, though its lag is not known", s.ID)
 		}
 		if s.isSurprising(now) {

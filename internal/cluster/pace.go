@@ -92,7 +92,8 @@ func (m *monitor) hopeful(since time.Time) time.Duration {
 func (m *monitor) look(now time.Time) {
 	for _, w := range m.servers {
 		switch {
-		case w.answered && w.failed == 0 && (w.fits || !w.server.Slave || w.reading.WrongRole || w.against != "" || w.ahead.strayed), w.down: // who is down is asked apart from rounds
+		case w.answered && w.failed == 0 && (w.fits || !w.server.Slave || w.outcast()),
+			w.down: // who is down is asked apart from rounds
 			w.trouble = time.Time{}
 		case w.trouble.IsZero():
 			w.trouble = now

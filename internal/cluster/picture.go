@@ -76,8 +76,11 @@ func (w *watched) hear(q *question) {
 
 // isUp tells whether a slave answers, and is what it should be.
 func (w *watched) isUp() bool {
-	return w.answered && !w.down && !w.reading.WrongRole && w.against == "" && !w.ahead.strayed
+	return w.answered && !w.down && !w.outcast()
 }
+
+// outcast tells whether a slave that answers must not be read, because it is none of this group's masters.
+func (w *watched) outcast() bool { return w.reading.WrongRole || w.against != "" || w.ahead.strayed }
 
 // hearMaster takes in what a master answered.
 func (p *picture) hearMaster(m *watched, q *question) {
@@ -188,10 +191,11 @@ func (w *watched) masterState() State {
 
 // state returns what a slave's state is at the time now, and whether it belongs into the view.
 //
-// A slave of which it is not known how far it is behind does not, however many questions the master has left unanswered. A
-// master that is away for a moment, while a process starts, must not have slaves read that are an hour behind. There are
-// two exceptions. Where the master says that it has no positions, slaves are read at once. Where it has not told one
-// when a slave has been watched for maxLag, that slave is read: better than none.
+// A slave of which it is not known how far it is behind does not, however many questions the master has left
+// unanswered. A master that is away for a moment, while a process starts, must not have slaves read that are
+// an hour behind. There are two exceptions. Where the master says that it has no positions, slaves are read
+// at once. Where it has not told one when a slave has been watched for maxLag, that slave is read: better
+// than none.
 func (p *picture) state(s *watched, now time.Time) (_ State, fits bool) {
 	state, fits := p.judge(s, now)
 	if !fits {
@@ -265,8 +269,8 @@ func (p *picture) judge(s *watched, now time.Time) (State, bool) {
 	return state, true
 }
 
-// lacksPosition tells whether a master has said that it has no position. An error says nothing, nor does a server that is
-// no master.
+// lacksPosition tells whether a master has said that it has no position. An error says nothing, nor does a
+// server that is no master.
 func (w *watched) lacksPosition() bool {
 	return w.answered && !w.reading.WrongRole && w.reading.Err == nil && !w.reading.Position.Known()
 }
@@ -276,8 +280,8 @@ const hopeless = 2 * time.Second
 
 // lacking returns a server because of which the group has no positions, nil if there is none. A server does
 // not count if nobody has to do anything for its position to come. Nor does a slave beside a master that has
-// a position: that slave is not read, but the others are. While no slave is read, because the master may still have a
-// position, there is no such server.
+// a position: that slave is not read, but the others are. While no slave is read, because the master may
+// still have a position, there is no such server.
 func (p *picture) lacking() *watched {
 	fits := func(s *watched) bool { return s.fits }
 	settled := slices.ContainsFunc(p.masters, (*watched).lacksPosition) || slices.ContainsFunc(p.slaves, fits)

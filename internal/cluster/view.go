@@ -9,8 +9,8 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// View is an immutable picture of a group's slaves. Slaves[i] is opened as Pools[i]. What it says of them holds until a
-// time that stands in it.
+// View is an immutable picture of a group's slaves. Slaves[i] is opened as Pools[i]. What it says of them
+// holds until a time that stands in it.
 type View struct {
 	Slaves  []*Server       // up and within MaxLag: what reads may use while their states hold
 	Pools   []gorm.ConnPool // theirs
@@ -51,8 +51,8 @@ func (s State) Lag(now time.Time) (lag time.Duration, known bool) {
 	return max(0, since(s.FreshAsOf, now)), true
 }
 
-// same tells whether two states of one slave look the same to those who read the view. That one holds a little longer
-// than the other is nothing new.
+// same tells whether two states of one slave look the same to those who read the view. That one holds a
+// little longer than the other is nothing new.
 func (s State) same(t State) bool {
 	if longer := s.Until.Sub(t.Until); longer < 0 || longer > s.renew {
 		return false

@@ -21,11 +21,11 @@ const (
 	patience = 100 * time.Millisecond
 )
 
-// Queue hands records to a handler, one after the other. Records that come while [most] of them wait are dropped, and
-// counted; their number is logged when the handler has taken the rest.
+// Queue hands records to a handler, one after the other. Records that come while [most] of them wait are
+// dropped, and counted; their number is logged when the handler has taken the rest.
 //
-// Its goroutine ends when nothing waits, so there is nothing to close, and nobody has to wait for a handler that
-// blocks. Safe for concurrent use. A Queue is made by [New].
+// Its goroutine ends when nothing waits, so there is nothing to close, and nobody has to wait for a handler
+// that blocks. Safe for concurrent use. A Queue is made by [New].
 type Queue struct {
 	handler slog.Handler
 
@@ -47,8 +47,8 @@ type entry struct {
 // New returns a queue to h.
 func New(h slog.Handler) *Queue { return &Queue{handler: h} }
 
-// Logger returns a logger whose records are written when it returns, unless the handler takes longer than a tenth of a
-// second, or is known to.
+// Logger returns a logger whose records are written when it returns, unless the handler takes longer than a
+// tenth of a second, or is known to.
 func (q *Queue) Logger() *slog.Logger {
 	return slog.New(&handler{queue: q, derive: itself, waits: true})
 }
@@ -106,7 +106,8 @@ func (q *Queue) run() {
 	}
 }
 
-// write calls the handler, which is anybody's code. If it panics in our goroutine, nobody else can save the process.
+// write calls the handler, which is anybody's code. If it panics in our goroutine, nobody else can save the
+// process.
 func (q *Queue) write(e entry) {
 	defer close(e.written)
 	defer func() { _ = recover() }()
@@ -124,7 +125,8 @@ func loss(n int) entry {
 
 func itself(h slog.Handler) slog.Handler { return h }
 
-// handler puts records into a queue. What is to be done with the queue's own handler it leaves to the goroutine.
+// handler puts records into a queue. What is to be done with the queue's own handler it leaves to the
+// goroutine.
 type handler struct {
 	queue  *Queue
 	derive func(slog.Handler) slog.Handler

@@ -50,8 +50,8 @@ func TestWrittenOnReturn(t *testing.T) {
 func TestHandler(t *testing.T) {
 	var written bytes.Buffer
 	q := New(slog.NewJSONHandler(&written, nil))
-	err := slogtest.TestHandler(q.Logger().Handler(), func() []map[string]any { return parseJSON(t, written.Bytes()) })
-	if err != nil {
+	lines := func() []map[string]any { return parseJSON(t, written.Bytes()) }
+	if err := slogtest.TestHandler(q.Logger().Handler(), lines); err != nil {
 		t.Error(err)
 	}
 }

@@ -2,21 +2,23 @@ package position
 
 import "slices"
 
-// Ahead returns what a slave has and none of these masters, which have been asked after the slave had answered. It is
-// unknown if there is nothing, or none that is certain. A slave has from its master what that had before, so what is ahead
-// is of another history: one that the masters have lost, in a failover or by a restore. It makes the slave cover numbers
-// that the masters are yet to give to other transactions.
+// Ahead returns what a slave has and none of these masters, which have been asked after the slave had
+// answered. It is unknown if there is nothing, or none that is certain. A slave has from its master what that
+// had before, so what is ahead is of another history: one that the masters have lost, in a failover or by a
+// restore. It makes the slave cover numbers that the masters are yet to give to other transactions.
 //
-//   - MySQL: transactions that the masters lack, of servers of which they know some. What the slave has itself written is
-//     left out, as its administrator's work is no sign of another history (see [Errant]), and so is what comes from
-//     servers that the masters know nothing of: replication with several sources.
-//   - MariaDB: the last transaction of each domain that the masters know, if none of them has it. The server that wrote it
-//     counts, so it is found even when the masters have come to a larger number: see [Origins].
-//   - PostgreSQL: an LSN that is larger than all that the master has flushed or inserted, on the same timeline.
+//   - MySQL: transactions that the masters lack, of servers of which they know some. What the slave has
+//     itself written is left out, as its administrator's work is no sign of another history (see [Errant]),
+//     and so is what comes from servers that the masters know nothing of: replication with several sources.
+//   - MariaDB: the last transaction of each domain that the masters know, if none of them has it. The server
+//     that wrote it counts, so it is found even when the masters have come to a larger number: see [Origins].
+//   - PostgreSQL: an LSN that is larger than all that the master has flushed or inserted, on the same
+//     timeline.
 //   - Custom: a larger number in a sequence of the same name.
 //
-// On a master a transaction of MySQL comes into the set a little after it is in the binary log, from which slaves have it:
-// with semi-synchronous replication it may wait there for some seconds. So there a slave may be ahead for a while.
+// On a master a transaction of MySQL comes into the set a little after it is in the binary log, from which
+// slaves have it: with semi-synchronous replication it may wait there for some seconds. So there a slave may
+// be ahead for a while.
 func Ahead(slave Reading, masters ...Reading) Position {
 	var ahead value
 	switch has := slave.Position.value.(type) {
@@ -77,8 +79,8 @@ func aheadOfMariaDB(has gtidList, masters []Reading) value {
 	return ahead
 }
 
-// mariaDBHas tells whether a master has t. Where it cannot tell by who has written what, it lacks what has a larger
-// number than all that it has.
+// mariaDBHas tells whether a master has t. Where it cannot tell by who has written what, it lacks what has a
+// larger number than all that it has.
 func (r *Reading) mariaDBHas(t domain) answer {
 	if known := r.Origins.about(t); known != mayHave {
 		return known

@@ -47,7 +47,8 @@ type Reading struct {
 	// Position is unknown if there is none that means anything.
 	Position Position
 
-	// Most, of a PostgreSQL master, is what no slave can be beyond; Position may be less. Otherwise unknown: it is Position.
+	// Most, of a PostgreSQL master, is what no slave can be beyond; Position may be less. Otherwise unknown:
+	// it is Position.
 	Most Position
 
 	// Reason says why there is no position, in a few words, for status and logs: "gtid_mode is OFF". Empty if there
@@ -69,9 +70,10 @@ type Reading struct {
 	// is for the caller to say: the error's words may quote a password.
 	Err error
 
-	// WrongRole: the server is not what it was asked as. A master that is ReadOnly is none: after a planned switchover
-	// the address of the master leads to another server, while a connection from before still leads to this one. On
-	// PostgreSQL, so is one that replays, and a slave that does not, or does no longer. Then there is no position.
+	// WrongRole: the server is not what it was asked as. A master that is ReadOnly is none: after a planned
+	// switchover the address of the master leads to another server, while a connection from before still
+	// leads to this one. On PostgreSQL, so is one that replays, and a slave that does not, or does no longer.
+	// Then there is no position.
 	WrongRole bool
 
 	// Identity is the same for readings of one server, whatever the address it was asked at, and another for servers that
