@@ -243,6 +243,9 @@ func (r *run) instead(ctx context.Context, err error) error {
 		r.repeat, r.ends = r.server, err
 		return r.elsewhere(ctx)
 	}
+	if failure.Serving == cluster.Serves {
+		r.server.DropIdle() // an operator may have ended other sessions with this one
+	}
 	if ended := ctx.Err(); ended != nil && err == errUnanswered {
 		return ended
 	}

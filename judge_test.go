@@ -2,6 +2,7 @@ package replicated_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -187,6 +188,7 @@ func TestASessionThatIsEnded(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newOpened(t, 2, nil)
+			idle(t, s, 3)
 			s.slaves[0].fail = func(string) error { return fatal("57P01") }
 			s.slaves[0].ping = func(context.Context) error {
 				if test.down {
@@ -199,11 +201,35 @@ func TestASessionThatIsEnded(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			expect(t, s.log.servers(), test.answers...)
-			if s.state("db1:3306").Serving == test.down {
-				t.Errorf("Status: %+v", s.state("db1:3306"))
+			state := s.state("db1:3306")
+			if state.Serving == test.down {
+				t.Errorf("Status: %+v", state)
+			}
+			if n := state.Pool.Idle; !test.down && n > 1 { // the driver would close the one under the statement
+				t.Errorf("%d idle connections are left, which may have ended, too", n)
 			}
 		})
 	}
+}
+
+// idle has the first slave's pool keep n connections.
+func idle(t *testing.T, s *setup, n int) {
+	t.Helper()
+	var open []*sql.Rows
+	for range n {
+		rows, err := s.in(replicated.WithSlave(t.Context()), nil).Model(&User{}).Rows()
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, rows)
+	}
+	for _, rows := range open {
+		rows.Close()
+	}
+	if got := s.state("db1:3306").Pool.Idle; got != n {
+		t.Fatalf("%d connections are idle, want %d", got, n)
+	}
+	s.log.take()
 }
 
 // TestRefusedConnections has slaves refuse connections while what is connected goes on. No read fails, none

@@ -61,9 +61,12 @@ func openWith(t *testing.T, e *engine, c *servers.Cluster, config *gorm.Config, 
 	t.Helper()
 	leakless(t)
 	a := &app{engine: e, master: newNode(t, e, c.Master), log: &logLines{}}
+	a.master.app = a
 	all := []*servers.Server{c.Master}
 	for _, s := range c.Slaves {
-		a.slaves = append(a.slaves, newNode(t, e, s))
+		n := newNode(t, e, s)
+		n.app = a
+		a.slaves = append(a.slaves, n)
 		all = append(all, s)
 	}
 	config.Logger = logger.Discard

@@ -38,6 +38,26 @@ func binlogEngine(kind string, start starter) *engine {
 			[]string{"SET GLOBAL read_only = OFF"}),
 		sever:   ordered([]string{"STOP SLAVE"}, []string{"START SLAVE"}),
 		forgets: true,
+		kill:    "KILL %s",
+		dies:    "SELECT dies()",
+		creates: []string{
+			"SET GLOBAL log_bin_trust_function_creators = ON",
+			"DROP FUNCTION IF EXISTS test.raises",
+			"CREATE FUNCTION test.raises(n INT) RETURNS INT DETERMINISTIC BEGIN " +
+				"SIGNAL SQLSTATE '08001' SET MYSQL_ERRNO = n, MESSAGE_TEXT = 'it was raised'; RETURN 1; END",
+			"DROP FUNCTION IF EXISTS test.dies",
+			"CREATE FUNCTION test.dies() RETURNS INT NO SQL BEGIN KILL CONNECTION_ID(); RETURN 1; END",
+		},
+	}
+	for _, n := range []int{1040, 1044, 1045, 1049, 1129, 1203, 1226, 1862, 3118, 3159, 4151} {
+		e.raises = append(e.raises, raiser{fmt.Sprintf("SELECT id FROM items WHERE id = raises(%d)", n), "was raised"})
+	}
+	e.lockAccount = unlogged("ALTER USER test@'%' ACCOUNT LOCK", "ALTER USER test@'%' ACCOUNT UNLOCK")
+	e.refusals = []refusal{
+		{name: "account locked", begin: e.lockAccount, says: "locked"},
+		{name: "password expired", says: "password", begin: expired},
+		{name: "no right to the database", says: "1044",
+			begin: unlogged("REVOKE ALL ON test.* FROM test@'%'", "GRANT ALL ON test.* TO test@'%'")},
 	}
 	e.crowd = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
 		return binlogCrowd(ctx, e, s)
@@ -75,19 +95,33 @@ func binlogCrowd(ctx context.Context, e *engine, s *servers.Server) (func(contex
 	return undo, execOn(ctx, conn, s, fmt.Sprintf("SET GLOBAL max_connections = %d", least))
 }
 
-// unlogged keeps what a session does from being replicated, also by Galera, which MariaDB alone has.
-const unlogged = "SET SESSION sql_log_bin = OFF /*M! , SESSION wsrep_on = OFF */"
+// unreplicated keeps what a session does from being replicated, also by Galera, which MariaDB alone has.
+const unreplicated = "SET SESSION sql_log_bin = OFF /*M! , SESSION wsrep_on = OFF */"
 
 // binlogLockOut changes the application's account, and ends its connections.
 func binlogLockOut(e *engine, account func(password string) (do, undo string)) beginning {
 	return func(ctx context.Context, s *servers.Server) (ending, error) {
-		do, undo := account(configOf(s.DSN()).Passwd)
-		change := func(ctx context.Context, statement string) error {
-			return exec(ctx, s, unlogged, statement)
-		}
-		return func(ctx context.Context) error { return change(ctx, undo) },
-			errors.Join(change(ctx, do), exec(ctx, s, e.killAll))
+		end, err := unlogged(account(configOf(s.DSN()).Passwd))(ctx, s)
+		return end, errors.Join(err, exec(ctx, s, e.killAll))
 	}
+}
+
+// unlogged changes a server by a statement, and undoes that by another, neither of which becomes a
+// transaction of its own.
+func unlogged(do, undo string) beginning {
+	run := func(ctx context.Context, s *servers.Server, statement string) error {
+		return exec(ctx, s, unreplicated, statement)
+	}
+	return func(ctx context.Context, s *servers.Server) (ending, error) {
+		return func(ctx context.Context) error { return run(ctx, s, undo) }, run(ctx, s, do)
+	}
+}
+
+// expired has the password of the application's account expire.
+func expired(ctx context.Context, s *servers.Server) (ending, error) {
+	password := configOf(s.DSN()).Passwd
+	return unlogged("ALTER USER test@'%' PASSWORD EXPIRE",
+		fmt.Sprintf("ALTER USER test@'%%' IDENTIFIED BY '%s'", password))(ctx, s)
 }
 
 // binlogLose has a slave that has all rows forget how far it is, by a statement; at is an expression for how
@@ -171,6 +205,18 @@ func mariaDBEngine(kind string, start starter) *engine {
 		return "ALTER USER test@'%' IDENTIFIED BY 'another'",
 			fmt.Sprintf("ALTER USER test@'%%' IDENTIFIED BY '%s'", password)
 	})
+	// By default MariaDB lets in whose password has expired, and refuses all that he asks.
+	e.refusals = append(e.refusals, refusal{name: "password expired, disconnecting", says: "expired",
+		begin: func(ctx context.Context, s *servers.Server) (ending, error) {
+			err := exec(ctx, s, "SET GLOBAL disconnect_on_expired_password = ON")
+			if err != nil {
+				return nil, err
+			}
+			end, err := expired(ctx, s)
+			return func(ctx context.Context) error {
+				return errors.Join(end(ctx), exec(ctx, s, "SET GLOBAL disconnect_on_expired_password = OFF"))
+			}, err
+		}})
 	e.promote = binlogPromote("@@GLOBAL.gtid_binlog_pos") // of the one domain that there is
 	e.attach = binlogAttach([]string{"SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos"},
 		"MASTER_USE_GTID = slave_pos")
@@ -209,12 +255,26 @@ END`)
 	})
 	// Debian's 9.7 keeps the password that it saw last in mind, and goes on taking it after ALTER USER: it
 	// lacks the part of the server that would have it forgotten.
+	e.refusals = append(e.refusals, refusal{name: "TLS required", says: "3159", begin: tlsRequired})
 	e.lockOut = binlogLockOut(e, func(string) (do, undo string) {
 		return "RENAME USER test@'%' TO another@'%'", "RENAME USER another@'%' TO test@'%'"
 	})
 	e.promote = binlogPromote("@@GLOBAL.gtid_executed")
 	e.attach = binlogAttach(nil, "MASTER_AUTO_POSITION = 1")
 	return e
+}
+
+// tlsRequired has a server refuse connections without TLS, such as those of this package: it keeps one to
+// undo that.
+func tlsRequired(ctx context.Context, s *servers.Server) (ending, error) {
+	conn, err := s.DB().Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	undo := func(ctx context.Context) error {
+		return errors.Join(execOn(ctx, conn, s, "SET GLOBAL require_secure_transport = OFF"), conn.Close())
+	}
+	return undo, execOn(ctx, conn, s, "SET GLOBAL require_secure_transport = ON")
 }
 
 // groupReplication is a group with a single primary. Its slaves refuse writes, also those of this package,
@@ -238,13 +298,18 @@ var groupReplication = func() *engine {
 		if err != nil {
 			return err
 		}
-		return exec(ctx, s, "SET SESSION sql_log_bin = OFF", "SET GLOBAL super_read_only = OFF", statement,
+		return exec(ctx, s, unreplicated, "SET GLOBAL super_read_only = OFF", statement,
 			fmt.Sprintf("SET GLOBAL super_read_only = %t", is))
 	}
 	e.lockOut = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
 		undo := func(ctx context.Context) error { return lockOut(ctx, s, "RENAME USER another@'%' TO test@'%'") }
 		return undo, errors.Join(lockOut(ctx, s, "RENAME USER test@'%' TO another@'%'"), exec(ctx, s, e.killAll))
 	}
+	e.lockAccount = func(ctx context.Context, s *servers.Server) (ending, error) {
+		undo := func(ctx context.Context) error { return lockOut(ctx, s, "ALTER USER test@'%' ACCOUNT UNLOCK") }
+		return undo, lockOut(ctx, s, "ALTER USER test@'%' ACCOUNT LOCK")
+	}
+	e.refusals = []refusal{{name: "account locked", begin: e.lockAccount, says: "locked"}}
 	e.promote = func(ctx context.Context, slaves []*servers.Server) (primary *servers.Server, err error) {
 		err = await(ctx, func() error {
 			for _, s := range slaves {

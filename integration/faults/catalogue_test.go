@@ -76,6 +76,16 @@ var (
 	lockedOut = fault{"access denied", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return n.engine.lockOut(ctx, n.Server)
 	}, false}
+	accountLocked = fault{"account locked", func(ctx context.Context, n *node) (func(context.Context) error, error) {
+		return n.engine.lockAccount(ctx, n.Server)
+	}, false}
+	// These two befall whichever slave reads go to.
+	killing = fault{"a statement that kills its backend", func(ctx context.Context, n *node) (ending, error) {
+		return nothing, n.app.kills(ctx)
+	}, false}
+	killedRead = fault{"KILL of a running read", func(ctx context.Context, n *node) (ending, error) {
+		return nothing, n.app.runsAway(ctx)
+	}, false}
 	disconnected = fault{"connections killed", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return nothing, exec(ctx, n.Server, n.engine.killAll)
 	}, false}
@@ -97,7 +107,7 @@ var (
 // ofSlaves are the faults that may befall a slave, ofMasters those after which a master has what it has acknowledged.
 func ofSlaves() []fault {
 	return []fault{killed, stopped, frozen, refused, blackHole, oneWay, reset, cut, latency, trickle, slowClose, crowded, lockedOut, disconnected, held,
-		readOnly, unstopped, lost}
+		readOnly, unstopped, lost, accountLocked, killing, killedRead}
 }
 
 func ofMasters() []fault {

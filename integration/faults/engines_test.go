@@ -61,8 +61,20 @@ type engine struct {
 	// prepared is a query for the number of prepared statements on the server; "" where each connection has its own.
 	prepared string
 
+	// kill ends a connection, by the number that active begins with.
+	kill string
+	// creates are the statements that create what raises needs.
+	creates []string
+	raises  []raiser
+	// dies is a query of a slave whose backend does not survive it. It does no harm to a master.
+	dies string
+	// refusals have the server refuse connections, and leave alone those that there are.
+	refusals []refusal
+
 	// crowd has the server refuse whoever connects, for too many connections, until that is undone.
 	crowd beginning
+	// lockAccount has the server refuse new connections of the application's account.
+	lockAccount beginning
 	// lockOut has the server refuse the application's account, which loses the connections that it has.
 	lockOut beginning
 	// readOnly has the server refuse the application's writes.
@@ -218,21 +230,15 @@ func init() { // these refer to the engine
 			return undo, fmt.Errorf("%v takes more and more connections", s)
 		}
 	}
+	postgreSQL.lockAccount = rejected
 	postgreSQL.lockOut = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
-		file, err := ask[string](ctx, s, "SHOW hba_file")
-		if err != nil {
-			return nil, err
+		undo, err := rejected(ctx, s)
+		if err == nil {
+			err = exec(ctx, s, postgreSQL.killAll)
 		}
-		before, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		write := func(ctx context.Context, text string) error {
-			return errors.Join(os.WriteFile(file, []byte(text), 0o600), exec(ctx, s, "SELECT pg_reload_conf()"))
-		}
-		undo := func(ctx context.Context) error { return write(ctx, string(before)) }
-		return undo, errors.Join(write(ctx, "host all test all reject\n"+string(before)), exec(ctx, s, postgreSQL.killAll))
+		return undo, err
 	}
+	postgreSQL.refusals = []refusal{{name: "rejected", says: "28000", begin: rejected}}
 	postgreSQL.sever = func(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
 		info, err := ask[string](ctx, s, "SHOW primary_conninfo")
 		if err != nil {
@@ -297,6 +303,23 @@ func init() { // these refer to the engine
 		}
 		return former.Start(ctx)
 	}
+}
+
+// rejected has the server reject new connections of the application's account.
+func rejected(ctx context.Context, s *servers.Server) (func(context.Context) error, error) {
+	file, err := ask[string](ctx, s, "SHOW hba_file")
+	if err != nil {
+		return nil, err
+	}
+	before, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	write := func(ctx context.Context, text string) error {
+		return errors.Join(os.WriteFile(file, []byte(text), 0o600), exec(ctx, s, "SELECT pg_reload_conf()"))
+	}
+	undo := func(ctx context.Context) error { return write(ctx, string(before)) }
+	return undo, write(ctx, "host all test all reject\n"+string(before))
 }
 
 // postgreSQLCrowd takes every connection that a server has until ctx ends. One that has begun to introduce itself, and waits for
@@ -467,6 +490,27 @@ var postgreSQL = &engine{
 	data:        "SHOW data_directory",
 	connections: "SELECT count(*) FROM pg_stat_activity WHERE usename = 'test'",
 	killAll:     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'test'",
+	kill:        "SELECT pg_terminate_backend(%s)",
+	creates: []string{
+		"CREATE OR REPLACE FUNCTION raises(state text) RETURNS int LANGUAGE plpgsql AS " +
+			"$$ BEGIN RAISE EXCEPTION 'it was raised' USING ERRCODE = state; END $$",
+		"CREATE OR REPLACE FUNCTION crash() RETURNS int LANGUAGE plpgsql SECURITY DEFINER AS " +
+			"$$ BEGIN IF pg_is_in_recovery() THEN COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'; END IF; RETURN 1; END $$",
+		"CREATE EXTENSION IF NOT EXISTS postgres_fdw",
+		"DROP SERVER IF EXISTS gone CASCADE",
+		"CREATE SERVER gone FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1')",
+		"CREATE USER MAPPING FOR test SERVER gone OPTIONS (user 'nobody', password 'none')",
+		"CREATE FOREIGN TABLE remote (id int) SERVER gone",
+		"GRANT SELECT ON remote TO test",
+	},
+	dies: "SELECT crash()",
+	raises: []raiser{
+		{"SELECT raises('28P01')", "was raised"}, {"SELECT raises('28000')", "was raised"},
+		{"SELECT raises('08000')", "was raised"}, {"SELECT raises('53300')", "was raised"},
+		{"SELECT raises('57P01')", "was raised"}, {"SELECT raises('57P03')", "was raised"},
+		{"SELECT raises('3D000')", "was raised"}, {"SELECT raises('40001')", "was raised"},
+		{"SELECT id FROM remote", "could not connect to server"},
+	},
 	readOnly: ordered([]string{"ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"},
 		[]string{"ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()"}),
 }

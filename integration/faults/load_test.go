@@ -125,6 +125,8 @@ type tally struct {
 	broken  int // of those whose rows, or transaction, had been handed out
 	busy    int // with ErrMasterBusy
 	excused int
+	ended   int // whose session an operator has ended
+	twice   int // under which the connections to two slaves have ended
 	spared  int // by the master, although a slave served all the while that was not asked
 	served  map[string]int
 	// longest is the longest that a read waited for its first row, or for its error.
@@ -142,6 +144,8 @@ type load struct {
 	excuse func(began, ended time.Time) bool // tells whether a read may fail; nil: none may
 	state  func() string                     // how the plugin sees its servers
 	slaves func() []string                   // that serve
+
+	operator bool // ends sessions: then a read may fail by that
 
 	mu      sync.Mutex
 	tally   tally
@@ -243,7 +247,7 @@ func (l *load) one(ctx context.Context, db *gorm.DB, n int) {
 	l.mu.Unlock()
 	slaves := l.slaves()
 	err := f.read(db.WithContext(ctx), trail)
-	ended := time.Now()
+	over := time.Now()
 	server, routes := trail.last()
 	trail.mu.Lock()
 	handed := trail.answered
@@ -253,7 +257,7 @@ func (l *load) one(ctx context.Context, db *gorm.DB, n int) {
 	})
 	trail.mu.Unlock()
 	if !handed.IsZero() {
-		ended = handed
+		over = handed
 	}
 
 	l.mu.Lock()
@@ -267,7 +271,7 @@ func (l *load) one(ctx context.Context, db *gorm.DB, n int) {
 		l.tally.spared++
 		l.errors[fmt.Sprintf("%s by %s, although %v served", f.name, bare(routes), slaves)]++
 	}
-	if took := ended.Sub(trail.began); took > l.tally.longest {
+	if took := over.Sub(trail.began); took > l.tally.longest {
 		l.tally.longest = took
 		l.slowest = fmt.Sprintf("%s by %s: %v", f.name, strings.Join(routes, ", "), err)
 	}
@@ -281,9 +285,15 @@ func (l *load) one(ctx context.Context, db *gorm.DB, n int) {
 	case errors.Is(err, replicated.ErrMasterBusy):
 		l.tally.busy++
 		return
-	case handed.IsZero() && l.excuse != nil && l.excuse(trail.began, ended):
+	case handed.IsZero() && l.excuse != nil && l.excuse(trail.began, over):
 		l.tally.excused++
 		l.errors[fmt.Sprintf("excused: %s by %s: %T: %v", f.name, bare(routes), err, err)]++
+	case handed.IsZero() && ended(err):
+		l.tally.ended++
+		l.errors[fmt.Sprintf("%s by %s: %v", f.name, bare(routes), err)]++
+	case handed.IsZero() && brokeTwice(err, asked):
+		l.tally.twice++
+		l.errors[fmt.Sprintf("broken twice: %s by %s: %v", f.name, bare(routes), err)]++
 	case errors.Is(err, errTruncated) || handed.IsZero():
 		l.tally.failed++
 		l.errors[fmt.Sprintf("%s by %s: %T: %v", f.name, bare(routes), err, err)]++
@@ -309,7 +319,7 @@ func (l *load) so() tally {
 // since returns what has been added to a tally from before.
 func (s tally) since(before tally) tally {
 	d := tally{reads: s.reads - before.reads, failed: s.failed - before.failed, broken: s.broken - before.broken,
-		busy: s.busy - before.busy, excused: s.excused - before.excused,
+		busy: s.busy - before.busy, excused: s.excused - before.excused, ended: s.ended - before.ended, twice: s.twice - before.twice,
 		spared: s.spared - before.spared, served: map[string]int{}, longest: s.longest}
 	for server, n := range s.served {
 		d.served[server] = n - before.served[server]
@@ -318,8 +328,9 @@ func (s tally) since(before tally) tally {
 }
 
 func (s tally) String() string {
-	return fmt.Sprintf("%d reads, %d failed, %d broken, %d busy, %d excused, served %v, the longest wait %v",
-		s.reads, s.failed, s.broken, s.busy, s.excused, s.served, s.longest.Round(time.Millisecond))
+	return fmt.Sprintf("%d reads, %d failed, %d broken, %d broken twice, %d ended, %d busy, %d excused, served %v, "+
+		"the longest wait %v", s.reads, s.failed, s.broken, s.twice, s.ended, s.busy, s.excused, s.served,
+		s.longest.Round(time.Millisecond))
 }
 
 // served waits until these servers have each answered n more reads.
@@ -355,7 +366,7 @@ func (l *load) noneFailed(t *testing.T) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.tally.failed > 0 || l.tally.busy > 0 {
+	if l.tally.failed > 0 || l.tally.busy > 0 || l.tally.twice > 0 || l.tally.ended > 0 && !l.operator {
 		t.Errorf("%v; want none failed, none busy:%s", l.tally, l.grouped())
 	}
 	if l.tally.reads == 0 {

@@ -31,21 +31,27 @@ func newPgBouncer(name string, apart bool, settings ...string) *engine {
 			}, settings...)}
 			return servers.StartPgBouncer(ctx, cfg)
 		},
-		options:  postgreSQL.options,
-		prepare:  postgreSQL.prepare,
-		through:  postgreSQL.through,
-		slow:     postgreSQL.slow,
-		active:   postgreSQL.active,
-		data:     postgreSQL.data,
-		killAll:  postgreSQL.killAll,
-		clients:  pgBouncerClients,
-		crowd:    postgreSQL.crowd, // of PgBouncer's clients
-		lockOut:  postgreSQL.lockOut,
-		readOnly: postgreSQL.readOnly,
-		sever:    postgreSQL.sever,
-		lose:     postgreSQL.lose,
-		promote:  postgreSQL.promote,
-		attach:   postgreSQL.attach,
+		options: postgreSQL.options,
+		prepare: postgreSQL.prepare,
+		through: postgreSQL.through,
+		slow:    postgreSQL.slow,
+		active:  postgreSQL.active,
+		data:    postgreSQL.data,
+		killAll: postgreSQL.killAll,
+		kill:    postgreSQL.kill,
+		creates: postgreSQL.creates,
+		raises:  postgreSQL.raises,
+		dies:    postgreSQL.dies,
+		clients: pgBouncerClients,
+		crowd:   postgreSQL.crowd, // of PgBouncer's clients
+		lockOut: postgreSQL.lockOut,
+
+		lockAccount: postgreSQL.lockAccount, // which PgBouncer meets when it needs another connection
+		readOnly:    postgreSQL.readOnly,
+		sever:       postgreSQL.sever,
+		lose:        postgreSQL.lose,
+		promote:     postgreSQL.promote,
+		attach:      postgreSQL.attach,
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 type node struct {
 	*servers.Server
 	engine *engine
+	app    *app // that connects
 
 	mu    sync.Mutex // Toxiproxy guards its connections, not what is done to the proxy
 	proxy *toxiproxy.Proxy

@@ -27,10 +27,14 @@ func TestRandomFaults(t *testing.T) {
 		c := e.cluster(t)
 		s := openSite(t, e, c, func(cfg *replicated.Config) {
 			cfg.MaxLag = 10 * time.Second
+			if seed/2%2 == 1 {
+				cfg.Pool.MaxLifetime = time.Second // new connections are what "account locked" is about
+			}
 			if seed%2 == 1 {
 				cfg.Policy = replicated.LeastLatency()
 			}
 		})
+		e.create(t, c)
 		nodes := s.slaves[:2]
 		eventually(t, "both serve", func() error { return s.serving(nodes...) })
 		writers := s.writers(t, 10, 100*time.Millisecond)

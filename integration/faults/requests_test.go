@@ -30,6 +30,7 @@ func TestReadsInRequests(t *testing.T) {
 				})
 				eventually(t, "both serve", func() error { return a.serving(a.slaves[:2]...) })
 				l := a.readInRequests(t, 100)
+				l.operator = true
 				for i, f := range variant.faults {
 					victim := a.slaves[i%2]
 					l.more(t, 30)

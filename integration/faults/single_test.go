@@ -3,6 +3,7 @@ package faults_test
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,7 +41,10 @@ func TestSingleFaults(t *testing.T) {
 		// Each read has a connection of its own to make; that of the monitor, which it made before, goes on.
 		{fault: crowded, effect: either, change: func(cfg *replicated.Config) { cfg.Pool.MaxIdle = -1 }},
 		{fault: lockedOut, effect: leaves, reason: "denied|1045|reject|28000"},
+		{fault: accountLocked, effect: leaves, reason: "locked|reject|28000",
+			change: func(cfg *replicated.Config) { cfg.Pool.MaxLifetime = time.Second }},
 		{fault: disconnected, effect: either},
+		{fault: killedRead, effect: stays},
 		{fault: held, effect: leaves, reason: "behind by more than 2s", change: smallLag},
 		// 1047 is what a node of Galera says that has left its cluster.
 		{fault: unstopped, effect: leaves, reason: "behind by more than 2s|1047", change: smallLag},
@@ -59,6 +63,7 @@ func TestSingleFaults(t *testing.T) {
 				a := open(t, e, c, test.change)
 				a.writes(t, 10)
 				l := a.read(t, 100)
+				l.operator = slices.Contains([]string{disconnected.name, lockedOut.name}, test.fault.name)
 				l.served(t, 10, "slave 2", "slave 3")
 				victim, other := a.slaves[0], a.slaves[1]
 				end := test.fault.befall(t, victim)

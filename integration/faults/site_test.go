@@ -80,7 +80,7 @@ func openSite(t *testing.T, e *engine, c *servers.Cluster, change func(*replicat
 const (
 	byHeader     = "By"     // the server that answered
 	pathHeader   = "Path"   // all that were asked
-	brokenHeader = "Broken" // it had begun to answer when it failed
+	brokenHeader = "Broken" // it had begun to answer when it failed, or nobody else was asked for it on purpose
 )
 
 func (s *site) answer(w http.ResponseWriter, r *http.Request, text string, err error) {
@@ -90,6 +90,9 @@ func (s *site) answer(w http.ResponseWriter, r *http.Request, text string, err e
 	w.Header().Set(pathHeader, strings.Join(all, ", "))
 	trail.mu.Lock()
 	broken := !trail.answered.IsZero()
+	trail.mu.Unlock()
+	trail.mu.Lock()
+	broken = broken || ended(err) || brokeTwice(err, trail.routes)
 	trail.mu.Unlock()
 	if err != nil {
 		if broken && !errors.Is(err, errTruncated) {
@@ -133,7 +136,7 @@ type visits struct {
 	writes, acked int
 	reads         int
 	stale         int
-	broken        int // by a server that had begun to answer
+	broken        int // by a server that had begun to answer, by an operator, or with two connections
 	excused       int // while the master had a fault
 	failed        int
 	served        map[string]int

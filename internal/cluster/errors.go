@@ -135,8 +135,9 @@ var ofArguments = []string{
 
 // ending are the errors with which MySQL and MariaDB end a connection, or refuse every statement:
 // ER_SERVER_SHUTDOWN, ER_SERVER_OFFLINE_MODE, Galera's ER_UNKNOWN_COM_ERROR of a node that is not prepared,
-// MariaDB's ER_CONNECTION_KILLED, ER_CLIENT_INTERACTION_TIMEOUT.
-var ending = map[uint16]bool{1053: true, 3032: true, 1047: true, 1927: true, 4031: true}
+// MariaDB's ER_CONNECTION_KILLED, ER_CLIENT_INTERACTION_TIMEOUT, ER_MUST_CHANGE_PASSWORD of a password that
+// has expired.
+var ending = map[uint16]bool{1053: true, 3032: true, 1047: true, 1927: true, 4031: true, 1820: true}
 
 // refusing are those with which they refuse connections. They are looked at only where connecting cannot be
 // told apart from executing: see [Anywhere].

@@ -185,6 +185,7 @@ func TestKindOf(t *testing.T) {
 		{"MySQL: offline mode", number(3032), suspicious},
 		{"MySQL: idle for too long", number(4031), suspicious},
 		{"Galera: not prepared", number(1047), suspicious},
+		{"MariaDB: the password has expired", number(1820), suspicious},
 		{"MariaDB: connection killed", number(1927), suspicious},
 		{"MySQL: syntax", number(1064), own},
 		{"MySQL: no such table", number(1146), own},
