@@ -50,7 +50,8 @@ func binlogEngine(kind string, start starter) *engine {
 		},
 	}
 	for _, n := range []int{1040, 1044, 1045, 1049, 1129, 1203, 1226, 1862, 3118, 3159, 4151} {
-		e.raises = append(e.raises, raiser{fmt.Sprintf("SELECT id FROM items WHERE id = raises(%d)", n), "was raised"})
+		query := fmt.Sprintf("SELECT id FROM items WHERE id = raises(%d)", n)
+		e.raises = append(e.raises, raiser{query, "was raised"})
 	}
 	e.lockAccount = unlogged("ALTER USER test@'%' ACCOUNT LOCK", "ALTER USER test@'%' ACCOUNT UNLOCK")
 	e.refusals = []refusal{

@@ -76,7 +76,7 @@ var (
 	lockedOut = fault{"access denied", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return n.engine.lockOut(ctx, n.Server)
 	}, false}
-	accountLocked = fault{"account locked", func(ctx context.Context, n *node) (func(context.Context) error, error) {
+	accountLocked = fault{"account locked", func(ctx context.Context, n *node) (ending, error) {
 		return n.engine.lockAccount(ctx, n.Server)
 	}, false}
 	// These two befall whichever slave reads go to.

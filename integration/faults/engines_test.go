@@ -495,7 +495,8 @@ var postgreSQL = &engine{
 		"CREATE OR REPLACE FUNCTION raises(state text) RETURNS int LANGUAGE plpgsql AS " +
 			"$$ BEGIN RAISE EXCEPTION 'it was raised' USING ERRCODE = state; END $$",
 		"CREATE OR REPLACE FUNCTION crash() RETURNS int LANGUAGE plpgsql SECURITY DEFINER AS " +
-			"$$ BEGIN IF pg_is_in_recovery() THEN COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'; END IF; RETURN 1; END $$",
+			"$$ BEGIN IF pg_is_in_recovery() THEN COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'; END IF; " +
+			"RETURN 1; END $$",
 		"CREATE EXTENSION IF NOT EXISTS postgres_fdw",
 		"DROP SERVER IF EXISTS gone CASCADE",
 		"CREATE SERVER gone FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1')",

@@ -319,7 +319,8 @@ func (l *load) so() tally {
 // since returns what has been added to a tally from before.
 func (s tally) since(before tally) tally {
 	d := tally{reads: s.reads - before.reads, failed: s.failed - before.failed, broken: s.broken - before.broken,
-		busy: s.busy - before.busy, excused: s.excused - before.excused, ended: s.ended - before.ended, twice: s.twice - before.twice,
+		busy: s.busy - before.busy, excused: s.excused - before.excused,
+		ended: s.ended - before.ended, twice: s.twice - before.twice,
 		spared: s.spared - before.spared, served: map[string]int{}, longest: s.longest}
 	for server, n := range s.served {
 		d.served[server] = n - before.served[server]
@@ -328,9 +329,9 @@ func (s tally) since(before tally) tally {
 }
 
 func (s tally) String() string {
-	return fmt.Sprintf("%d reads, %d failed, %d broken, %d broken twice, %d ended, %d busy, %d excused, served %v, "+
-		"the longest wait %v", s.reads, s.failed, s.broken, s.twice, s.ended, s.busy, s.excused, s.served,
-		s.longest.Round(time.Millisecond))
+	return fmt.Sprintf("%d reads, %d failed, %d broken, %d broken twice, %d ended, %d busy, %d excused, "+
+		"served %v, the longest wait %v", s.reads, s.failed, s.broken, s.twice, s.ended, s.busy, s.excused,
+		s.served, s.longest.Round(time.Millisecond))
 }
 
 // served waits until these servers have each answered n more reads.
