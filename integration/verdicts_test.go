@@ -190,6 +190,9 @@ func testNoLockStopsTheReplay(t *testing.T, c *servers.Cluster, db *gorm.DB, sla
 
 // waits returns when a transaction of the server waits for a row.
 func waits(ctx context.Context, db *sql.DB) error {
+	// InnoDB looks again only for who has not asked for 0.1 s.
+	again := time.NewTicker(200 * time.Millisecond)
+	defer again.Stop()
 	for {
 		var waiting int
 		const q = "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
@@ -199,5 +202,6 @@ func waits(ctx context.Context, db *sql.DB) error {
 		if waiting > 0 {
 			return nil
 		}
+		<-again.C
 	}
 }
