@@ -348,11 +348,33 @@ func (p *Plugin) groupOf(stmt *gorm.Statement) *group {
 		if g := x.exactly(name); g != nil {
 			return g
 		}
-		if _, known := p.unknown.LoadOrStore(name, true); !known { // there are as many as in the code
+		if p.unknown.add(name) {
 			p.config.Logger.Warn("replicated: dbresolver.Use of a name that was not registered has no effect", "name", name)
 		}
 	}
 	return p.tableGroup(stmt)
+}
+
+// names remembers names, but no more than mostNames: they may come with a request.
+type names struct {
+	mu    sync.Mutex
+	known map[string]bool
+}
+
+const mostNames = 16
+
+// add reports whether the name is new, and remembered from now on.
+func (n *names) add(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.known[name] || len(n.known) == mostNames {
+		return false
+	}
+	if n.known == nil {
+		n.known = make(map[string]bool)
+	}
+	n.known[strings.Clone(name)] = true
+	return true
 }
 
 // tableGroup returns the group of a statement's table, or nil.
@@ -370,7 +392,7 @@ func (p *Plugin) tableGroup(stmt *gorm.Statement) *group {
 		if tables := p.kinds.Load().Look("TABLE " + expr.SQL).Tables; tables.Main != "" {
 			return x.named(tables.Main)
 		}
-		if strings.Contains(expr.SQL, "?") {
+		if len(expr.Vars) > 0 { // a ? alone may be an operator
 			if table, ok := expr.Vars[0].(clause.Table); ok {
 				return x.named(table.Name)
 			}

@@ -332,6 +332,22 @@ func TestReadsAskForAllTheirTables(t *testing.T) {
 		{"in a transaction of another group, behind Use", func(db *gorm.DB) error {
 			return use(db, "orders").Transaction(func(tx *gorm.DB) error { return tx.Exec("UPDATE products SET name = ''").Error })
 		}, func(db *gorm.DB) error { return use(db, "orders").Raw("SELECT * FROM products").Scan(&[]User{}).Error }, replicated.ReasonWrote},
+		{"a common table expression of the table's name", func(db *gorm.DB) error { return db.Create(&Customer{}).Error },
+			func(db *gorm.DB) error {
+				const q = "WITH customers AS (SELECT * FROM customers) SELECT * FROM users JOIN customers"
+				return db.Raw(q).Scan(&[]User{}).Error
+			}, replicated.ReasonWrote},
+		{"a common table expression of the name of one that is not registered", func(db *gorm.DB) error {
+			return db.Create(&User{}).Error
+		}, func(db *gorm.DB) error {
+			const q = "WITH users AS (SELECT * FROM users) SELECT * FROM customers JOIN users"
+			return db.Raw(q).Scan(&[]User{}).Error
+		}, replicated.ReasonWrote},
+		{"an update of several tables in parentheses", func(db *gorm.DB) error {
+			return db.Exec("UPDATE (users, customers) SET name = ''").Error
+		}, func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonWrote},
+		{"a table where none is looked for", func(db *gorm.DB) error { return db.Create(&Customer{}).Error },
+			func(db *gorm.DB) error { return db.Where("customers.id = 1").Find(&[]User{}).Error }, replicated.ReasonWrote},
 		// The controls: what was not written is read where it was.
 		{"another group on the same master", func(db *gorm.DB) error { return db.Create(&Customer{}).Error },
 			func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, replicated.ReasonMethod},
@@ -406,6 +422,51 @@ func TestUseOfAnUnknownName(t *testing.T) {
 	if n := strings.Count(s.logged.String(), "name=order"); n != 1 {
 		t.Errorf("logged:\n%s", &s.logged)
 	}
+}
+
+// TestUseOfManyUnknownNames has names that come with requests: they are not remembered, and do not fill the
+// log.
+func TestUseOfManyUnknownNames(t *testing.T) {
+	s := newGroups(t, gorm.Config{})
+	for i := range 1000 {
+		if err := s.db.Clauses(dbresolver.Use(fmt.Sprintf("tenant_%d", i%500))).Find(&[]User{}).Error; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(s.logged.String(), "name=tenant_"); n != 16 {
+		t.Errorf("logged %d times, want 16", n)
+	}
+}
+
+// FuzzTexts gives a caller's text to everything that takes one. No text panics.
+func FuzzTexts(f *testing.F) {
+	for _, text := range []string{
+		"(SELECT * FROM docs WHERE tags ? 'a') AS d", "docs ? d", "?", "??", "@a", "(?) AS u", "orders AS o", "", ".", "orders.",
+		"`", "table_name = $99999999999999999999", "SELECT * FROM information_schema.tables WHERE table_name = ?",
+		"relname=$0", "WITH orders AS (SELECT ?) SELECT", "\x00", "a\xff", "(((", ")))",
+	} {
+		f.Add(text)
+	}
+	s := newGroups(f, gorm.Config{})
+	f.Fuzz(func(t *testing.T, text string) {
+		db := s.db.Session(&gorm.Session{NewDB: true, SkipDefaultTransaction: true}).WithContext(t.Context())
+		for _, db := range []*gorm.DB{db, db.Session(&gorm.Session{DryRun: true})} {
+			db.Table(text).Find(&[]User{})
+			db.Table(text).Find(&[]map[string]any{})
+			db.Table(text, 1).Count(new(int64))
+			db.Table(text).Where("id = 1").Update("name", "x")
+			db.Table(text).Create(map[string]any{"name": "x"})
+			db.Table(text).Where("id = 1").Delete(&User{})
+			db.Where(text).Select(text).Joins(text).Group(text).Order(text).Find(&[]Order{})
+			db.Raw(text).Scan(&[]User{})
+			db.Raw(text, 1).Row()
+			db.Exec(text, "x")
+			db.Clauses(dbresolver.Use(text)).Find(&[]User{})
+			db.Clauses(dbresolver.Use(text), replicated.Slave).Table(text).First(&User{})
+		}
+		s.log.take()
+		s.routes.take()
+	})
 }
 
 // TestPreparedBehindUse has what is done with a statement's own pool behind

@@ -92,7 +92,7 @@ type Plugin struct {
 
 	settings      sync.Mutex // held by setUsual
 	policies      sync.Mutex // see group
-	unknown       sync.Map   // names in dbresolver.Use that nobody registered
+	unknown       names      // in dbresolver.Use, that nobody registered
 	initializing  sync.Mutex
 	registered    []registration
 	withoutIntent atomic.Uint64

@@ -1,7 +1,9 @@
 package sqlkind
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -10,8 +12,8 @@ type Tables struct {
 	// Main is the table that the statement is about: the first one of its FROM, INTO, UPDATE or TABLE, at the
 	// outermost level, or of the derived table there. It is "" if that one is not watched.
 	Main string
-	// All is every watched table in the text, each once. A name that only looks like a table may be among
-	// them.
+	// All is every watched table whose name is in the text, each once: also where it looks like that of a
+	// column, of an alias or of a common table expression, since such a name may hide a table.
 	All []string
 	// Others tells whether there are tables that are not watched, or names that look like them.
 	Others bool
@@ -21,21 +23,73 @@ type Tables struct {
 // itself in every schema.
 type watched map[string]string
 
-// find returns what sql names of w. It reads the text with less care than Classify does: what
-// cannot be read ends it.
+// find returns what sql names of w, in all the readings that it has: see worstReading. What cannot be read
+// may name everything.
 func (w watched) find(d Dialect, sql string) *Tables {
 	if d == Other {
 		d = SQLite // it knows every kind of quotes
 	}
-	escape := d == MySQL // by default, that is
-	if escape && (strings.Contains(sql, "/*!") || strings.Contains(sql, "/*M!")) {
-		sql = executable.ReplaceAllLiteralString(sql, " ")
+	readings := []reading{{}}
+	switch d {
+	case MySQL:
+		readings = readingsMySQL
+		if strings.Contains(sql, "/*!") || strings.Contains(sql, "/*M!") {
+			sql = executable.ReplaceAllLiteralString(sql, " ")
+		}
+	case PostgreSQL:
+		readings = readingsPostgreSQL
 	}
-	s := tableScan{lex: lexer{sql: sql, dialect: d, dot: -1, number: -1, escapeSingle: escape, escapeDouble: escape}, watched: w, best: deepest}
-	for s.next(); s.tok.kind != tokEOF; s.next() {
-		s.observe()
+	if strings.IndexByte(sql, '\\') < 0 {
+		readings = readings[:1]
 	}
-	return &s.found
+	var found *Tables
+	for _, r := range readings {
+		s := tableScan{
+			lex: lexer{
+				sql: sql, dialect: d, dot: -1, number: -1,
+				escapeSingle: r.escapeSingle, escapeDouble: r.escapeDouble,
+			},
+			watched: w, best: deepest,
+		}
+		for s.next(); s.tok.kind != tokEOF; s.next() {
+			s.observe()
+		}
+		switch {
+		case s.lex.broken: // no server that reads it so takes it
+			continue
+		case s.lex.doubt:
+			return w.everything()
+		case s.best == deepest && len(s.found.All) > 0:
+			s.found.Others = true // its table stands where none is looked for
+		}
+		found = found.and(&s.found)
+	}
+	if found == nil {
+		return w.everything()
+	}
+	return found
+}
+
+// and returns what the text of t names if it is the one of other as well. t may be nil.
+func (t *Tables) and(other *Tables) *Tables {
+	if t == nil {
+		return other
+	}
+	for _, name := range other.All {
+		t.add(name)
+	}
+	t.Others = t.Others || other.Others
+	return t
+}
+
+func (t *Tables) add(name string) {
+	if !slices.Contains(t.All, name) {
+		t.All = append(t.All, name)
+	}
+}
+
+func (w watched) everything() *Tables {
+	return &Tables{All: slices.Compact(slices.Sorted(maps.Values(w))), Others: true}
 }
 
 // executable matches the beginnings of comments that MySQL and MariaDB execute: what is inside counts.
@@ -57,7 +111,17 @@ type tableScan struct {
 	defines  bool // the statement is about an object ON a table
 	column   bool // the name is a column's, its table stands before the dot
 	ctes     int  // the depth, plus one, at which WITH defines names
-	cteNames []string
+	cteNames []cteName
+
+	recursive bool // that WITH is RECURSIVE
+}
+
+// cteName is the name of a common table expression.
+type cteName struct {
+	name  string
+	level int  // of the WITH
+	body  bool // the next parenthesis that closes at that level ends what it stands for
+	holds bool // from here on a table's name may be this one
 }
 
 const (
@@ -80,6 +144,7 @@ func (l *levels) push(derived bool) {
 	l.list &^= l.bit()
 	if derived && l.open < 63 {
 		l.derived |= l.bit()
+		l.list |= l.bit() // UPDATE (a, b)
 	} else {
 		l.deep++
 	}
@@ -106,11 +171,17 @@ func (s *tableScan) observe() {
 	case s.tok.is(')'):
 		s.levels.pop()
 		s.expects = false
+		s.leaveCTEs()
+	case s.tok.is(';'):
+		s.words, s.defines, s.cteNames = 0, false, nil
 	case s.tok.is(','):
 		s.expects = s.levels.list&s.levels.bit() != 0
 	case s.tok.kind == tokWord && !s.tok.glued && s.keyword():
 		s.words++
-	case s.tok.kind == tokWord || s.tok.kind == tokQuoted || s.tok.kind == tokHigh:
+		var buf [longestName]byte
+		s.note(lower(buf[:0], s.lex.sql[s.tok.start:s.tok.end]))
+	case s.tok.kind == tokWord || s.tok.kind == tokQuoted || s.tok.kind == tokHigh,
+		s.tok.kind == tokString && s.expects && s.lex.dialect == SQLite: // FROM 'users'
 		s.words++
 		s.name()
 	case s.tok.kind != tokPunct:
@@ -128,7 +199,13 @@ func (s *tableScan) keyword() bool {
 	first := s.words == 0
 	switch string(lower(buf[:0], text)) {
 	case "with":
-		s.ctes = s.levels.open + 1
+		s.ctes, s.recursive = s.levels.open+1, false
+	case "recursive":
+		s.recursive = s.recursive || s.prevIs("with")
+	case "as":
+		if n := len(s.cteNames); n > 0 && s.cteNames[n-1].level == s.levels.open {
+			s.cteNames[n-1].body = true
+		}
 	case "select", "values", "set", "where", "group", "order", "having", "limit", "window", "returning", "union", "except", "intersect":
 		s.expects = false
 		s.levels.list &^= s.levels.bit()
@@ -168,7 +245,12 @@ func (s *tableScan) keyword() bool {
 		return first || s.prevIs("or")
 	case "or", "abort", "rollback", "fail":
 		return s.expects // INSERT OR REPLACE, UPDATE OR ABORT
-	case "create", "drop", "alter", "comment", "grant", "revoke":
+	case "to":
+		if s.defines && !s.expects { // RENAME TABLE a TO b
+			s.expect(true)
+		}
+		return s.defines
+	case "create", "drop", "alter", "comment", "grant", "revoke", "rename":
 		s.defines = s.defines || first
 		return first
 	case "on":
@@ -177,8 +259,8 @@ func (s *tableScan) keyword() bool {
 		}
 	case "column":
 		s.column = s.defines
-	case "recursive", "lateral", "only", "if", "not", "exists", "ignore", "low_priority", "high_priority", "delayed", "quick", "concurrently",
-		"as", "materialized":
+	case "lateral", "only", "if", "not", "exists", "ignore", "low_priority", "high_priority", "delayed", "quick",
+		"concurrently", "materialized":
 	default:
 		return false
 	}
@@ -194,14 +276,39 @@ func (s *tableScan) expect(target bool) {
 	s.levels.list |= s.levels.bit()
 }
 
+// leaveCTEs is called behind a closing parenthesis: the names that were defined inside of it do not hold any
+// longer, and the one that it ends holds from now on. Within its own body it is still a table's, unless it is
+// recursive.
+func (s *tableScan) leaveCTEs() {
+	n := len(s.cteNames)
+	for n > 0 && s.cteNames[n-1].level > s.levels.open {
+		n--
+	}
+	s.cteNames = s.cteNames[:n]
+	if n > 0 && s.cteNames[n-1].body && s.cteNames[n-1].level == s.levels.open {
+		s.cteNames[n-1].holds = true
+	}
+}
+
+// note looks at an identifier, in lower case, whatever it stands for.
+func (s *tableScan) note(name []byte) {
+	if known, ok := s.watched[string(name)]; ok {
+		s.found.add(known)
+	}
+}
+
 // name reads a name that may be qualified, and looks at it if it is a table's or that of a common table
 // expression.
 func (s *tableScan) name() {
 	var buf [2 * longestName]byte
 	full := buf[:0]
-	table, before := 0, 0 // where the last part, and the one before it, begin in full
-	for {
+	var starts [3]int // where the last three parts begin in full
+	for parts := 1; ; parts++ {
+		starts = [3]int{starts[1], starts[2], len(full)}
 		full = s.part(full)
+		for i := max(0, len(starts)-parts); i < len(starts); i++ {
+			s.note(full[starts[i]:])
+		}
 		if !s.lex.atDot() {
 			break
 		}
@@ -211,24 +318,23 @@ func (s *tableScan) name() {
 			break
 		}
 		full = append(full, '.')
-		before, table = table, len(full)
 	}
+	table := starts[2]
 	if s.column && table > 0 {
-		full, table = full[:table-1], before
+		full, table = full[:table-1], starts[1]
 	}
 	s.column = false
 	if !s.expects {
-		if s.ctes == s.levels.open+1 && len(s.cteNames) < mostCTE && (s.prevIs("with") || s.prevIs("recursive") ||
-			s.prev.is(',')) {
-			s.cteNames = append(s.cteNames, string(full))
+		if s.ctes == s.levels.open+1 && len(s.cteNames) < mostCTE &&
+			(s.prevIs("with") || s.prevIs("recursive") || s.prev.is(',')) {
+			s.cteNames = append(s.cteNames, cteName{name: string(full), level: s.levels.open, holds: s.recursive})
 		}
 		return
 	}
 	s.expects = false
-	for _, cte := range s.cteNames {
-		if cte == string(full) && !s.target {
-			return
-		}
+	isCTE := func(c cteName) bool { return c.holds && c.name == string(full) }
+	if !s.target && slices.ContainsFunc(s.cteNames, isCTE) {
+		return
 	}
 	known, ok := s.watched[string(full)]
 	if !ok {
@@ -237,16 +343,7 @@ func (s *tableScan) name() {
 	if s.levels.deep < s.best {
 		s.best, s.found.Main = s.levels.deep, known
 	}
-	if !ok {
-		s.found.Others = true
-		return
-	}
-	for _, t := range s.found.All {
-		if t == known {
-			return
-		}
-	}
-	s.found.All = append(s.found.All, known)
+	s.found.Others = s.found.Others || !ok
 }
 
 // part appends the part of a name that the current token begins, in lower case. Bytes above 0x7f make tokens
