@@ -403,6 +403,7 @@ type Server struct {
 
 	maxStmts int
 	stmtTTL  time.Duration
+	expiry   atomic.Pointer[expiry] // of what is prepared
 }
 
 // NewServer describes a master whose pool dialector has already opened. maxStmts and
@@ -485,19 +486,16 @@ func (s *Server) DropIdle() {
 	}
 }
 
-// forEver is the TTL for which GORM (internal/lru) starts no goroutine: one never ends, and servers come and go.
-const forEver = 10 * 365 * 24 * time.Hour
-
-// Prepared returns the server's cache of prepared statements, made at first use.
+// Prepared returns the server's cache of prepared statements, made at first use. It has GORM's limits: see
+// expiry.
 func (s *Server) Prepared() *gorm.PreparedStmtDB {
 	if p := s.prepared.Load(); p != nil {
 		return p
 	}
-	ttl := s.stmtTTL
-	if ttl <= 0 {
-		ttl = forEver
+	p := gorm.NewPreparedStmtDB(s.Pool, s.maxStmts, forEver)
+	if s.prepared.CompareAndSwap(nil, p) {
+		s.expiry.Store(newExpiry(p, s.stmtTTL))
 	}
-	s.prepared.CompareAndSwap(nil, gorm.NewPreparedStmtDB(s.Pool, s.maxStmts, ttl))
 	return s.prepared.Load()
 }
 
@@ -543,6 +541,9 @@ func BeginTx(ctx context.Context, pool gorm.ConnPool, opts *sql.TxOptions) (gorm
 }
 
 func (s *Server) close() error {
+	if e := s.expiry.Load(); e != nil {
+		e.stop()
+	}
 	if p := s.prepared.Load(); p != nil {
 		p.Close()
 	}

@@ -1,0 +1,73 @@
+package cluster
+
+import (
+	"cmp"
+	"sync"
+	"time"
+
+	"gorm.io/gorm"
+)
+
+// forEver is the TTL for which GORM (internal/lru) starts no goroutine. One that it starts never ends, and
+// servers come and go.
+const forEver = 10 * 365 * 24 * time.Hour
+
+// defaultTTL is GORM's for PrepareStmtTTL.
+const defaultTTL = 24 * time.Hour
+
+// expiry closes the prepared statements of a cache when they reach their TTL, as GORM's own goroutine would.
+// A timer that is stopped leaves nothing behind.
+type expiry struct {
+	stmts *gorm.PreparedStmtDB
+	ttl   time.Duration
+
+	mu      sync.Mutex // the fields below
+	timer   *time.Timer
+	since   map[string]time.Time // when each was first seen
+	stopped bool
+}
+
+// newExpiry returns one that is at work. A ttl of 0 is the default.
+func newExpiry(stmts *gorm.PreparedStmtDB, ttl time.Duration) *expiry {
+	e := &expiry{stmts: stmts, ttl: cmp.Or(max(ttl, 0), defaultTTL)}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.timer = time.AfterFunc(e.pace(), e.sweep)
+	return e
+}
+
+// pace is the time between two looks: a statement lives that much longer than its TTL, at most.
+func (e *expiry) pace() time.Duration { return max(e.ttl/100, time.Millisecond) }
+
+func (e *expiry) sweep() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return
+	}
+	now := time.Now()
+	since := make(map[string]time.Time, len(e.since))
+	for _, query := range e.stmts.Stmts.Keys() {
+		seen, known := e.since[query]
+		if !known {
+			seen = now
+		}
+		if now.Sub(seen) < e.ttl {
+			since[query] = seen
+			continue
+		}
+		e.stmts.Mux.Lock()
+		e.stmts.Stmts.Delete(query)
+		e.stmts.Mux.Unlock()
+	}
+	e.since = since
+	e.timer.Reset(e.pace())
+}
+
+// stop ends it. No statement is closed by it afterwards.
+func (e *expiry) stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stopped = true
+	e.timer.Stop()
+}
