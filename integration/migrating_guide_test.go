@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-gormigrate/gormigrate/v2"
 	"gorm.io/driver/mysql"
 	"gorm.io/gorm"
 	"gorm.io/plugin/dbresolver"
@@ -155,6 +156,10 @@ func dbrCalls(config dbresolver.Config, group replicated.Group, db *gorm.DB, r *
 	var ctx context.Context
 	_ = replicated.WithSlave(ctx)
 	_ = db.WithContext(replicated.WithMaster(ctx))
+
+	var options *gormigrate.Options
+	var migrations []*gormigrate.Migration
+	_ = gormigrate.New(db.WithContext(replicated.WithMaster(ctx)), options, migrations)
 }
 
 var _ = dbrCalls
