@@ -204,7 +204,7 @@ func (a *attendant) see(ctx context.Context, query string) error {
 func (p *Plugin) admitBound(
 	ctx context.Context, bound gorm.ConnPool, query string, built, locks bool, clause choice,
 ) error {
-	if tx, _ := slaveTxOf(bound); tx != nil {
+	if tx, _ := slaveTxOf(p.lookInto(bound).bound); tx != nil {
 		if locks || tx.refuses(query) {
 			return ErrWriteOnSlave
 		}
@@ -286,6 +286,9 @@ func (p *Plugin) reportBound(db *gorm.DB, tx *slaveTx) {
 	}
 	var route Route
 	_, route.Reason = resolve(&question{bound: true})
+	if tx == nil {
+		tx, _ = slaveTxOf(p.lookInto(db.Statement.ConnPool).bound)
+	}
 	if tx != nil {
 		route.Group, route.Server, route.Intent = tx.group.name, tx.server.ID, Slave
 	} else {
@@ -300,10 +303,14 @@ func (p *Plugin) reportBound(db *gorm.DB, tx *slaveTx) {
 
 // boundTo returns the group and the master that a transaction or a connection belongs to, or the global group and nil.
 func (p *Plugin) boundTo(pool gorm.ConnPool) (*group, *cluster.Server) {
-	if tx, _ := slaveTxOf(pool); tx != nil {
+	w := p.lookInto(pool)
+	if w.bound == nil && w.pool != nil {
+		return w.pool.group, w.pool.first()
+	}
+	if tx, _ := slaveTxOf(w.bound); tx != nil {
 		return tx.group, nil
 	}
-	if db := sqlDBOf(pool); db != nil {
+	if db := sqlDBOf(w.bound); db != nil {
 		for _, g := range p.groups {
 			for _, master := range g.cluster.Masters {
 				if own, err := master.DB(); err == nil && own == db {

@@ -314,17 +314,39 @@ func TestUnknownSQLOnAMasterOfTwoGroups(t *testing.T) {
 	}
 }
 
-// foreignTx is a transaction of a type that the plugin does not know.
-type foreignTx struct{ *sql.Tx }
+// foreignTx is a transaction in which the plugin does not find the one of database/sql.
+type foreignTx struct{ tx func() *sql.Tx }
+
+func (f foreignTx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	return f.tx().PrepareContext(ctx, query)
+}
+
+func (f foreignTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return f.tx().ExecContext(ctx, query, args...)
+}
+
+func (f foreignTx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return f.tx().QueryContext(ctx, query, args...)
+}
+
+func (f foreignTx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return f.tx().QueryRowContext(ctx, query, args...)
+}
 
 func TestUnknownSQLInATransaction(t *testing.T) {
 	for _, test := range []struct {
 		name    string
+		pool    func(*sql.Tx) gorm.ConnPool
 		foreign bool
 		orders  string // who answers for the other group's table afterwards
 	}{
-		{"that the plugin does not know: it may have written anywhere", true, "orders-master: session wrote"},
-		{"of one group: it wrote there", false, ofOther},
+		{"that the plugin does not know: it may have written anywhere", func(tx *sql.Tx) gorm.ConnPool {
+			return foreignTx{func() *sql.Tx { return tx }}
+		}, true, "orders-master: session wrote"},
+		{"of one group: it wrote there", func(tx *sql.Tx) gorm.ConnPool { return tx }, false, ofOther},
+		{"of one group, in another plugin's pool", func(tx *sql.Tx) gorm.ConnPool {
+			return &tracing{tx, new(int)}
+		}, false, ofOther},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
 			s := onTwoMasters(t, nil)
@@ -338,10 +360,7 @@ func TestUnknownSQLInATransaction(t *testing.T) {
 					t.Fatal(err)
 				}
 				bound := db.Session(&gorm.Session{NewDB: true, Context: db.Statement.Context})
-				bound.Statement.ConnPool = tx
-				if test.foreign {
-					bound.Statement.ConnPool = foreignTx{tx}
-				}
+				bound.Statement.ConnPool = test.pool(tx)
 				if err := bound.Exec("CALL p()").Error; err != nil {
 					t.Error(err)
 				}

@@ -62,6 +62,7 @@ type Plugin struct {
 	prepared    *pool                // its counterpart for what is prepared
 	auto        atomic.Bool          // AutoReadOnSlave
 	shadow      atomic.Bool
+	wrapped     atomic.Bool // a pool of another plugin was seen around one of ours
 	initialized atomic.Bool
 	rejects     bool // RejectWrites
 	locksShow   bool // in the SQL: SQLite's dialector leaves clause.Locking out
@@ -98,6 +99,8 @@ type Plugin struct {
 	withoutIntent atomic.Uint64
 	replans       atomic.Uint64 // see another
 	warned        sync.Once     // of dbresolver
+	saidWrapped   sync.Once
+	saidSharding  sync.Once
 }
 
 var (
@@ -154,7 +157,8 @@ func (p *Plugin) setUsual() {
 	defer p.settings.Unlock()
 	var kinds *sqlkind.Cache
 	// With SQLite a callback has to look for clauses that the text will not have: it goes without.
-	if p.auto.Load() && !p.shadow.Load() && p.index() == nil && !p.config.Token.Monotonic && p.locksShow {
+	if p.auto.Load() && !p.shadow.Load() && !p.wrapped.Load() &&
+		p.index() == nil && !p.config.Token.Monotonic && p.locksShow {
 		kinds = p.kinds.Load()
 	}
 	p.root.short.Store(kinds)
@@ -229,6 +233,7 @@ func (p *Plugin) initialize(db *gorm.DB, deadline time.Time) error {
 		statements.ConnPool = p.root
 	}
 	p.judgeStatements(db)
+	p.tellOfShards(db)
 	return nil
 }
 
@@ -420,12 +425,19 @@ func (p *Plugin) routeRead(db *gorm.DB) {
 		}
 	}
 	c, prepared := p.ours(stmt.ConnPool)
+	wrapped := false
 	if c == nil {
-		p.boundRead(db)
-		return
+		if c = p.within(stmt); c == nil {
+			p.boundRead(db)
+			return
+		}
+		wrapped, prepared = true, c.prepared
 	}
 	g, on := c.follow(p.groupOf(stmt))
 	pin := c.pin.next(stmt)
+	if asked := clauseOf(stmt); wrapped && asked != undecided { // its pool does not carry the clause
+		pin = pinOf(asked).next(stmt)
+	}
 	built := stmt.SQL.Len() == 0
 	if built && pin != masterPin && !(stmt.RaiseErrorOnNotFound && p.locksShow) { // First, Take and Last need no look
 		switch {
@@ -437,9 +449,7 @@ func (p *Plugin) routeRead(db *gorm.DB) {
 			pin = lockingPin
 		}
 	}
-	if to := g.poolOn(on, pin, prepared, built && p.dialect == sqlkind.Other); stmt.ConnPool != to {
-		stmt.ConnPool = to // most often it is there already, and a store is dear while the garbage collector runs
-	}
+	g.poolOn(on, pin, prepared, built && p.dialect == sqlkind.Other).choose(stmt, wrapped)
 }
 
 // routeWrite runs before creates, updates and deletes, and before the
@@ -449,11 +459,18 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 		return
 	}
 	stmt := db.Statement
+	p.keepShards(db)
 	c, prepared := p.ours(stmt.ConnPool)
+	wrapped := false
+	if c == nil {
+		if c = p.within(stmt); c != nil {
+			wrapped, prepared = true, c.prepared
+		}
+	}
 	g := p.orGlobal(p.groupOf(stmt))
 	if db.DryRun {
 		if c != nil {
-			stmt.ConnPool = g.pool(writePin, prepared, false) // GORM begins a transaction even so
+			g.pool(writePin, prepared, false).choose(stmt, wrapped) // GORM begins a transaction even so
 		}
 		return
 	}
@@ -500,7 +517,7 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 	if db.SkipDefaultTransaction {
 		pin = barePin
 	}
-	stmt.ConnPool = g.poolOn(on, pin, prepared, false)
+	g.poolOn(on, pin, prepared, false).choose(stmt, wrapped)
 	if p.observer != nil {
 		q.hasSlaves = g.hasSlaves()
 		_, reason := resolve(&q)
@@ -562,14 +579,18 @@ func (p *Plugin) markTable(stmt *gorm.Statement) {
 func (p *Plugin) carry(stmt *gorm.Statement, to pin) {
 	c, prepared := p.ours(stmt.ConnPool)
 	if c == nil {
+		if c = p.within(stmt); c != nil {
+			p.orGlobal(p.groupOf(stmt)).pool(to, c.prepared, false).choose(stmt, true)
+		}
 		return
 	}
 	g := p.orGlobal(p.groupOf(stmt))
-	var pinned gorm.ConnPool = g.pool(to, prepared, false)
-	stmt.ConnPool = pinned
+	own := g.pool(to, prepared, false)
+	own.choose(stmt, false)
+	var pinned gorm.ConnPool = own
 	if _, statements := unwrap(stmt.DB.ConnPool); statements != nil {
-		own := g.cluster.Masters[0].Prepared() // what is prepared through here runs there
-		judged := &gorm.PreparedStmtDB{ConnPool: pinned, Mux: own.Mux, Stmts: own.Stmts}
+		there := g.cluster.Masters[0].Prepared() // what is prepared through here runs there
+		judged := &gorm.PreparedStmtDB{ConnPool: pinned, Mux: there.Mux, Stmts: there.Stmts}
 		p.judgeStatementsOf(judged)
 		pinned = judged
 	}
@@ -598,6 +619,8 @@ func (p *Plugin) routeQuery(db *gorm.DB) {
 	} else if _, ok := stmt.Settings.Load(readName); ok {
 		p.pin(stmt, Slave)
 	} else if c, _ := p.ours(stmt.ConnPool); c != nil { // Use
+		p.carry(stmt, c.pin)
+	} else if c := p.within(stmt); c != nil {
 		p.carry(stmt, c.pin)
 	}
 }

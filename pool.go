@@ -129,6 +129,7 @@ func (c *pool) follow(g *group) (*group, *cluster.Server) {
 // PrepareContext prepares on the first master of its own group: a statement outlives the request, so
 // it cannot follow its intent, and GORM keeps it with others of that server. What may write counts as written.
 func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	c = c.chosen(ctx)
 	if err := c.admit(ctx, query); err != nil {
 		return nil, err
 	}
@@ -153,7 +154,7 @@ func (c *pool) admit(ctx context.Context, query string) error {
 }
 
 func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	if c.built {
+	if c = c.chosen(ctx); c.built {
 		c = c.group.poolOn(c.on, c.pin, c.prepared, false) // GORM executes no query that it built
 	}
 	r := run{pool: c, query: query}
@@ -190,7 +191,7 @@ func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sq
 
 // query is QueryContext for a read that slave is to serve, or has failed with answer; and for all others.
 func (c *pool) query(ctx context.Context, query string, args []any, slave *cluster.Server, answer error) (*sql.Rows, error) {
-	r := run{pool: c, query: query}
+	r := run{pool: c.chosen(ctx), query: query}
 	if err := r.enter(ctx, args, slave, answer); err != nil {
 		return nil, err
 	}
@@ -215,7 +216,7 @@ func (c *pool) query(ctx context.Context, query string, args []any, slave *clust
 }
 
 func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	r := run{pool: c, query: query}
+	r := run{pool: c.chosen(ctx), query: query}
 	if err := r.enter(ctx, args, c.usual(ctx, query), nil); err != nil {
 		return errorRow(err)
 	}
@@ -250,6 +251,7 @@ func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *
 // BeginTx begins a transaction: on a slave if it is read-only and the intent
 // is Slave, or if a clause asks for it; otherwise on the master.
 func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
+	c = c.chosen(ctx)
 	r := run{pool: c, server: c.first(), plain: true}
 	if c.pin != writePin { // that is GORM's own transaction around a write
 		r.nature = c.natureOfBegin(opts)

@@ -21,6 +21,8 @@ type scope struct {
 	sessions *session // of each plugin whose Middleware the request went through, or whose WithToken
 
 	staleness time.Duration // if limited
+
+	chosen *pool // by a callback, for a statement whose pool is another plugin's
 }
 
 // scoped is a context with a scope. It is a type of our own because a statement's context often is one itself: then there is nothing to

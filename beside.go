@@ -1,0 +1,163 @@
+package replicated
+
+import (
+	"context"
+	"database/sql"
+	"reflect"
+
+	"gorm.io/gorm"
+)
+
+// Other plugins put pools of their own around ours: tracers, gorm.io/sharding. One that is registered before
+// this plugin does so behind our callback, which has put the pool for a route into the statement by then. One
+// that is registered after it has done so before our callback, or has replaced the pool of the *gorm.DB. Then
+// the route travels in the statement's context, and our pool takes it from there when the SQL arrives.
+
+// within returns the pool of this plugin around which the statement's is another's, or nil.
+func (p *Plugin) within(stmt *gorm.Statement) *pool {
+	w := p.lookInto(stmt.ConnPool)
+	if w.pool == nil || w.bound != nil {
+		return nil
+	}
+	if w.statements {
+		p.saidWrapped.Do(func() {
+			p.config.Logger.Warn("replicated: the pool of another plugin is around GORM's prepared statements, "+
+				"so that what runs on it stays on the master: register that plugin before this one",
+				"type", reflect.TypeOf(stmt.ConnPool).String())
+		})
+		return nil
+	}
+	if !p.wrapped.Load() {
+		p.wrapped.Store(true)
+		p.setUsual()
+	}
+	return w.pool.chosen(stmt.Context)
+}
+
+// chosen returns the pool that a callback has chosen for the statement with this context: c, unless there is
+// a wrapper.
+func (c *pool) chosen(ctx context.Context) *pool {
+	if !c.plugin.wrapped.Load() {
+		return c
+	}
+	if s := lookup(ctx); s != nil && s.chosen != nil && s.chosen.plugin == c.plugin {
+		return s.chosen
+	}
+	return c
+}
+
+// choose has a statement run on c.
+func (c *pool) choose(stmt *gorm.Statement, wrapped bool) {
+	// Also where this statement has no wrapper: its context may be that of one that has.
+	if c.plugin.wrapped.Load() {
+		s := scopeOf(stmt.Context)
+		s.chosen = c
+		stmt.Context = s.context(stmt.Context)
+	}
+	if !wrapped && stmt.ConnPool != gorm.ConnPool(c) {
+		stmt.ConnPool = c // most often it is there already, and a store is dear while the garbage collector runs
+	}
+}
+
+// wrapped is what was found in a pool of another plugin.
+type wrapped struct {
+	plugin     *Plugin
+	pool       *pool         // the plugin's
+	statements bool          // GORM's prepared statements are in between
+	bound      gorm.ConnPool // a transaction or a connection; nil if there is none
+}
+
+func (p *Plugin) lookInto(cp gorm.ConnPool) wrapped {
+	w := wrapped{plugin: p}
+	switch cp.(type) {
+	case *sql.Tx, *sql.Conn, *gorm.PreparedStmtTX, *slaveTx: // nearly all that are not ours
+		w.bound = cp
+	default:
+		w.look(reflect.ValueOf(cp), 0)
+	}
+	return w
+}
+
+// mostWrappers bounds how deep wrappers are looked into.
+const mostWrappers = 8
+
+var connPoolType = reflect.TypeFor[gorm.ConnPool]()
+
+// look looks for pools in v, and in the fields of structs that are pools themselves, exported or not.
+func (w *wrapped) look(v reflect.Value, depth int) {
+	for v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
+	if !v.IsValid() || depth > mostWrappers {
+		return
+	}
+	switch v.Type() {
+	case reflect.TypeFor[*sql.DB]():
+		return
+	case reflect.TypeFor[*pool](): // of a field that is not exported, only the address can be had
+		if c := (*pool)(v.UnsafePointer()); c.plugin == w.plugin {
+			w.pool = c
+		}
+		return
+	case reflect.TypeFor[*gorm.PreparedStmtDB]():
+		w.statements = true
+	case reflect.TypeFor[*sql.Tx]():
+		w.bound = (*sql.Tx)(v.UnsafePointer())
+		return
+	case reflect.TypeFor[*sql.Conn]():
+		w.bound = (*sql.Conn)(v.UnsafePointer())
+		return
+	case reflect.TypeFor[*gorm.PreparedStmtTX]():
+		w.bound = (*gorm.PreparedStmtTX)(v.UnsafePointer())
+		return
+	case reflect.TypeFor[*slaveTx]():
+		w.bound = (*slaveTx)(v.UnsafePointer())
+		return
+	}
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if v.Kind() != reflect.Struct {
+		return
+	}
+	for i := range v.NumField() {
+		field := v.Field(i)
+		for field.Kind() == reflect.Interface {
+			field = field.Elem()
+		}
+		if field.IsValid() && field.Type().Implements(connPoolType) {
+			w.look(field, depth+1)
+		}
+	}
+}
+
+// sharding is the name of gorm.io/sharding. Its pool says that it begins transactions. But if the pool inside
+// really does, what it returns is that one's transaction, which knows of no shards. Over a bare *sql.DB it
+// begins none.
+const sharding = "gorm:sharding"
+
+// keepShards has GORM begin no transaction around a single write where gorm.io/sharding is in use, as it
+// would be without this plugin. One that the program begins is not concerned: its statements pass by the
+// other plugin's callbacks.
+func (p *Plugin) keepShards(db *gorm.DB) {
+	if len(db.Plugins) < 2 || !p.tellOfShards(db) {
+		return
+	}
+	config := *db.Config
+	config.SkipDefaultTransaction = true
+	db.Config = &config
+}
+
+// tellOfShards tells whether gorm.io/sharding is in use, and GORM would begin transactions around single
+// writes. The first time it goes to the log, too.
+func (p *Plugin) tellOfShards(db *gorm.DB) bool {
+	if db.SkipDefaultTransaction || db.Plugins[sharding] == nil {
+		return false
+	}
+	p.saidSharding.Do(func() {
+		p.config.Logger.Warn("replicated: gorm.io/sharding is in use, so GORM begins no transaction around single "+
+			"writes, as with that plugin alone: set SkipDefaultTransaction to say so, and use db.Transaction",
+			"plugin", sharding)
+	})
+	return true
+}
