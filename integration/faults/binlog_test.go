@@ -55,8 +55,8 @@ func binlogEngine(kind string, start starter) *engine {
 	}
 	e.lockAccount = unlogged("ALTER USER test@'%' ACCOUNT LOCK", "ALTER USER test@'%' ACCOUNT UNLOCK")
 	e.refusals = []refusal{
-		{name: "account locked", begin: e.lockAccount, says: "locked"},
-		{name: "password expired", says: "password", begin: expired},
+		{name: "account locked", begin: e.lockAccount, says: "3118|4151"},
+		{name: "password expired", says: "1862|1820", begin: expired},
 		{name: "no right to the database", says: "1044",
 			begin: unlogged("REVOKE ALL ON test.* FROM test@'%'", "GRANT ALL ON test.* TO test@'%'")},
 	}
@@ -207,7 +207,7 @@ func mariaDBEngine(kind string, start starter) *engine {
 			fmt.Sprintf("ALTER USER test@'%%' IDENTIFIED BY '%s'", password)
 	})
 	// By default MariaDB lets in whose password has expired, and refuses all that he asks.
-	e.refusals = append(e.refusals, refusal{name: "password expired, disconnecting", says: "expired",
+	e.refusals = append(e.refusals, refusal{name: "password expired, disconnecting", says: "1862",
 		begin: func(ctx context.Context, s *servers.Server) (ending, error) {
 			err := exec(ctx, s, "SET GLOBAL disconnect_on_expired_password = ON")
 			if err != nil {
@@ -310,7 +310,7 @@ var groupReplication = func() *engine {
 		undo := func(ctx context.Context) error { return lockOut(ctx, s, "ALTER USER test@'%' ACCOUNT UNLOCK") }
 		return undo, lockOut(ctx, s, "ALTER USER test@'%' ACCOUNT LOCK")
 	}
-	e.refusals = []refusal{{name: "account locked", begin: e.lockAccount, says: "locked"}}
+	e.refusals = []refusal{{name: "account locked", begin: e.lockAccount, says: "3118|4151"}}
 	e.promote = func(ctx context.Context, slaves []*servers.Server) (primary *servers.Server, err error) {
 		err = await(ctx, func() error {
 			for _, s := range slaves {

@@ -41,7 +41,7 @@ func TestSingleFaults(t *testing.T) {
 		// Each read has a connection of its own to make; that of the monitor, which it made before, goes on.
 		{fault: crowded, effect: either, change: func(cfg *replicated.Config) { cfg.Pool.MaxIdle = -1 }},
 		{fault: lockedOut, effect: leaves, reason: "denied|1045|reject|28000"},
-		{fault: accountLocked, effect: leaves, reason: "locked|reject|28000",
+		{fault: accountLocked, effect: leaves, reason: "3118|4151|28000",
 			change: func(cfg *replicated.Config) { cfg.Pool.MaxLifetime = time.Second }},
 		{fault: disconnected, effect: either},
 		{fault: killedRead, effect: stays},

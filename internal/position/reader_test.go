@@ -354,9 +354,11 @@ func TestReaderErrors(t *testing.T) {
 		query   error
 		ping    error
 		refused bool // it is a reading, with a reason
+		refuses bool // whoever asks anything: then a ping proves nothing
 	}{
 		{name: "the server refuses to say what it is", which: denied, refused: true},
 		{name: "the server refuses to say where it is", query: denied, refused: true},
+		{name: "the server refuses all", which: broken, refuses: true},
 		{name: "the connection breaks at once", which: broken, ping: broken},
 		{name: "the connection breaks later", query: broken, ping: broken},
 	}
@@ -375,8 +377,14 @@ func TestReaderErrors(t *testing.T) {
 				expect(postgreSQLSlave, tt.query)
 			}
 			m.ExpectPing().WillReturnError(tt.ping)
-			r := NewReader(conn, Config{Dialect: "postgres"})
+			refuses := func(err error) bool { return tt.refuses && errors.Is(err, broken) }
+			r := NewReader(conn, Config{Dialect: "postgres", Refuses: refuses})
 			got, err := r.Slave(t.Context())
+			if tt.refuses { // it would get through
+				if err := conn.PingContext(t.Context()); err != nil {
+					t.Errorf("the control: %v", err)
+				}
+			}
 			if got.Position.Known() || got.ReadOnly || got.WrongRole {
 				t.Errorf("the reading is %+v", got)
 			}
