@@ -36,11 +36,10 @@ type Config struct {
 	// db.DB() is the first. Default: the connection of the *gorm.DB itself, which is not used otherwise.
 	Masters []gorm.Dialector
 
-	// Policy picks the slave of a request, or of a statement outside of any; where there are several masters, the master
-	// as well. It is given the
-	// connection pools of those that may serve, as dbresolver does; nil or a pool it was not
-	// given means any of them. Calls are serialised. It must not change the slice.
-	// Default: dbresolver.RandomPolicy{}.
+	// Policy picks the slave of a request, or of a statement outside of any; where there are several masters,
+	// the master as well. It is given the connection pools of those that may serve, as dbresolver does; nil
+	// or a pool it was not given means any of them. Calls are serialised, so it must not block: all reads
+	// that need a slave would wait. It must not change the slice. Default: dbresolver.RandomPolicy{}.
 	Policy dbresolver.Policy
 
 	// MaxLag is how far behind a slave may be that is read. It is compared with an upper bound of its lag, which Probe finds out.

@@ -362,11 +362,15 @@ func (p handingPool) QueryRowContext(ctx context.Context, query string, args ...
 
 // logLines is a log.
 type logLines struct {
+	pipe sync.Mutex // held while it takes nothing, as a pipe that nobody reads
+
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
 func (l *logLines) Write(p []byte) (int, error) {
+	l.pipe.Lock()
+	defer l.pipe.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.Write(p)

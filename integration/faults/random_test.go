@@ -108,6 +108,17 @@ func TestRandomFaults(t *testing.T) {
 				both.Wait()
 			}
 		}
+		lanes.Go(func() { // the log is full now and then, for longer than any fault lasts
+			random := rand.New(rand.NewPCG(seed, 3))
+			for ctx.Err() == nil {
+				pass(ctx, time.Duration(random.Int64N(int64(10*time.Second))))
+				s.line.add("the log blocks")
+				s.log.pipe.Lock()
+				pass(ctx, time.Duration(random.Int64N(int64(10*time.Second))))
+				s.log.pipe.Unlock()
+				s.line.add("the log does not block any longer")
+			}
+		})
 		nobody := func(*node, bool) {}
 		lanes.Go(func() { lane(rand.New(rand.NewPCG(seed, 1)), false, 1500*time.Millisecond, nobody) })
 		lanes.Go(func() {

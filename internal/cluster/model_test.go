@@ -387,6 +387,9 @@ func (w *world) check(v *View) {
 		if state.Up && (s.state == dead || s.state == frozen || s.state == rude) && now.Sub(s.since) > patience && now.Before(s.until) {
 			say("%s is up, though it has not answered since %v", s.ID, now.Sub(s.since))
 		}
+		if strings.HasPrefix(state.Reason, "is of another history") { // no slave of this world is
+			say("%s: %s", s.ID, state.Reason)
+		}
 		waits := len(v.Masters) > 0 && now.Sub(w.began) < w.cfg.MaxLag && !w.lacked
 		if in && waits && !w.cluster.monitor.everHad() {
 			say("%s is read, though its lag is not known", s.ID)

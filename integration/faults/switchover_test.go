@@ -1,0 +1,208 @@
+package faults_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorm-replicated/replicated"
+	"github.com/gorm-replicated/replicated/integration/servers"
+)
+
+// address leads connections to a server. When it is moved to another one, those that are there stay where
+// they are, as with a name of DNS, and with a virtual address that a load balancer holds.
+type address struct {
+	listener net.Listener
+	tasks    sync.WaitGroup
+
+	mu sync.Mutex
+	to string
+}
+
+func newAddress(t *testing.T, to *servers.Server) *address {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	a := &address{listener: listener, to: to.Addr()}
+	a.tasks.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			a.tasks.Go(func() { a.carry(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		a.tasks.Wait()
+	})
+	return a
+}
+
+func (a *address) carry(from net.Conn) {
+	defer from.Close()
+	a.mu.Lock()
+	addr := a.to
+	a.mu.Unlock()
+	to, err := net.Dial("tcp", addr)
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	back := make(chan struct{})
+	go func() {
+		defer close(back)
+		_, _ = io.Copy(from, to)
+		_ = from.Close()
+	}()
+	_, _ = io.Copy(to, from)
+	_ = to.Close()
+	<-back
+}
+
+func (a *address) move(to *servers.Server) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.to = to.Addr()
+}
+
+// throughAddress has the node's proxy lead to a.
+func (n *node) throughAddress(a *address) error {
+	n.refuse()
+	n.mu.Lock()
+	n.proxy.Upstream = a.listener.Addr().String()
+	n.mu.Unlock()
+	return n.accept()
+}
+
+// careless reads positions as the plugin does, but does not look whether the master is one: how many
+// transactions, or bytes of the log, a server has.
+type careless struct{ engine *engine }
+
+func (s careless) MasterPosition(ctx context.Context, conn *sql.Conn) (replicated.Position, error) {
+	return s.position(ctx, conn, map[string]string{
+		"MariaDB": "SELECT @@GLOBAL.gtid_binlog_pos", "PostgreSQL": "SELECT pg_current_wal_flush_lsn() - '0/0'"})
+}
+
+func (s careless) SlavePosition(ctx context.Context, conn *sql.Conn) (replicated.Position, error) {
+	return s.position(ctx, conn, map[string]string{
+		"MariaDB": "SELECT @@GLOBAL.gtid_slave_pos", "PostgreSQL": "SELECT pg_last_wal_replay_lsn() - '0/0'"})
+}
+
+func (s careless) position(
+	ctx context.Context, conn *sql.Conn, queries map[string]string,
+) (p replicated.Position, err error) {
+	query := queries[s.engine.name]
+	if query == "" {
+		query = "SELECT @@GLOBAL.gtid_executed"
+	}
+	var text string
+	if err := conn.QueryRowContext(ctx, query).Scan(&text); err != nil {
+		return p, err
+	}
+	var has uint64
+	separates := func(r rune) bool { return r == ',' || r == '\n' || r == ':' }
+	for _, part := range strings.FieldsFunc(text, separates) {
+		first, last, isRange := strings.Cut(part, "-")
+		if s.engine.name == "MariaDB" {
+			last = part[strings.LastIndex(part, "-")+1:]
+			first, isRange = "1", true
+		}
+		from, err := strconv.ParseUint(first, 10, 64)
+		if err != nil {
+			continue // a UUID
+		}
+		if s.engine.name == "PostgreSQL" {
+			has = from
+			continue
+		}
+		to := from
+		if isRange {
+			if to, err = strconv.ParseUint(last, 10, 64); err != nil {
+				continue // a UUID that begins with digits
+			}
+		}
+		has += to - from + 1
+	}
+	return replicated.Sequence("log", has), nil
+}
+
+// TestPlannedSwitchover has a slave take the place of the master behind one address, as it is done on
+// purpose: the master is made read-only, the slaves catch up, one is promoted, the address is moved. The
+// master lives on, and so do the connections to it. What a client has written to the new one it sees, though
+// the old one goes on telling its position.
+func TestPlannedSwitchover(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e *engine) {
+		t.Run("checked", func(t *testing.T) {
+			s, writers, release := switchOver(t, e, nil)
+			t.Logf("%v; tokens %+v", writers.so(), s.plugin.Status().Tokens)
+			writers.fine(t, "writers")
+			release()
+			w := s.writers(t, 4, 50*time.Millisecond)
+			eventually(t, "a slave is read by those who write", func() error {
+				if now := w.so(); now.served[s.slaves[1].String()]+now.served[s.slaves[0].String()] < 20 {
+					return fmt.Errorf("%v%s", now, s.state())
+				}
+				return nil
+			})
+			w.stop()
+			w.fine(t, "writers, with all slaves")
+		})
+		t.Run("control", func(t *testing.T) {
+			_, writers, _ := switchOver(t, e, func(cfg *replicated.Config) { cfg.Probe.Source = careless{e} })
+			t.Log(writers.so())
+			if writers.so().stale == 0 {
+				t.Error("no stale read, though nobody looked whether the master is one")
+			}
+		})
+	})
+}
+
+// switchOver does it, to servers of their own. Then the slave that is left does not replay, until release,
+// while the writers it returns have written and read.
+func switchOver(
+	t *testing.T, e *engine, change func(*replicated.Config),
+) (s *site, writers *crowd, release func()) {
+	t.Helper()
+	c := e.own(t, 2)
+	there := newAddress(t, c.Master) // before the application: it ends when its connections have ended
+	s = openSite(t, e, c, change)
+	must(t, s.master.throughAddress(there))
+	pool, err := s.db.DB()
+	must(t, err)
+	pool.SetConnMaxLifetime(100 * time.Millisecond) // the application's writes go where the address leads
+	eventually(t, "both serve", func() error { return s.serving(s.slaves...) })
+	before := s.writers(t, 4, 50*time.Millisecond)
+	before.more(t, 20)
+	s.trouble.begin()
+	_, err = e.readOnly(t.Context(), c.Master) // for good
+	must(t, err)
+	before.stop()
+	before.fine(t, "before")
+	must(t, c.CatchUp(t.Context()))
+	promoted, err := e.promote(t.Context(), c.Slaves)
+	must(t, err)
+	other := c.Slaves[0]
+	if other == promoted {
+		other = c.Slaves[1]
+	}
+	must(t, other.Hold(t.Context())) // whoever reads there what was written from now on does not see it
+	healed(t, other.Release)
+	there.move(promoted)
+	eventually(t, "a write", func() error {
+		return s.db.WithContext(t.Context()).Create(&Entry{Client: "again"}).Error
+	})
+	s.trouble.end()
+	writers = s.writers(t, 4, 50*time.Millisecond)
+	writers.more(t, 100)
+	writers.stop()
+	return s, writers, func() { t.Helper(); must(t, other.Release(t.Context())) }
+}
