@@ -159,6 +159,54 @@ func TestHealthySlavesAreNotAhead(t *testing.T) {
 	}
 }
 
+// TestSemiSynchronousMaster has a MySQL master wait for one slave more than there is. Until it gives up, the
+// slave has what the master does not show: it is ahead, and not read, and that is over when the master shows
+// it.
+func TestSemiSynchronousMaster(t *testing.T) {
+	binlogKinds(t, func(ctx context.Context, t *testing.T, k kind) {
+		if k.name == "MariaDB" {
+			return // gtid_binlog_pos has a transaction when the binary log has it
+		}
+		c, err := k.start(ctx, servers.Config{Slaves: 1})
+		servers.Check(t, err)
+		t.Cleanup(func() { ok(t, c.Close()) })
+		slave := c.Slaves[0]
+		exec(ctx, t, c.Master, "CREATE TABLE test.notes (id INT PRIMARY KEY)")
+		ok(t, c.CatchUp(ctx))
+		exec(ctx, t, c.Master, "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
+			"SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = 2",
+			"SET GLOBAL rpl_semi_sync_source_timeout = 60000",
+			"SET GLOBAL rpl_semi_sync_source_enabled = ON")
+		exec(ctx, t, slave, "INSTALL PLUGIN rpl_semi_sync_replica SONAME 'semisync_replica.so'",
+			"SET GLOBAL rpl_semi_sync_replica_enabled = ON", "STOP SLAVE", "SET GLOBAL read_only = ON", "START SLAVE")
+		for name, clients := "", 0; clients == 0; time.Sleep(10 * time.Millisecond) {
+			ok(t, c.Master.DB().QueryRowContext(ctx, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_clients'").
+				Scan(&name, &clients))
+		}
+		watched := roles(ctx, t, k, c, c.Master, slave)
+		await(ctx, t, watched, "with it", have(0))
+		before := asked(ctx, t, k, c.Master, true)
+		began, committed := time.Now(), make(chan error, 1)
+		go func() {
+			_, err := c.Master.DB().ExecContext(ctx, "INSERT INTO test.notes VALUES (1)")
+			committed <- err
+		}()
+		await(ctx, t, watched, "without it", out(0, strayed))
+		ahead := asked(ctx, t, k, slave, false)
+		if position.Ahead(ahead, before).String() == "unknown" {
+			t.Errorf("%v is not ahead of %v", ahead.Position, before.Position)
+		}
+		t.Logf("it is taken out %v after the commit began: %s", time.Since(began), watched.View().All[0].Reason)
+		exec(ctx, t, c.Master, "SET GLOBAL rpl_semi_sync_source_enabled = OFF") // it waits no longer
+		ok(t, <-committed)
+		t.Logf("the commit took %v", time.Since(began))
+		await(ctx, t, watched, "with it again", have(0))
+		if m := asked(ctx, t, k, c.Master, true); position.Ahead(ahead, m).Known() {
+			t.Errorf("%v is ahead of %v for good", ahead.Position, m.Position)
+		}
+	})
+}
+
 // TestTwoTimelinesOfOneNumber promotes two standbys of one master, neither of which hears of the other: both
 // call their history timeline 2. A standby of the one that is compared with the other is found while it is
 // ahead of that. While it is behind, nothing that an ordinary account is shown tells them apart:
