@@ -28,7 +28,6 @@ type connection struct {
 
 	own    *sql.DB // the pool of its own, once there is one
 	conn   *sql.Conn
-	asked  *sql.Conn // that of the latest question, which may be closed
 	since  time.Time // of conn
 	dialed bool      // it was opened for the latest question: one out of the server's pool may be older
 	reader *position.Reader
@@ -48,10 +47,8 @@ func (c *connection) ask(ctx context.Context) (position.Reading, error) {
 //   - It leads to a master that is none: the address may lead to another server by now. Whoever asks for the
 //     position after a write must not get one of the server that was the master before.
 func (c *connection) read(ctx context.Context) (position.Reading, error) {
-	kept := c.conn
 	reading, err := c.readOnce(ctx)
-	ended := err != nil && kept != nil && kept == c.asked && ctx.Err() == nil
-	if ended || err == nil && c.misled(reading) && !c.dialed {
+	if (err != nil || c.misled(reading)) && ctx.Err() == nil && !c.dialed {
 		return c.readOnce(ctx)
 	}
 	return reading, err
@@ -89,7 +86,6 @@ func (c *connection) readOnce(ctx context.Context) (position.Reading, error) {
 		// Behind a new connection there may be another server: so a new Reader, too.
 		c.conn, c.since, c.reader = conn, time.Now(), position.NewReader(conn, c.cfg)
 	}
-	c.asked = c.conn
 	ask := c.reader.Master
 	if c.server.Slave {
 		ask = c.reader.Slave
