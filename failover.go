@@ -219,6 +219,9 @@ func (r *run) instead(ctx context.Context, err error) error {
 		verdict = cluster.Judge(failure)
 	}
 	r.broke = r.broke || failure.Breaks()
+	if r.repeat == r.server {
+		r.repeat = nil // that was the one more run, whatever has become of it
+	}
 	switch verdict {
 	case cluster.Replan:
 		if r.again == mostAgain {
@@ -233,9 +236,6 @@ func (r *run) instead(ctx context.Context, err error) error {
 		return r.refused(ctx)
 	case cluster.Blame:
 		c.group.cluster.Failed(r.server, err)
-		if r.repeat == r.server {
-			r.repeat = nil
-		}
 		return r.elsewhere(ctx)
 	case cluster.Next:
 		return r.elsewhere(ctx)

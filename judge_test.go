@@ -146,6 +146,41 @@ func TestAStatementThatBreaksItsConnection(t *testing.T) {
 	}
 }
 
+// TestOneMoreRun has a slave that serves break a statement's connection, and then refuse the one more run that
+// it gets, each time anew, for a moment's reason.
+func TestOneMoreRun(t *testing.T) {
+	conflict := &pgError{"40001", "ERROR", "ProcessInterrupts"}
+	for _, test := range []struct {
+		name   string
+		first  error
+		wants  error
+		routes []string
+	}{
+		{"it broke its connection", io.EOF, io.EOF, []string{"db1:3306: context", "db1:3306: failover"}},
+		{"the control: it did not", conflict, nil, []string{"db1:3306: context", "master: failover"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newOpened(t, 1, nil)
+			runs := 0
+			s.slaves[0].fail = func(string) error {
+				switch runs++; {
+				case runs == 1:
+					return test.first
+				case runs < 10: // there is an end to it where the test fails
+					return conflict
+				}
+				return nil
+			}
+			err := s.in(replicated.WithSlave(t.Context()), nil).Find(&[]User{}).Error
+			if !errors.Is(err, test.wants) {
+				t.Errorf("got %v, want %v", err, test.wants)
+			}
+			expect(t, s.routes.take(), test.routes...)
+			s.serving(t, "db1:3306")
+		})
+	}
+}
+
 // TestWhatBreaksIsKeptOffTheMaster has the rules change while a statement breaks its connection: they would
 // now have it run on the master.
 func TestWhatBreaksIsKeptOffTheMaster(t *testing.T) {
