@@ -15,8 +15,9 @@ import (
 //
 //   - It is no proof that a slave is ahead of what a master said before. Transactions were committed in
 //     between.
-//   - A slave whose lag is known may be ahead for a moment: see [position.Ahead]. So it has to be ahead for
-//     aheadFor.
+//   - A slave whose lag is known may be ahead for a moment: see [position.Ahead]. So the masters have to lack
+//     the same for aheadFor. Where each commit waits for a moment, the slave is always ahead, each time by
+//     other transactions: that is no other history.
 //   - A slave of which the masters have not yet been seen to have all that it has is not read: at the start,
 //     and when the masters' history has changed. With an idle master that is seen at once, otherwise a round
 //     later.
@@ -36,8 +37,9 @@ const (
 type ahead struct {
 	unproven time.Time         // since when it is not known whether the masters have all it has; zero: they do
 	by       position.Position // what they lack; unknown if there is nothing
-	since    time.Time         // when that was first seen
-	strayed  bool              // it is of another history
+	first    position.Position // what they lacked at since; they still lack some of it, unless it has strayed
+	since    time.Time
+	strayed  bool // it is of another history
 }
 
 // compare holds what a slave said last against what the masters said, and tells whether to ask again soon.
@@ -67,10 +69,13 @@ func (p *picture) compare(s *watched, now time.Time) (undecided bool) {
 	case !after:
 		return !a.unproven.IsZero() || a.by.Known() && !a.strayed
 	}
-	if !a.by.Known() {
-		a.since = now
-	}
-	if a.by.Known() && now.Sub(a.since) >= aheadFor {
+	first := s.reading
+	first.Position = a.first
+	switch {
+	case a.strayed:
+	case !a.by.Known(), !position.Ahead(first, readings...).Known():
+		a.first, a.since = by, now
+	case now.Sub(a.since) >= aheadFor:
 		a.strayed = true
 	}
 	a.by = by

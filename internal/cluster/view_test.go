@@ -293,6 +293,28 @@ func TestView(t *testing.T) {
 			g.rounds(2)
 			g.expect(t, "the master has it", "in 1s at log:1; in 0s at log:9")
 		}},
+		{"a slave is always ahead by the latest commits", func(t *testing.T, g *stage) {
+			g.begin(t)
+			for n := uint64(10); n < 100; n++ { // each commit waits for another slave for two rounds
+				g.master.is(at(n - 2))
+				g.slaves[0].is(at(n - 2))
+				g.slaves[1].is(at(n))
+				time.Sleep(aheadFor / 4)
+				g.rounds(1)
+				if !g.slavesOf()[1].Fits() {
+					t.Errorf("at %d: %s", n, g.shows())
+					break
+				}
+			}
+			if lacks := g.ahead(1); !lacks.Known() { // the control
+				t.Error("the slave is not ahead: then this tests nothing")
+			}
+			g.master.is(at(90))
+			g.slaves[0].is(at(90))
+			time.Sleep(aheadFor)
+			g.rounds(2)
+			g.expect(t, "a commit gets stuck", "in 0s at log:90; down 0s (is of another history: it has log:99, which the master lacks)")
+		}},
 		{"a slave is of another history", func(t *testing.T, g *stage) {
 			const stray = "; down 0s (is of another history: it has log:9, which the master lacks)"
 			g.begin(t)
@@ -404,6 +426,13 @@ func TestSeveralMasters(t *testing.T) {
 		}
 		g.end(t)
 	})
+}
+
+// ahead returns what the masters lack that a slave has.
+func (g *stage) ahead(slave int) position.Position {
+	g.monitor.mu.Lock()
+	defer g.monitor.mu.Unlock()
+	return g.monitor.picture.slaves[slave].ahead.by
 }
 
 // remembered returns the time of the ring's newest entry.
