@@ -122,6 +122,7 @@ func (t *slaveTx) QueryRowContext(ctx context.Context, query string, args ...any
 // comes by, to see whether it writes. Then it steps back.
 type attendant struct {
 	gorm.ConnPool
+	runsOn gorm.ConnPool // see admitted
 	plugin *Plugin
 	stmt   *gorm.Statement
 	built  bool // GORM builds the SQL
@@ -162,7 +163,7 @@ func (a connAttendant) BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.T
 // attend sets an attendant before the pool of a bound statement.
 func (p *Plugin) attend(stmt *gorm.Statement) {
 	a := &attendant{
-		ConnPool: stmt.ConnPool, plugin: p, stmt: stmt,
+		ConnPool: stmt.ConnPool, runsOn: admitted(stmt.ConnPool), plugin: p, stmt: stmt,
 		built: stmt.SQL.Len() == 0, locks: !p.locksShow && isLocking(stmt),
 	}
 	switch bound := stmt.ConnPool.(type) {
@@ -241,7 +242,7 @@ func (a *attendant) ExecContext(ctx context.Context, query string, args ...any) 
 	if err := a.see(ctx, query); err != nil {
 		return nil, err
 	}
-	result, err := a.ConnPool.ExecContext(ctx, query, args...)
+	result, err := a.runsOn.ExecContext(ctx, query, args...)
 	a.heed(query, err)
 	return result, err
 }
@@ -250,7 +251,7 @@ func (a *attendant) QueryContext(ctx context.Context, query string, args ...any)
 	if err := a.see(ctx, query); err != nil {
 		return nil, err
 	}
-	rows, err := a.ConnPool.QueryContext(ctx, query, args...)
+	rows, err := a.runsOn.QueryContext(ctx, query, args...)
 	a.heed(query, err)
 	return rows, err
 }
@@ -259,7 +260,7 @@ func (a *attendant) QueryRowContext(ctx context.Context, query string, args ...a
 	if err := a.see(ctx, query); err != nil {
 		return errorRow(err)
 	}
-	row := a.ConnPool.QueryRowContext(ctx, query, args...)
+	row := a.runsOn.QueryRowContext(ctx, query, args...)
 	if *row != (sql.Row{}) {
 		a.heed(query, row.Err())
 	}

@@ -503,6 +503,7 @@ func (p *Plugin) routeWrite(db *gorm.DB) {
 		}
 		p.reportBound(db, nil)
 		p.ownStatements(stmt)
+		stmt.ConnPool = admitted(stmt.ConnPool)
 		if _, tx := stmt.ConnPool.(gorm.TxCommitter); !tx && !db.SkipDefaultTransaction {
 			stmt.Settings.Store(connKey{}, stmt.ConnPool)
 		}
@@ -589,10 +590,7 @@ func (p *Plugin) carry(stmt *gorm.Statement, to pin) {
 	own.choose(stmt, false)
 	var pinned gorm.ConnPool = own
 	if _, statements := unwrap(stmt.DB.ConnPool); statements != nil {
-		there := g.cluster.Masters[0].Prepared() // what is prepared through here runs there
-		judged := &gorm.PreparedStmtDB{ConnPool: pinned, Mux: there.Mux, Stmts: there.Stmts}
-		p.judgeStatementsOf(judged)
-		pinned = judged
+		pinned = p.judged(g.cluster.Masters[0], pinned) // what is prepared through here runs there
 	}
 	// GORM goes back to the configured pool after a write and in Session{PrepareStmt: true}: that has to be the
 	// pinned one too, in a configuration of this statement's own.

@@ -646,9 +646,9 @@ func TestDialects(t *testing.T) {
 		{"raw query, SQLite", "sqlite", func(db *gorm.DB) error { return db.Raw("SELECT 1").Scan(&[]User{}).Error }, "slave: method", "slave: method"},
 		{"raw write, SQLite", "sqlite", func(db *gorm.DB) error { return db.Exec("VACUUM").Error }, "master: write", "master: session wrote"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		run := func(t *testing.T, config gorm.Config) {
 			routes := &routes{}
-			db := openDialector(t, named{dialector(openPool(t, &fake{name: "master"})), test.dialect}, gorm.Config{})
+			db := openDialector(t, named{dialector(openPool(t, &fake{name: "master"})), test.dialect}, config)
 			if test.dialect == "sqlite" {
 				db.ClauseBuilders["FOR"] = func(clause.Clause, clause.Builder) {}
 			}
@@ -670,6 +670,8 @@ func TestDialects(t *testing.T) {
 				db.First(&User{})
 				expect(t, routes.take(), test.after)
 			})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-		})
+		}
+		t.Run(test.name, func(t *testing.T) { run(t, gorm.Config{}) })
+		t.Run(test.name+"/PrepareStmt", func(t *testing.T) { run(t, gorm.Config{PrepareStmt: true}) })
 	}
 }

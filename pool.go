@@ -277,8 +277,12 @@ func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool,
 		}
 		return (*sql.Tx)(nil), gorm.ErrInvalidTransaction // GORM compares, and goes on without one around a single write
 	}
-	if !server.Slave {
+	switch {
+	case server.Slave:
+	case c.pin == writePin: // what GORM runs in it was judged before
 		return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: server.Prepared()}, nil
+	default:
+		return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: c.plugin.judged(server, server.Pool)}, nil
 	}
 	onSlave := &slaveTx{Tx: tx, group: c.group, plugin: c.plugin, server: server}
 	if c.prepared {

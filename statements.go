@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
 )
 
 // store is a cache of prepared statements as GORM has it, whose type has no name outside of GORM: S is a
@@ -125,6 +127,28 @@ func unjudged(prepared *gorm.PreparedStmtDB) *gorm.PreparedStmtDB {
 		return j.unjudged()
 	}
 	return prepared
+}
+
+// judged returns the statements that server has prepared, for use through pool, with all uses judged.
+func (p *Plugin) judged(server *cluster.Server, pool gorm.ConnPool) *gorm.PreparedStmtDB {
+	own := server.Prepared()
+	judged := &gorm.PreparedStmtDB{ConnPool: pool, Mux: own.Mux, Stmts: own.Stmts}
+	p.judgeStatementsOf(judged)
+	return judged
+}
+
+// admitted returns what a statement runs on that was judged already. In a transaction GORM's prepared
+// statements would have it judged once more: without the clause on it, and as if GORM had not built it.
+func admitted(bound gorm.ConnPool) gorm.ConnPool {
+	tx, ok := bound.(*gorm.PreparedStmtTX)
+	if !ok {
+		return bound
+	}
+	raw := unjudged(tx.PreparedStmtDB)
+	if raw == tx.PreparedStmtDB {
+		return bound
+	}
+	return &gorm.PreparedStmtTX{Tx: tx.Tx, PreparedStmtDB: raw}
 }
 
 // noExpiry is the TTL for which GORM's cache starts no goroutine: noEvictionTTL of gorm/internal/lru.

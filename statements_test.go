@@ -47,6 +47,9 @@ var runs = []struct {
 	{"in a transaction", func(db *gorm.DB, f func(*gorm.DB) error) error {
 		return db.Transaction(func(tx *gorm.DB) error { return f(tx) })
 	}},
+	{"in a transaction behind a clause", func(db *gorm.DB, f func(*gorm.DB) error) error {
+		return db.Clauses(replicated.Master).Transaction(func(tx *gorm.DB) error { return f(tx) })
+	}},
 }
 
 // TestPreparedStatementsAreJudgedEachTime has SQL run by the pool of a statement, where no callback sees it.
@@ -80,7 +83,7 @@ func TestPreparedStatementsAreJudgedEachTime(t *testing.T) {
 // TestPreparedStatementsAreRefusedEachTime has Config.RejectWrites hold there, too.
 func TestPreparedStatementsAreRefusedEachTime(t *testing.T) {
 	for _, way := range ways[:3] {
-		for _, run := range runs {
+		for _, run := range runs[:2] { // the clause Master lets writes through
 			t.Run(way.name+"/"+run.name, func(t *testing.T) {
 				s := newSetup(t, 1, way.config, func(c *replicated.Config) { c.RejectWrites = true })
 				update := func(ctx context.Context) error {
@@ -130,6 +133,36 @@ func TestPreparedStatementsStayPrepared(t *testing.T) {
 			}
 			if steps != 2+n {
 				t.Errorf("a run through GORM took %d steps, want 1", steps-1-n)
+			}
+		})
+	}
+}
+
+// TestStatementsInATransactionAreJudgedOnce has the statements of GORM in a transaction: each counts once, and
+// the clause on it holds. Without the clause it is refused, which is the control.
+func TestStatementsInATransactionAreJudgedOnce(t *testing.T) {
+	const update = "UPDATE users SET name = 'a'"
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			s := newSetup(t, 1, mode.config, func(c *replicated.Config) { c.RejectWrites = true })
+			for range 2 { // prepared, and found prepared
+				err := s.in(replicated.WithSlave(t.Context()), mode.session).Transaction(func(tx *gorm.DB) error {
+					if err := tx.Exec(update).Error; !errors.Is(err, replicated.ErrWriteOnSlave) {
+						t.Errorf("without the clause: %v", err)
+					}
+					return errors.Join(tx.Clauses(replicated.Master).Exec(update).Error,
+						tx.Clauses(replicated.Master).Create(&User{Name: "a"}).Error)
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			before := s.plugin.Status().WithoutIntent
+			err := s.in(t.Context(), mode.session).Transaction(func(tx *gorm.DB) error {
+				return errors.Join(tx.Exec(update).Error, tx.Create(&User{Name: "a"}).Error, tx.Find(&[]User{}).Error)
+			})
+			if n := s.plugin.Status().WithoutIntent - before; err != nil || n != 4 {
+				t.Errorf("a transaction of three statements counted as %d without an intent, %v; want 4", n, err)
 			}
 		})
 	}
