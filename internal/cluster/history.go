@@ -40,10 +40,15 @@ type ahead struct {
 	first    position.Position // what they lacked at since; they still lack some of it, unless it has strayed
 	since    time.Time
 	strayed  bool // it is of another history
+
+	undecided bool // the next answers tell more of this
 }
 
-// compare holds what a slave said last against what the masters said, and tells whether to ask again soon.
-func (p *picture) compare(s *watched, now time.Time) (undecided bool) {
+// compare holds what a slave said last against what the masters said.
+func (p *picture) compare(s *watched, now time.Time) { s.ahead.undecided = p.weigh(s, now) }
+
+// weigh is compare, and tells whether the next answers may decide more.
+func (p *picture) weigh(s *watched, now time.Time) bool {
 	if !s.answered || !s.reading.Position.Known() || len(p.masters) == 0 {
 		return false
 	}

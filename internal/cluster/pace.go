@@ -88,11 +88,12 @@ func (m *monitor) hopeful(since time.Time) time.Duration {
 	return m.eager(since)
 }
 
-// look notes since when a server does not answer, or a slave is not in the view that could be.
+// look notes since when a server does not answer, or a slave is not in the view that could be, or may be of
+// another history.
 func (m *monitor) look(now time.Time) {
 	for _, w := range m.servers {
 		switch {
-		case w.answered && w.failed == 0 && (w.fits || !w.server.Slave || w.outcast()),
+		case w.answered && w.failed == 0 && (w.fits && !w.ahead.undecided || !w.server.Slave || w.outcast()),
 			w.down: // who is down is asked apart from rounds
 			w.trouble = time.Time{}
 		case w.trouble.IsZero():

@@ -294,3 +294,52 @@ func TestJitterOnlyShortens(t *testing.T) {
 		g.end(t)
 	})
 }
+
+// TestSlaveAlwaysAhead has each commit of a busy master wait for longer than the shortest pause between
+// rounds, while a slave has it at once. That decides nothing, so it must not have all asked on and on.
+func TestSlaveAlwaysAhead(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		waits     uint64 // each commit, in MinIntervals
+		insists   bool   // somebody wants fresher slaves all the time
+		mostOften int    // rounds in 10 seconds
+	}{
+		{"it is ahead", 10, false, 20},
+		{"it is not", 0, false, 20},
+		{"the control: somebody is never content", 10, true, 1000},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := stageConfig
+				cfg.MaxLag = 10 * time.Second
+				g := newStage(t, 1, 1, cfg)
+				began := time.Now()
+				done := func() uint64 { return 100 + uint64(time.Since(began)/stageConfig.MinInterval) }
+				g.master.says(func(context.Context) (position.Reading, error) {
+					return position.Reading{Position: at(done() - test.waits)}, nil
+				})
+				g.slaves[0].says(func(context.Context) (position.Reading, error) {
+					return position.Reading{Position: at(done())}, nil
+				})
+				g.begin(t)
+				time.Sleep(cfg.MaxLag) // the slave is read by then
+				g.master.since(began)
+				end := time.Now().Add(10 * time.Second)
+				for g.Used(); time.Now().Before(end); g.Used() {
+					if test.insists {
+						g.Hurry()
+					}
+					time.Sleep(stageConfig.MinInterval)
+				}
+				if !g.slavesOf()[0].Fits() {
+					t.Errorf("the slave is not read: %s", g.shows())
+				}
+				rounds := len(g.master.since(began))
+				if most := test.mostOften; rounds > most || test.insists && rounds < most/2 {
+					t.Errorf("%d rounds in 10 seconds", rounds)
+				}
+				g.end(t)
+			})
+		})
+	}
+}

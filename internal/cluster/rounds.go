@@ -258,7 +258,7 @@ func (m *monitor) hearMaster(w *watched, q *question) {
 	m.picture.hearMaster(w, q)
 	if q.err == nil {
 		for _, s := range m.picture.slaves {
-			m.compare(s)
+			m.picture.compare(s, time.Now())
 		}
 	}
 	if slices.Contains(m.round, q) {
@@ -273,13 +273,6 @@ func (m *monitor) hearMaster(w *watched, q *question) {
 		m.handed = q
 	}
 	m.wake()
-}
-
-// compare compares a slave with the masters, and has all asked again soon if that decided nothing.
-func (m *monitor) compare(s *watched) {
-	if m.picture.compare(s, time.Now()) {
-		m.hurried.Store(true)
-	}
 }
 
 func (m *monitor) hearSlave(w *watched, q *question) {
@@ -300,7 +293,7 @@ func (m *monitor) hearSlave(w *watched, q *question) {
 	}
 	if q.err == nil {
 		w.server.writable.Store(q.reading.Writable)
-		m.compare(w)
+		m.picture.compare(w, now)
 	}
 	m.wake()
 }
