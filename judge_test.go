@@ -321,6 +321,9 @@ func TestRefusedConnections(t *testing.T) {
 				refuses.Store(false)
 				read(20 * time.Second)
 				s.serving(t, "db1:3306", "db2:3306")
+				if why := s.state("db1:3306").Reason; !watched && why != "Probe.Interval is negative" {
+					t.Errorf("Status says that it has no position because %s", why)
+				}
 			})
 		}
 	}

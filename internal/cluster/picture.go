@@ -232,12 +232,12 @@ func (p *picture) judge(s *watched, now time.Time) (State, bool) {
 	if !state.Up {
 		return state, false
 	}
+	if p.blind {
+		return state, true // what it answered says nothing: it was asked for a sign of life
+	}
 	state.Position, state.Reason, state.Remedy = s.reading.Position, s.reading.Reason, s.reading.Remedy
 	if !p.positions {
 		for _, m := range p.masters {
-			if p.blind {
-				break
-			}
 			switch lacks := "the master has no position: " + m.reading.Reason; {
 			case m.lacksPosition():
 				state.Reason = cmp.Or(state.Reason, lacks)
