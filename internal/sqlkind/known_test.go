@@ -26,6 +26,8 @@ func TestCallsUnknown(t *testing.T) {
 		{all, "SELECT shop.lower(1)", true}, // not the server's own
 		{all, "SELECT größe(1), überlower(1)", true},
 		{all, "SELECT größ(1)", true},
+		{my, "SELECT `" + strings.Repeat("ä", 64) + "`(1)", true}, // 64 characters, 128 bytes
+		{lite, `SELECT "` + strings.Repeat("a", 100) + `"(1)`, true},
 
 		{all, "SELECT 1", false},
 		{all, "SELECT count(*), max(a), lower(b), coalesce(a, b), round(a) FROM t", false},

@@ -222,7 +222,8 @@ func (s *scan) call(table map[string]Kind) {
 	s.calls++
 	name := s.textOf(s.prev)
 	if len(name) > longestName {
-		return // there is no such function
+		s.callKnown(nil) // 64 characters may be more bytes, and SQLite has no such limit
+		return
 	}
 	var buf [longestName]byte
 	b := lower(buf[:0], name)
