@@ -410,6 +410,9 @@ func (r *run) decide(ctx context.Context) error {
 	p := c.plugin
 	q := question{nature: r.nature, clause: c.pin.clause(r.nature), failed: r.failed}
 	session, memory := p.ask(ctx, c.group, &q)
+	if !q.wrote && len(p.groups) > 1 {
+		q.wrote = p.wrote(ctx, c.group, r.tables)
+	}
 	switch {
 	case r.nature.mayWrite():
 		if p.refuses(&q) {
@@ -418,9 +421,6 @@ func (r *run) decide(ctx context.Context) error {
 		p.mark(ctx, r.judgement, c.group)
 	case r.strange && q.meansMaster():
 		p.mark(ctx, r.judgement, c.group)
-	}
-	if !q.wrote && len(p.groups) > 1 {
-		q.wrote = p.wrote(ctx, c.group, r.tables)
 	}
 	view := c.group.cluster.View()
 	q.hasSlaves = len(view.All) > 0

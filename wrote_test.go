@@ -228,6 +228,20 @@ func TestUnknownFunctions(t *testing.T) {
 			})
 		}
 	}
+	t.Run("GET, of a group that has not been written to", func(t *testing.T) {
+		for _, call := range []string{"create_order(1)", "abs(1)"} { // the latter is the control
+			s := newGroups(t, gorm.Config{})
+			s.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				db := s.db.WithContext(r.Context())
+				db.Create(&User{Name: "a"})
+				db.Raw("SELECT " + call + " FROM orders JOIN users USING (id)").Scan(&[]User{})
+				s.routes.take()
+				db.Find(&[]Order{})
+			})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+			want := map[bool]string{true: "orders-master: session wrote", false: "orders-slave: method"}
+			expect(t, s.routes.take(), want[call != "abs(1)"])
+		}
+	})
 	bubble(t, "GET while no slave may be read", func(t *testing.T) {
 		s := newSite(t, func(c *replicated.Config) { c.MaxLag = time.Second })
 		s.fail("slave-1", errors.New("away"))
