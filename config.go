@@ -136,7 +136,8 @@ type TokenConfig struct {
 	// of a request, and each database that clients of one host or services behind one Transport meet, needs a
 	// cookie and a header of its own, unless all groups of all of them are on the same masters: a token of a
 	// master that an instance does not know sends its client to the masters that it does know. Tokens of one
-	// cookie's name do not open under another. Default: "replicated" and "Replicated-Token".
+	// cookie's name do not open under another. Of the cookie "replicated", "replicated-read" is taken as well.
+	// Default: "replicated" and "Replicated-Token".
 	Cookie, Header string
 	// Domain, Path, SameSite and Secure are the cookie's attributes, see [http.Cookie]. It is always HttpOnly.
 	// Default: none, "/", Lax, and secure where the request came by TLS.

@@ -3,6 +3,7 @@ package replicated
 import (
 	"context"
 	"errors"
+	"iter"
 	"math/bits"
 	"net/http"
 	"slices"
@@ -113,10 +114,8 @@ func (s *session) receive(r *http.Request) {
 		}
 		n++
 	}
-	for _, line := range r.Header[cfg.Header] {
-		for text := range strings.SplitSeq(line, ",") {
-			take(strings.Trim(text, " \t"))
-		}
+	for text := range tokensIn(r.Header[cfg.Header]) {
+		take(text)
 	}
 	cookiesNamed(r.Header["Cookie"], cfg.Cookie, take)
 	switch {
@@ -129,6 +128,19 @@ func (s *session) receive(r *http.Request) {
 	default:
 		for _, text := range texts[:n] {
 			s.accept(text)
+		}
+	}
+}
+
+// tokensIn returns the texts in headers of tokens, of which a proxy may have made one.
+func tokensIn(lines []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range lines {
+			for text := range strings.SplitSeq(line, ",") {
+				if !yield(strings.Trim(text, " \t")) {
+					return
+				}
+			}
 		}
 	}
 }

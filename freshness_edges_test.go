@@ -460,6 +460,53 @@ func TestGateway(t *testing.T) {
 	}
 }
 
+// TestGatewayWithoutTransport has a proxy pass on a response, with the token of the service behind it, which
+// has written. The gateway has a token of its own for the client: for what it wrote, or read. Both must count.
+func TestGatewayWithoutTransport(t *testing.T) {
+	for _, test := range []struct {
+		name              string
+		own               func(*site, context.Context)
+		backWrites        bool
+		header, monotonic bool
+		want              string
+	}{
+		{"it wrote, cookies", (*site).write, true, false, false, byToken},
+		{"it wrote, header", (*site).write, true, true, false, byToken},
+		{"it read, cookies", func(s *site, ctx context.Context) { s.read(ctx) }, true, false, true, byToken},
+		{"it read, header", func(s *site, ctx context.Context) { s.read(ctx) }, true, true, true, byToken},
+		{"control: nobody wrote", func(s *site, ctx context.Context) { s.read(ctx) }, false, false, true, bySlave},
+	} {
+		bubble(t, test.name, func(t *testing.T) {
+			monotonic := func(c *replicated.Config) { c.Token.Monotonic = test.monotonic }
+			gateway, back := newSite(t, monotonic), newSite(t, nil)
+			back.commit() // so that the gateway's own token does not cover what is written behind it
+			back.replay("slave-1", "slave-2")
+			time.Sleep(time.Minute) // until it is known
+			proxy := &httputil.ReverseProxy{
+				Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "back"}) },
+				Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+					w := httptest.NewRecorder()
+					back.handler.ServeHTTP(w, r.WithContext(context.Background())) // another process
+					return w.Result(), nil
+				}),
+			}
+			gateway.with(func(w http.ResponseWriter, r *http.Request) {
+				test.own(gateway, r.Context())
+				proxy.ServeHTTP(w, r)
+			})
+			c := gateway.client()
+			c.header = test.header
+			if test.backWrites {
+				c.do("POST")
+			} else {
+				c.do("GET")
+			}
+			c.site = back
+			served(t, c.get(), test.want)
+		})
+	}
+}
+
 // TestAnErrorThatIsWrittenOutside of the middleware, after its handler has returned and before any byte has
 // left, as by the HTTPErrorHandler of Echo behind echo.WrapMiddleware: by the writer that the middleware was
 // given, or by the one that it has given to the handler. Who has the latter may commit even then.

@@ -821,6 +821,9 @@ func TestTwoPluginsWithOneCookie(t *testing.T) {
 	}{
 		{"the same", nil, true},
 		{"the same header", func(c *replicated.Config) { c.Token.Cookie = "two" }, true},
+		{"the cookie of the other's reads", func(c *replicated.Config) {
+			c.Token.Cookie, c.Token.Header = "replicated-read", "Two-Token"
+		}, true},
 		{"each its own", func(c *replicated.Config) { c.Token.Cookie, c.Token.Header = "two", "Two-Token" }, false},
 	} {
 		bubble(t, test.name, func(t *testing.T) {

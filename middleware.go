@@ -74,7 +74,9 @@ func (p *Plugin) clashes(s *session) bool {
 	own := &p.config.Token
 	for other := s.next; other != nil; other = other.next {
 		theirs := &other.plugin.config.Token
-		if other.plugin == p || p.sealer == nil && other.plugin.sealer == nil || own.Cookie != theirs.Cookie && own.Header != theirs.Header {
+		sameCookie := isOurs(own.Cookie, theirs.Cookie) || isOurs(theirs.Cookie, own.Cookie)
+		apart := !sameCookie && own.Header != theirs.Header
+		if other.plugin == p || p.sealer == nil && other.plugin.sealer == nil || apart {
 			continue
 		}
 		p.tokens.saidClash.Do(func() {
@@ -115,8 +117,21 @@ func (p *Plugin) newSession(ctx context.Context) (*scoped, *session) {
 // have been faster.
 const ofReads = "-read"
 
-// dropCookies takes the cookies of tokens out of a response: those of a service behind this one, whose tokens
-// are in the session's own, because a proxy has passed the response on.
+// takeOver takes in the token of a service behind this one whose response a proxy passes on, perhaps without
+// [Plugin.Transport]. The session's own token is about to replace it.
+func (s *session) takeOver(h http.Header) {
+	if s.carried.issued.Load() {
+		return // it is our own
+	}
+	for text := range tokensIn(h[s.plugin.config.Token.Header]) {
+		if s.accept(text) {
+			s.carried.raised.Store(true)
+		}
+	}
+}
+
+// dropCookies takes the cookies of tokens out of a response: those of a service behind this one, whose token
+// takeOver has taken in.
 func dropCookies(h http.Header, name string) {
 	h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
 		key, _, _ := strings.Cut(line, "=")
@@ -126,6 +141,7 @@ func dropCookies(h http.Header, name string) {
 
 // answer puts the session's token into the header of the response to r, if the client has to hear of something.
 func (s *session) answer(h http.Header, r *http.Request) {
+	s.takeOver(h)
 	wrote, read := s.settle(r.Context())
 	if !wrote && !read {
 		return

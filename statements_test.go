@@ -138,8 +138,8 @@ func TestPreparedStatementsStayPrepared(t *testing.T) {
 	}
 }
 
-// TestStatementsInATransactionAreJudgedOnce has the statements of GORM in a transaction: each counts once, and
-// the clause on it holds. Without the clause it is refused, which is the control.
+// TestStatementsInATransactionAreJudgedOnce has GORM's statements in a transaction: each counts once, and the
+// clause on it holds. Without the clause it is refused, which is the control.
 func TestStatementsInATransactionAreJudgedOnce(t *testing.T) {
 	const update = "UPDATE users SET name = 'a'"
 	for _, mode := range modes {

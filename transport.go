@@ -53,8 +53,8 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	response, err := t.base.RoundTrip(r)
 	if err == nil {
-		for _, line := range response.Header[header] {
-			session.bring(line)
+		for text := range tokensIn(response.Header[header]) {
+			session.bring(text)
 		}
 	}
 	return response, err
