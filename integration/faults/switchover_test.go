@@ -100,7 +100,11 @@ func (s careless) SlavePosition(ctx context.Context, conn *sql.Conn) (replicated
 func (s careless) position(
 	ctx context.Context, conn *sql.Conn, queries map[string]string,
 ) (p replicated.Position, err error) {
-	query := queries[s.engine.name]
+	kind := s.engine.name
+	if s.engine.dial("").Name() == "postgres" { // behind PgBouncer, too
+		kind = "PostgreSQL"
+	}
+	query := queries[kind]
 	if query == "" {
 		query = "SELECT @@GLOBAL.gtid_executed"
 	}
@@ -112,7 +116,7 @@ func (s careless) position(
 	separates := func(r rune) bool { return r == ',' || r == '\n' || r == ':' }
 	for _, part := range strings.FieldsFunc(text, separates) {
 		first, last, isRange := strings.Cut(part, "-")
-		if s.engine.name == "MariaDB" {
+		if kind == "MariaDB" {
 			last = part[strings.LastIndex(part, "-")+1:]
 			first, isRange = "1", true
 		}
@@ -120,7 +124,7 @@ func (s careless) position(
 		if err != nil {
 			continue // a UUID
 		}
-		if s.engine.name == "PostgreSQL" {
+		if kind == "PostgreSQL" {
 			has = from
 			continue
 		}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"database/sql"
@@ -13,6 +14,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/go-sql-driver/mysql"
@@ -65,11 +67,28 @@ func describeServer(err error) string {
 	}
 	// SQLState may be a method of anybody's error.
 	if state := postgresError(err).state; fiveLetters.MatchString(state) {
-		return coded("SQLSTATE "+state, sqlStates[state])
+		return coded("SQLSTATE "+state, cmp.Or(pgBouncers(state, err), sqlStates[state]))
 	}
 	var lite interface{ Code() int }
 	if errors.As(err, &lite) {
 		return "error code " + strconv.Itoa(lite.Code())
+	}
+	return ""
+}
+
+// pgBouncers says which of its own errors PgBouncer has given, "" if none. All of them have one SQLSTATE. Only
+// the words are repeated that are found, not what stands around them.
+func pgBouncers(state string, err error) string {
+	if state != "08P01" {
+		return ""
+	}
+	text := err.Error()
+	for _, words := range []string{
+		"server login has been failing", "server conn crashed", "query_wait_timeout", "no more connections allowed",
+	} {
+		if strings.Contains(text, words) {
+			return "PgBouncer: " + words
+		}
 	}
 	return ""
 }
