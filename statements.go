@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"reflect"
 	"sync"
-	"time"
 
 	"gorm.io/gorm"
 
@@ -151,15 +150,12 @@ func admitted(bound gorm.ConnPool) gorm.ConnPool {
 	return &gorm.PreparedStmtTX{Tx: tx.Tx, PreparedStmtDB: raw}
 }
 
-// noExpiry is the TTL for which GORM's cache starts no goroutine: noEvictionTTL of gorm/internal/lru.
-const noExpiry = 10 * 365 * 24 * time.Hour
-
 // sessionStatements returns what all of db's Session{PrepareStmt: true} share, and whether it is new. GORM
 // hands it out to a transaction only. It is nil if GORM does so no longer.
 func sessionStatements(db *gorm.DB) (shared *gorm.PreparedStmtDB, isNew bool) {
 	config := *db.Config
 	mark := &gorm.PreparedStmtDB{}
-	config.ConnPool, config.PrepareStmtTTL = mark, noExpiry
+	config.ConnPool, config.PrepareStmtTTL = mark, cluster.NoExpiry
 	asked := &gorm.DB{Config: &config, Statement: &gorm.Statement{ConnPool: (*sql.Tx)(nil)}}
 	session := asked.Session(&gorm.Session{PrepareStmt: true})
 	tx, ok := session.Statement.ConnPool.(*gorm.PreparedStmtTX)

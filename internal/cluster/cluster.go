@@ -492,7 +492,7 @@ func (s *Server) Prepared() *gorm.PreparedStmtDB {
 	if p := s.prepared.Load(); p != nil {
 		return p
 	}
-	p := gorm.NewPreparedStmtDB(s.Pool, s.maxStmts, forEver)
+	p := gorm.NewPreparedStmtDB(s.Pool, s.maxStmts, NoExpiry)
 	if s.prepared.CompareAndSwap(nil, p) {
 		s.expiry.Store(newExpiry(p, s.stmtTTL))
 	}

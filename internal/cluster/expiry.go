@@ -8,9 +8,9 @@ import (
 	"gorm.io/gorm"
 )
 
-// forEver is the TTL for which GORM (internal/lru) starts no goroutine. One that it starts never ends, and
-// servers come and go.
-const forEver = 10 * 365 * 24 * time.Hour
+// NoExpiry is the TTL for which GORM starts no goroutine (noEvictionTTL of gorm/internal/lru). One that it
+// starts never ends, and servers come and go.
+const NoExpiry = 10 * 365 * 24 * time.Hour
 
 // defaultTTL is GORM's for PrepareStmtTTL.
 const defaultTTL = 24 * time.Hour

@@ -26,7 +26,7 @@ func TestPreparedStatementsExpire(t *testing.T) {
 		{"as configured", 0, time.Hour, 5, 59 * time.Minute, 5, 0},
 		{"by default", 0, 0, 5, 23 * time.Hour, 5, 0},
 		{"no more than PrepareStmtMaxSize", 3, time.Hour, 5, time.Minute, 3, 0},
-		{"the control: for ever", 0, forEver, 5, 365 * 24 * time.Hour, 5, 5},
+		{"the control: for ever", 0, NoExpiry, 5, 365 * 24 * time.Hour, 5, 5},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // it fails if a goroutine is left
