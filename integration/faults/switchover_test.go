@@ -145,6 +145,10 @@ func (s careless) position(
 // the old one goes on telling its position.
 func TestPlannedSwitchover(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e *engine) {
+		// The members of a group promote one of themselves (Group Replication), or all take writes (Galera).
+		if e.group {
+			return
+		}
 		t.Run("checked", func(t *testing.T) {
 			s, writers, release := switchOver(t, e, nil)
 			t.Logf("%v; tokens %+v", writers.so(), s.plugin.Status().Tokens)
@@ -179,9 +183,11 @@ func switchOver(
 	c := e.own(t, 2)
 	there := newAddress(t, c.Master) // before the application: it ends when its connections have ended
 	s = openSite(t, e, c, change)
-	must(t, s.master.throughAddress(there))
 	pool, err := s.db.DB()
 	must(t, err)
+	pool.SetMaxIdleConns(0) // of those that are there each would fail its next user
+	must(t, s.master.throughAddress(there))
+	pool.SetMaxIdleConns(connections)
 	pool.SetConnMaxLifetime(100 * time.Millisecond) // the application's writes go where the address leads
 	eventually(t, "both serve", func() error { return s.serving(s.slaves...) })
 	before := s.writers(t, 4, 50*time.Millisecond)
