@@ -38,8 +38,8 @@ func panicked(what string, v any) error {
 
 // Describe says in words that anyone may read what err is. Errors of drivers and servers quote what they were
 // given: DSNs, accounts, parameters, rows. To look for a password in them is no way: it may be an ordinary
-// word, or escaped. So Describe repeats no words but those that it knows; of the rest it tells numbers, codes,
-// IP addresses and types.
+// word, or escaped. So Describe repeats no words but those that it knows; of the rest it tells numbers,
+// codes, IP addresses and types.
 func Describe(err error) string {
 	var own ownError
 	if errors.As(err, &own) {
@@ -76,8 +76,8 @@ func describeServer(err error) string {
 	return ""
 }
 
-// pgBouncers says which of its own errors PgBouncer has given, "" if none. All of them have one SQLSTATE. Only
-// the words are repeated that are found, not what stands around them.
+// pgBouncers says which of its own errors PgBouncer has given, "" if none. All of them have one SQLSTATE.
+// Only the words are repeated that are found, not what stands around them.
 func pgBouncers(state string, err error) string {
 	if state != "08P01" {
 		return ""
@@ -176,8 +176,8 @@ var fixedErrors = []error{
 
 var fiveLetters = regexp.MustCompile(`^[0-9A-Z]{5}$`)
 
-// mysqlNumbers says what those errors of MySQL and MariaDB mean with which a server declines to serve: see "Server Error
-// Message Reference" in MySQL's manual, "Error Codes" in MariaDB's.
+// mysqlNumbers says what those errors of MySQL and MariaDB mean with which a server declines to serve: see
+// "Server Error Message Reference" in MySQL's manual, "Error Codes" in MariaDB's.
 var mysqlNumbers = map[uint16]string{
 	1040: "too many connections",
 	1044: "the account may not use the database",

@@ -74,12 +74,13 @@ func TestDescribe(t *testing.T) {
 
 // TestDescribed has an error found by who asks for it, and shown to nobody.
 func TestDescribed(t *testing.T) {
-	err := fmt.Errorf("Slaves[0]: %w", described{fmt.Errorf("%s: %w", secret, &mysqldriver.MySQLError{Number: 1045})})
+	quoting := func(cause error) error { return described{fmt.Errorf("%s: %w", secret, cause)} }
+	err := fmt.Errorf("Slaves[0]: %w", quoting(&mysqldriver.MySQLError{Number: 1045}))
 	var number *mysqldriver.MySQLError
 	if !errors.As(err, &number) || number.Number != 1045 {
 		t.Errorf("got %v", number)
 	}
-	if err := (described{fmt.Errorf("%s: %w", secret, io.EOF)}); !errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+	if err := quoting(io.EOF); !errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
 		t.Error("got another error")
 	}
 	for e := err; e != nil; e = errors.Unwrap(e) {
