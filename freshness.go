@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/firstbyte"
 	"github.com/gorm-replicated/replicated/internal/position"
 	"github.com/gorm-replicated/replicated/internal/token"
 )
@@ -77,15 +78,15 @@ func (s *session) bring(text string) {
 
 // carried is what a session has to do with its client, beside the points.
 type carried struct {
-	response *firstByte   // nil outside of Middleware
-	clashes  bool         // see Plugin.clashes
-	issued   atomic.Bool  // the response brings a token
-	raised   atomic.Bool  // by a token that came in later
-	waiting  atomic.Int64 // until when reads may wait for a slave, in nanoseconds since 1970; 0: none has
+	response *firstbyte.Response // nil outside of Middleware
+	clashes  bool                // see Plugin.clashes
+	issued   atomic.Bool         // the response brings a token
+	raised   atomic.Bool         // by a token that came in later
+	waiting  atomic.Int64        // until when reads may wait for a slave, in nanoseconds since 1970; 0: none has
 }
 
 // late tells whether it is too late for the client to hear of more.
-func (c *carried) late() bool { return c.response != nil && c.response.begun() }
+func (c *carried) late() bool { return c.response != nil && c.response.Begun() }
 
 // tokens counts what happened to tokens.
 type tokens struct {

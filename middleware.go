@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gorm-replicated/replicated/internal/firstbyte"
 	"github.com/gorm-replicated/replicated/internal/token"
 )
 
@@ -34,9 +35,9 @@ func (p *Plugin) Middleware(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		writer, response := beforeFirstByte(w, func() { session.answer(w.Header(), r) })
+		writer, response := firstbyte.Before(w, func() { session.answer(w.Header(), r) })
 		session.carried.response = response
-		defer response.finish()
+		defer response.Finish()
 		next.ServeHTTP(writer, r)
 	})
 }

@@ -1,4 +1,4 @@
-package replicated
+package firstbyte
 
 import (
 	"bufio"
@@ -29,12 +29,12 @@ import (
 	"github.com/felixge/httpsnoop"
 )
 
-// watcher is beforeFirstByte, or a naive one that a check has to catch.
+// watcher is Before, or a naive one that a check has to catch.
 type watcher func(w http.ResponseWriter, before func()) (inner http.ResponseWriter, finish func())
 
 func watchFirstByte(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) {
-	inner, f := beforeFirstByte(w, before)
-	return inner, f.finish
+	inner, f := Before(w, before)
+	return inner, f.Finish
 }
 
 // watched is a middleware that sets X-Position before the first byte.
@@ -379,7 +379,7 @@ func TestFirstByteControls(t *testing.T) {
 	}{
 		{"an embedded writer with Flush", watchEmbedding, []string{"Flush first", "a handler that does nothing"}},
 		{"no finish", func(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) {
-			inner, _ := beforeFirstByte(w, before)
+			inner, _ := Before(w, before)
 			return inner, func() {}
 		}, []string{"a handler that does nothing", "a panic in front of a recovering middleware"}},
 		{"nothing but finish", func(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) { return w, before },
@@ -493,11 +493,11 @@ func TestFirstByteHijack(t *testing.T) {
 		{name: "an error page, then Hijack", hijack: hijack, status: 400, position: "7"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			served := make(chan *firstByte, 1)
+			served := make(chan *Response, 1)
 			var calls atomic.Int32
 			var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				inner, f := beforeFirstByte(w, func() { calls.Add(1); w.Header().Set("X-Position", "7") })
-				defer func() { f.finish(); served <- f }()
+				inner, f := Before(w, func() { calls.Add(1); w.Header().Set("X-Position", "7") })
+				defer func() { f.Finish(); served <- f }()
 				inner.Header().Set("Connection", "close")
 				if test.status != 0 {
 					inner.Header().Set("Content-Length", "0")
@@ -520,8 +520,8 @@ func TestFirstByteHijack(t *testing.T) {
 			if p := got.Header.Get("X-Position"); p != test.position {
 				t.Errorf("X-Position %q, want %q", p, test.position)
 			}
-			if test.hijacked == (calls.Load() == 1) || !f.begun() {
-				t.Errorf("begun: %v, calls: %d", f.begun(), calls.Load())
+			if test.hijacked == (calls.Load() == 1) || !f.Begun() {
+				t.Errorf("begun: %v, calls: %d", f.Begun(), calls.Load())
 			}
 		})
 	}
@@ -691,23 +691,23 @@ func (w *everyWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // TestFirstByteBegun: what happens next to before must not be lost between the two.
 func TestFirstByteBegun(t *testing.T) {
-	var f *firstByte
+	var f *Response
 	during := false
-	inner, f := beforeFirstByte(httptest.NewRecorder(), func() { during = f.begun() })
+	inner, f := Before(httptest.NewRecorder(), func() { during = f.Begun() })
 	inner.WriteHeader(103)
-	if f.begun() {
+	if f.Begun() {
 		t.Error("begun with an informational response")
 	}
 	inner.WriteHeader(200)
-	if !during || !f.begun() {
-		t.Errorf("during: %v, then: %v", during, f.begun())
+	if !during || !f.Begun() {
+		t.Errorf("during: %v, then: %v", during, f.Begun())
 	}
 }
 
 func TestFirstByteWhenBeforePanics(t *testing.T) {
 	calls := 0
 	recorder := httptest.NewRecorder()
-	inner, f := beforeFirstByte(recorder, func() { calls++; panic("oops") })
+	inner, f := Before(recorder, func() { calls++; panic("oops") })
 	func() {
 		defer func() {
 			if recover() != "oops" {
@@ -717,8 +717,8 @@ func TestFirstByteWhenBeforePanics(t *testing.T) {
 		io.WriteString(inner, "never")
 	}()
 	http.Error(inner, "sorry", 500)
-	f.finish()
-	if calls != 1 || recorder.Code != 500 || recorder.Body.String() != "sorry\n" || !f.begun() {
+	f.Finish()
+	if calls != 1 || recorder.Code != 500 || recorder.Body.String() != "sorry\n" || !f.Begun() {
 		t.Errorf("calls: %d, got %d %q", calls, recorder.Code, recorder.Body)
 	}
 }
@@ -783,7 +783,7 @@ func TestFirstByteServers(t *testing.T) {
 		want     optionalMethods
 	}{{1, http1Methods}, {2, http2Methods}} {
 		got := protocols[test.protocol].send(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			inner, _ := beforeFirstByte(w, func() {})
+			inner, _ := Before(w, func() {})
 			fmt.Fprintf(w, "%b %b %v", optionalMethodsOf(w), optionalMethodsOf(inner), inner.(unwrapper).Unwrap() == w)
 		}), httptest.NewRequest("GET", "/", nil))
 		orFatal(t, got.err)
@@ -827,7 +827,7 @@ func TestFirstByteOfEverySet(t *testing.T) {
 	dir := t.TempDir()
 	files := []string{filepath.Join(dir, "main.go"), filepath.Join(dir, "firstbyte.go")}
 	orFatal(t, os.WriteFile(files[0], []byte(program), 0o600))
-	orFatal(t, os.WriteFile(files[1], bytes.Replace(ours, []byte("package replicated"), []byte("package main"), 1), 0o600))
+	orFatal(t, os.WriteFile(files[1], bytes.Replace(ours, []byte("\npackage firstbyte\n"), []byte("\npackage main\n"), 1), 0o600))
 	out, err := exec.Command("go", "run", files[0], files[1]).CombinedOutput()
 	const want = "ours: 0 wrong\nembedded, with Flush: 511 wrong\nno hooks but Write and WriteHeader: 496 wrong\n"
 	if err != nil || string(out) != want {
@@ -924,18 +924,18 @@ func main() {
 		watch   watcher
 	}{
 		{"ours", true, func(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) {
-			inner, f := beforeFirstByte(w, before)
-			return inner, f.finish
+			inner, f := Before(w, before)
+			return inner, f.Finish
 		}},
 		{"embedded, with Flush", false, func(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) {
 			return embedding{w}, before
 		}},
 		{"no hooks but Write and WriteHeader", true, func(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) {
-			_, f := beforeFirstByte(w, before)
+			_, f := Before(w, before)
 			return httpsnoop.Wrap(w, httpsnoop.Hooks{
 				WriteHeader: func(httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc { return f.WriteHeader },
 				Write:       func(httpsnoop.WriteFunc) httpsnoop.WriteFunc { return f.Write },
-			}), f.finish
+			}), f.Finish
 		}},
 	} {
 		wrong := 0
@@ -979,7 +979,7 @@ type (
 	}
 )
 
-// quietWriters are writers of each case of beforeFirstByte, and what they may cost:
+// quietWriters are writers of each case of Before, and what they may cost:
 // allocations without that of the closure.
 var quietWriters = []struct {
 	name   string
@@ -1031,8 +1031,8 @@ func TestFirstByteAllocations(t *testing.T) {
 
 //go:noinline
 func serveNothing(w http.ResponseWriter, before func()) http.ResponseWriter {
-	inner, f := beforeFirstByte(w, before)
-	defer f.finish()
+	inner, f := Before(w, before)
+	defer f.Finish()
 	return inner
 }
 

@@ -1,4 +1,13 @@
-package replicated
+// Package firstbyte tells of the moment before a response's first byte: the last one at which a header can be
+// added. It knows nothing of the plugin.
+//
+//	w, response := firstbyte.Before(w, func() { w.Header().Set("X-Position", "7") })
+//	defer response.Finish()
+//	next.ServeHTTP(w, r)
+//
+// A wrapped [http.ResponseWriter] has exactly the optional methods of the one below, as httpsnoop makes it.
+// The sets of methods that are met every day have types of their own here, which cost an allocation or two.
+package firstbyte
 
 import (
 	"bufio"
@@ -12,9 +21,9 @@ import (
 	"github.com/felixge/httpsnoop"
 )
 
-// firstByte watches a response for the moment in which its first byte leaves.
+// Response watches a response for the moment in which its first byte leaves.
 // Its methods may be called by several goroutines.
-type firstByte struct {
+type Response struct {
 	w      http.ResponseWriter
 	before func()
 
@@ -24,11 +33,11 @@ type firstByte struct {
 	returned  atomic.Bool // the handler has, and nothing was written
 }
 
-// beforeFirstByte calls before once, at the last moment at which a header can
+// Before calls before once, at the last moment at which a header can
 // be added to the response: when the final status, the first part of the body
 // or a flush is about to go to w. Other goroutines that write at that time
 // wait until before has returned; a panic of before goes to the one that
-// called it. A response to which nothing is written needs a deferred finish,
+// called it. A response to which nothing is written needs a deferred Finish,
 // which calls before as well.
 //
 // The returned writer is for the next handler. It has the optional methods of
@@ -37,8 +46,8 @@ type firstByte struct {
 // One way around it is left. If w has a set of methods that only httpsnoop
 // knows, without Flush or without Hijack, and an Unwrap to a writer that has
 // them, http.ResponseController flushes or hijacks that one unseen.
-func beforeFirstByte(w http.ResponseWriter, before func()) (http.ResponseWriter, *firstByte) {
-	f := &firstByte{w: w, before: before}
+func Before(w http.ResponseWriter, before func()) (http.ResponseWriter, *Response) {
+	f := &Response{w: w, before: before}
 	h1, h2 := http1Writer{bothWriter{f}}, http2Writer{bothWriter{f}}
 	// The sets that are met every day cost one allocation or two; wrap has all.
 	switch methods := optionalMethodsOf(w); methods {
@@ -50,13 +59,13 @@ func beforeFirstByte(w http.ResponseWriter, before func()) (http.ResponseWriter,
 		return h2, f
 	case hasFlush | hasWriteString: // httptest.ResponseRecorder
 		return struct {
-			*firstByte
+			*Response
 			http.Flusher
 			io.StringWriter
 		}{f, h1, h1}, f
 	case hasFlush | hasHijack | hasReadFrom: // the logger of chi, for HTTP/1
 		return struct {
-			*firstByte
+			*Response
 			http.Flusher
 			http.Hijacker
 			io.ReaderFrom
@@ -66,14 +75,14 @@ func beforeFirstByte(w http.ResponseWriter, before func()) (http.ResponseWriter,
 	}
 }
 
-// finish calls before for a response that nothing was written to. It is to be
+// Finish calls before for a response that nothing was written to. It is to be
 // deferred: a header set while a handler panics still goes out with the error
 // page that an outer handler makes of it.
 //
 // An outer handler that knows the writer, as Echo's for errors does, may use it
 // after that. Then before is called again at the first byte: what was committed
 // in between shall not be missing.
-func (f *firstByte) finish() {
+func (f *Response) Finish() {
 	if f.started.Load() {
 		return
 	}
@@ -85,25 +94,25 @@ func (f *firstByte) finish() {
 	}
 }
 
-// begun reports whether it may be too late for before to look at anything new:
+// Begun reports whether it may be too late for before to look at anything new:
 // whether the first byte has left, or the handler has returned and nobody may
 // write anything through this writer. It is true from before's first moment
-// on, so that what happens next to it is seen by before, or finds begun true,
+// on, so that what happens next to it is seen by before, or finds Begun true,
 // or both.
-func (f *firstByte) begun() bool { return f.started.Load() || f.returned.Load() }
+func (f *Response) Begun() bool { return f.started.Load() || f.returned.Load() }
 
-func (f *firstByte) start() { f.once.Do(f.callBefore) }
+func (f *Response) start() { f.once.Do(f.callBefore) }
 
-func (f *firstByte) callBefore() {
+func (f *Response) callBefore() {
 	f.preparing.Lock()
 	defer f.preparing.Unlock()
 	f.started.Store(true)
 	f.before()
 }
 
-func (f *firstByte) Header() http.Header { return f.w.Header() }
+func (f *Response) Header() http.Header { return f.w.Header() }
 
-func (f *firstByte) WriteHeader(status int) {
+func (f *Response) WriteHeader(status int) {
 	// Informational responses precede the real one, but nothing follows 101.
 	if status < 100 || status > 199 || status == http.StatusSwitchingProtocols {
 		f.start()
@@ -111,13 +120,13 @@ func (f *firstByte) WriteHeader(status int) {
 	f.w.WriteHeader(status)
 }
 
-func (f *firstByte) Write(p []byte) (int, error) {
+func (f *Response) Write(p []byte) (int, error) {
 	f.start()
 	return f.w.Write(p)
 }
 
 // Unwrap is how http.ResponseController gets at deadlines that w does not have itself.
-func (f *firstByte) Unwrap() http.ResponseWriter {
+func (f *Response) Unwrap() http.ResponseWriter {
 	if _, ok := f.w.(interface{ Unwrap() http.ResponseWriter }); !ok {
 		return f.w
 	}
@@ -125,10 +134,10 @@ func (f *firstByte) Unwrap() http.ResponseWriter {
 	return unwrapped{f, methods, methods}
 }
 
-// unwrapped stands between a firstByte and a w that has an Unwrap as well, to catch
+// unwrapped stands between a Response and a w that has an Unwrap as well, to catch
 // Flush and Hijack of http.ResponseController if it is only the writer under w that has them.
 type unwrapped struct {
-	*firstByte
+	*Response
 	flushErrorer
 	http.Hijacker
 }
@@ -138,7 +147,7 @@ func (u unwrapped) Unwrap() http.ResponseWriter { return u.w }
 // bothWriter has what net/http's writers of HTTP/1 and HTTP/2 have in common.
 // It is a single pointer, as are the types that embed it: making an interface
 // of one does not allocate.
-type bothWriter struct{ *firstByte }
+type bothWriter struct{ *Response }
 
 func (b bothWriter) WriteString(s string) (int, error) {
 	b.start()
