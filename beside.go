@@ -14,22 +14,22 @@ import (
 // the route travels in the statement's context, and our pool takes it from there when the SQL arrives.
 
 // within returns the pool of this plugin around which the statement's is another's, or nil.
-func (p *Plugin) within(stmt *gorm.Statement) *pool {
-	w := p.lookInto(stmt.ConnPool)
+func (rt *router) within(stmt *gorm.Statement) *pool {
+	w := rt.lookInto(stmt.ConnPool)
 	if w.pool == nil || w.bound != nil {
 		return nil
 	}
 	if w.statements {
-		p.saidWrapped.Do(func() {
-			p.config.Logger.Warn("replicated: the pool of another plugin is around GORM's prepared statements, "+
+		rt.saidWrapped.Do(func() {
+			rt.config.Logger.Warn("replicated: the pool of another plugin is around GORM's prepared statements, "+
 				"so that what runs on it stays on the master: register that plugin before this one",
 				"type", reflect.TypeOf(stmt.ConnPool).String())
 		})
 		return nil
 	}
-	if !p.wrapped.Load() {
-		p.wrapped.Store(true)
-		p.setUsual()
+	if !rt.wrapped.Load() {
+		rt.wrapped.Store(true)
+		rt.setUsual()
 	}
 	return w.pool.chosen(stmt.Context)
 }
@@ -37,10 +37,10 @@ func (p *Plugin) within(stmt *gorm.Statement) *pool {
 // chosen returns the pool that a callback has chosen for the statement with this context: c, unless there is
 // a wrapper.
 func (c *pool) chosen(ctx context.Context) *pool {
-	if !c.plugin.wrapped.Load() {
+	if !c.router.wrapped.Load() {
 		return c
 	}
-	if s := lookup(ctx); s != nil && s.chosen != nil && s.chosen.plugin == c.plugin {
+	if s := lookup(ctx); s != nil && s.chosen != nil && s.chosen.router == c.router {
 		return s.chosen
 	}
 	return c
@@ -49,7 +49,7 @@ func (c *pool) chosen(ctx context.Context) *pool {
 // choose has a statement run on c.
 func (c *pool) choose(stmt *gorm.Statement, wrapped bool) {
 	// Also where this statement has no wrapper: its context may be that of one that has.
-	if c.plugin.wrapped.Load() {
+	if c.router.wrapped.Load() {
 		s := scopeOf(stmt.Context)
 		s.chosen = c
 		stmt.Context = s.context(stmt.Context)
@@ -61,14 +61,14 @@ func (c *pool) choose(stmt *gorm.Statement, wrapped bool) {
 
 // wrapped is what was found in a pool of another plugin.
 type wrapped struct {
-	plugin     *Plugin
+	router     *router
 	pool       *pool         // the plugin's
 	statements bool          // GORM's prepared statements are in between
 	bound      gorm.ConnPool // a transaction or a connection; nil if there is none
 }
 
-func (p *Plugin) lookInto(cp gorm.ConnPool) wrapped {
-	w := wrapped{plugin: p}
+func (rt *router) lookInto(cp gorm.ConnPool) wrapped {
+	w := wrapped{router: rt}
 	switch cp.(type) {
 	case *sql.Tx, *sql.Conn, *gorm.PreparedStmtTX, *slaveTx: // nearly all that are not ours
 		w.bound = cp
@@ -95,7 +95,7 @@ func (w *wrapped) look(v reflect.Value, depth int) {
 	case reflect.TypeFor[*sql.DB]():
 		return
 	case reflect.TypeFor[*pool](): // of a field that is not exported, only the address can be had
-		if c := (*pool)(v.UnsafePointer()); c.plugin == w.plugin {
+		if c := (*pool)(v.UnsafePointer()); c.router == w.router {
 			w.pool = c
 		}
 		return
@@ -129,35 +129,4 @@ func (w *wrapped) look(v reflect.Value, depth int) {
 			w.look(field, depth+1)
 		}
 	}
-}
-
-// sharding is the name of gorm.io/sharding. Its pool says that it begins transactions. But if the pool inside
-// really does, what it returns is that one's transaction, which knows of no shards. Over a bare *sql.DB it
-// begins none.
-const sharding = "gorm:sharding"
-
-// keepShards has GORM begin no transaction around a single write where gorm.io/sharding is in use, as it
-// would be without this plugin. One that the program begins is not concerned: its statements pass by the
-// other plugin's callbacks.
-func (p *Plugin) keepShards(db *gorm.DB) {
-	if len(db.Plugins) < 2 || !p.tellOfShards(db) {
-		return
-	}
-	config := *db.Config
-	config.SkipDefaultTransaction = true
-	db.Config = &config
-}
-
-// tellOfShards tells whether gorm.io/sharding is in use, and GORM would begin transactions around single
-// writes. The first time it goes to the log, too.
-func (p *Plugin) tellOfShards(db *gorm.DB) bool {
-	if db.SkipDefaultTransaction || db.Plugins[sharding] == nil {
-		return false
-	}
-	p.saidSharding.Do(func() {
-		p.config.Logger.Warn("replicated: gorm.io/sharding is in use, so GORM begins no transaction around single "+
-			"writes, as with that plugin alone: set SkipDefaultTransaction to say so, and use db.Transaction",
-			"plugin", sharding)
-	})
-	return true
 }

@@ -4,46 +4,33 @@ import (
 	"context"
 	"database/sql"
 	"reflect"
-	"sync"
 
 	"gorm.io/gorm"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
-	"github.com/gorm-replicated/replicated/internal/sqlkind"
 )
 
 // boundRead handles a query, row or raw statement that is bound to a
 // transaction or a connection, or runs on a pool that the plugin does not know. It stays there.
-func (p *Plugin) boundRead(db *gorm.DB) {
+func (rt *router) boundRead(db *gorm.DB) {
 	stmt := db.Statement
 	stmt.ConnPool = dismiss(stmt.ConnPool)
 	if db.Error != nil || db.DryRun {
 		return
 	}
 	tx, prepared := slaveTxOf(stmt.ConnPool)
-	if p.config.Token.Monotonic && tx == nil {
-		g, _ := p.boundTo(stmt.ConnPool)
-		lookup(stmt.Context).of(p).memoryOf(g).noteRead(g.cluster.Masters[0])
+	if rt.config.Token.Monotonic && tx == nil {
+		g, _ := rt.boundTo(stmt.ConnPool)
+		lookup(stmt.Context).of(rt).memoryOf(g).noteRead(g.cluster.Masters[0])
 	}
-	p.reportBound(db, tx)
+	rt.reportBound(db, tx)
 	switch {
 	case tx == nil:
-		p.ownStatements(stmt)
+		rt.ownStatements(stmt)
 	case prepared:
 		stmt.ConnPool = tx.withStatements() // GORM attached the master's
 	}
-	p.attend(stmt)
-}
-
-// slaveTx is a transaction on a slave. It lets no write through, and nothing that takes a lock.
-type slaveTx struct {
-	gorm.Tx
-	plugin *Plugin
-	group  *group
-	server *cluster.Server
-
-	once     sync.Once
-	prepared *gorm.PreparedStmtTX
+	rt.attend(stmt)
 }
 
 var (
@@ -51,79 +38,12 @@ var (
 	_ gorm.GetDBConnector = (*slaveTx)(nil)
 )
 
-// slaveTxOf returns the slave's transaction in a statement's pool, or nil,
-// and whether it is wrapped in prepared statements.
-func slaveTxOf(p gorm.ConnPool) (tx *slaveTx, prepared bool) {
-	for {
-		switch t := p.(type) {
-		case *slaveTx:
-			return t, prepared
-		case *gorm.PreparedStmtTX:
-			p, prepared = t.Tx, true
-		default:
-			return nil, false
-		}
-	}
-}
-
-// withStatements wraps the transaction in the prepared statements of its own
-// server. The cache it names is asked for nothing else, but for the database: see GetDBConn.
-func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
-	t.once.Do(func() {
-		s := t.server.Prepared()
-		root := t.group.pool(noPin, false, false)
-		t.prepared = &gorm.PreparedStmtTX{Tx: t, PreparedStmtDB: &gorm.PreparedStmtDB{ConnPool: root, Mux: s.Mux, Stmts: s.Stmts}}
-	})
-	return t.prepared
-}
-
-// GetDBConn returns the master's *sql.DB, as everywhere: db.Connection would
-// take a connection of its own from it, and write there.
-func (t *slaveTx) GetDBConn() (*sql.DB, error) { return t.group.cluster.Masters[0].DB() }
-
-// refuses tells whether a statement may not run here. A lock that is taken on a slave keeps nobody out who
-// writes, and may stop the replay: MariaDB takes those of LOCK IN SHARE MODE in a read-only transaction, too.
-// MySQL and PostgreSQL see for themselves that a statement writes, since the transaction is read-only there;
-// SQLite does not.
-func (t *slaveTx) refuses(query string) bool {
-	n := t.plugin.judge(query, true).nature
-	return n == writes || n == locks || n == unknown && t.plugin.dialect == sqlkind.SQLite
-}
-
-func (t *slaveTx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
-	if t.refuses(query) {
-		return nil, ErrWriteOnSlave
-	}
-	return t.Tx.PrepareContext(ctx, query)
-}
-
-func (t *slaveTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	if t.refuses(query) {
-		return nil, ErrWriteOnSlave
-	}
-	return t.Tx.ExecContext(ctx, query, args...)
-}
-
-func (t *slaveTx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if t.refuses(query) {
-		return nil, ErrWriteOnSlave
-	}
-	return t.Tx.QueryContext(ctx, query, args...)
-}
-
-func (t *slaveTx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	if t.refuses(query) {
-		return errorRow(ErrWriteOnSlave)
-	}
-	return t.Tx.QueryRowContext(ctx, query, args...)
-}
-
 // attendant stands before the pool of a bound statement until its final SQL
 // comes by, to see whether it writes. Then it steps back.
 type attendant struct {
 	gorm.ConnPool
 	runsOn gorm.ConnPool // see admitted
-	plugin *Plugin
+	router *router
 	stmt   *gorm.Statement
 	built  bool // GORM builds the SQL
 	locks  bool // with clause.Locking, which the SQL does not show
@@ -161,10 +81,10 @@ func (a connAttendant) BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.T
 }
 
 // attend sets an attendant before the pool of a bound statement.
-func (p *Plugin) attend(stmt *gorm.Statement) {
+func (rt *router) attend(stmt *gorm.Statement) {
 	a := &attendant{
-		ConnPool: stmt.ConnPool, runsOn: admitted(stmt.ConnPool), plugin: p, stmt: stmt,
-		built: stmt.SQL.Len() == 0, locks: !p.locksShow && isLocking(stmt),
+		ConnPool: stmt.ConnPool, runsOn: admitted(stmt.ConnPool), router: rt, stmt: stmt,
+		built: stmt.SQL.Len() == 0, locks: !rt.locksShow && isLocking(stmt),
 	}
 	switch bound := stmt.ConnPool.(type) {
 	case gorm.Tx:
@@ -197,44 +117,44 @@ func (a *attendant) GetDBConn() (*sql.DB, error) {
 
 func (a *attendant) see(ctx context.Context, query string) error {
 	a.stmt.ConnPool = a.ConnPool
-	return a.plugin.admitBound(ctx, a.ConnPool, query, a.built, a.locks, clauseOf(a.stmt))
+	return a.router.admitBound(ctx, a.ConnPool, query, a.built, a.locks, clauseOf(a.stmt))
 }
 
 // admitBound judges a statement that runs on bound, a transaction or a connection. That it locks may be known
 // apart from its SQL; clause is what one on it says.
-func (p *Plugin) admitBound(
+func (rt *router) admitBound(
 	ctx context.Context, bound gorm.ConnPool, query string, built, locks bool, clause choice,
 ) error {
-	if tx, _ := slaveTxOf(p.lookInto(bound).bound); tx != nil {
+	if tx, _ := slaveTxOf(rt.lookInto(bound).bound); tx != nil {
 		if locks || tx.refuses(query) {
 			return ErrWriteOnSlave
 		}
 		return nil
 	}
-	j := p.judge(query, built)
+	j := rt.judge(query, built)
 	var about *group
 	if j.tables != nil && j.tables.Main != "" {
-		if about = p.index().named(j.tables.Main); about != nil && about.err != nil {
+		if about = rt.index().named(j.tables.Main); about != nil && about.err != nil {
 			return about.err
 		}
 	}
 	q := question{nature: j.nature, clause: clause}
-	p.ask(ctx, p.groups[0], &q)
-	if p.refuses(&q) {
+	rt.ask(ctx, rt.groups[0], &q)
+	if rt.refuses(&q) {
 		return ErrWriteOnSlave
 	}
 	if !j.mayWriteOnMaster() {
 		return nil
 	}
 	var there *group
-	if len(p.groups) > 1 {
-		if g, master := p.boundTo(bound); master != nil {
+	if len(rt.groups) > 1 {
+		if g, master := rt.boundTo(bound); master != nil {
 			if there = g; j.nature.mayWrite() {
-				p.misplaced(about, master)
+				rt.misplaced(about, master)
 			}
 		}
 	}
-	p.mark(ctx, j, there)
+	rt.mark(ctx, j, there)
 	return nil
 }
 
@@ -274,37 +194,37 @@ func (a *attendant) heed(query string, err error) {
 	}
 	if tx, _ := slaveTxOf(a.ConnPool); tx != nil {
 		tx.server.Forget(query)
-	} else if _, master := a.plugin.boundTo(a.ConnPool); master != nil {
+	} else if _, master := a.router.boundTo(a.ConnPool); master != nil {
 		master.Forget(query)
 	}
 }
 
 // reportBound reports a statement that stays where it is; tx is the slave's
 // transaction that it is bound to, if any.
-func (p *Plugin) reportBound(db *gorm.DB, tx *slaveTx) {
-	if p.observer == nil {
+func (rt *router) reportBound(db *gorm.DB, tx *slaveTx) {
+	if rt.observer == nil {
 		return
 	}
 	var route Route
 	_, route.Reason = resolve(&question{bound: true})
 	if tx == nil {
-		tx, _ = slaveTxOf(p.lookInto(db.Statement.ConnPool).bound)
+		tx, _ = slaveTxOf(rt.lookInto(db.Statement.ConnPool).bound)
 	}
 	if tx != nil {
 		route.Group, route.Server, route.Intent = tx.group.name, tx.server.ID, Slave
 	} else {
-		g, master := p.boundTo(db.Statement.ConnPool)
+		g, master := rt.boundTo(db.Statement.ConnPool)
 		route.Group = g.name
 		if master != nil {
 			route.Server = master.ID
 		}
 	}
-	p.observer.Routed(db.Statement.Context, route)
+	rt.observer.Routed(db.Statement.Context, route)
 }
 
 // boundTo returns the group and the master that a transaction or a connection belongs to, or the global group and nil.
-func (p *Plugin) boundTo(pool gorm.ConnPool) (*group, *cluster.Server) {
-	w := p.lookInto(pool)
+func (rt *router) boundTo(pool gorm.ConnPool) (*group, *cluster.Server) {
+	w := rt.lookInto(pool)
 	if w.bound == nil && w.pool != nil {
 		return w.pool.group, w.pool.first()
 	}
@@ -312,7 +232,7 @@ func (p *Plugin) boundTo(pool gorm.ConnPool) (*group, *cluster.Server) {
 		return tx.group, nil
 	}
 	if db := sqlDBOf(w.bound); db != nil {
-		for _, g := range p.groups {
+		for _, g := range rt.groups {
 			for _, master := range g.cluster.Masters {
 				if own, err := master.DB(); err == nil && own == db {
 					return g, master
@@ -320,17 +240,17 @@ func (p *Plugin) boundTo(pool gorm.ConnPool) (*group, *cluster.Server) {
 			}
 		}
 	}
-	return p.groups[0], nil
+	return rt.groups[0], nil
 }
 
 // ownStatements gives a statement in a transaction the prepared statements of the master that it is on. Those that GORM
 // attaches are of the first master.
-func (p *Plugin) ownStatements(stmt *gorm.Statement) {
+func (rt *router) ownStatements(stmt *gorm.Statement) {
 	tx, ok := stmt.ConnPool.(*gorm.PreparedStmtTX)
-	if !ok || len(p.groups) == 1 && p.groups[0].cluster.Masters[0] == p.ownServer {
+	if !ok || len(rt.groups) == 1 && rt.groups[0].cluster.Masters[0] == rt.ownServer {
 		return
 	}
-	if _, master := p.boundTo(tx); master != nil {
+	if _, master := rt.boundTo(tx); master != nil {
 		if own := master.Prepared(); own.Mux != tx.PreparedStmtDB.Mux {
 			stmt.ConnPool = &gorm.PreparedStmtTX{Tx: tx.Tx, PreparedStmtDB: own}
 		}
@@ -354,4 +274,16 @@ func sqlDBOf(p gorm.ConnPool) *sql.DB {
 		}
 	}
 	return nil
+}
+
+// admit judges a statement that is about to run on conn as a prepared one: our own pool, or what is bound.
+func (rt *router) admit(ctx context.Context, conn any, query string) error {
+	cp, ok := conn.(gorm.ConnPool)
+	if !ok {
+		return nil
+	}
+	if c, _ := rt.ours(cp); c != nil {
+		return c.admit(ctx, query)
+	}
+	return rt.admitBound(ctx, cp, query, false, false, undecided)
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
 	"github.com/gorm-replicated/replicated/internal/position"
-	"github.com/gorm-replicated/replicated/internal/sqlkind"
 )
 
 // demand is what a session must not read behind in one group. Once made it is not changed, but for met.
@@ -60,39 +59,5 @@ func (m *memory) raise(newer *demand, now time.Time, ttl time.Duration) {
 	}
 }
 
-// masterRead is the bit of memory.read for the master, and for all slaves that have none.
-const masterRead = 63
-
-// noteRead remembers which server was read.
-func (m *memory) noteRead(s *cluster.Server) {
-	if m == nil {
-		return
-	}
-	bit := masterRead
-	if s.Slave {
-		bit = min(bit, s.Slot())
-	}
-	m.read.Or(1 << bit)
-}
-
 // forever is the time of a demand that no slave meets.
 var forever = time.Unix(1<<40, 0)
-
-// demandsOn returns what a session must not read behind on a slave of g with a statement about these tables, nil for a transaction.
-func (s *session) demandsOn(g *group, tables *sqlkind.Tables) *demand {
-	d := s.memoryOf(g).demands()
-	if s == nil || len(s.plugin.groups) == 1 {
-		return d
-	}
-	s.plugin.touched(g, tables, func(other *group) bool {
-		switch theirs := s.memoryOf(other).demands(); {
-		case other == g || theirs == nil:
-		case g.shares(other):
-			d = d.and(theirs, time.Now(), s.plugin.config.Token.TTL)
-		default: // a position of another master tells nothing about a slave of this one
-			d = &demand{until: forever}
-		}
-		return false
-	})
-	return d
-}

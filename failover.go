@@ -61,7 +61,7 @@ func (r *run) begin(ctx context.Context) (gorm.ConnPool, context.Context, error)
 }
 
 func (r *run) start(ctx context.Context) (gorm.ConnPool, context.Context, error) {
-	g, p := r.pool.group, r.pool.plugin
+	g, rt := r.pool.group, r.pool.router
 	r.span = nil
 	if !r.server.Slave {
 		if r.fallback && g.maxOnMaster > 0 {
@@ -76,13 +76,13 @@ func (r *run) start(ctx context.Context) (gorm.ConnPool, context.Context, error)
 		return r.at(), ctx, nil
 	}
 	if g.measures {
-		r.began = p.now()
+		r.began = rt.now()
 		r.server.Load.Begin()
 	}
-	if p.timeout > 0 {
-		r.span = g.spanOf(p, ctx, r.server)
-		r.watch = p.watches.Get().(*watch)
-		r.watch.begin(g.cluster, r.server, r.span, p.timeout)
+	if rt.timeout > 0 {
+		r.span = g.spanOf(rt, ctx, r.server)
+		r.watch = rt.watches.Get().(*watch)
+		r.watch.begin(g.cluster, r.server, r.span, rt.timeout)
 		ctx = r.span.ctx
 	}
 	return r.at(), ctx, nil
@@ -113,7 +113,7 @@ func (r *run) beginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, 
 		}
 		there := opts
 		if r.server.Slave {
-			there = r.pool.plugin.readOnly(opts)
+			there = r.pool.router.readOnly(opts)
 		}
 		conn, err := cluster.BeginTx(within, pool, there)
 		failed := r.ended(err)
@@ -137,7 +137,7 @@ func (r *run) beginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, 
 // ended ends an attempt with its error, and returns that, or errUnanswered if it was cancelled. Then there may be a result that is not to be used.
 func (r *run) ended(err error) error {
 	if r.watch != nil {
-		if r.watch.end(&r.pool.plugin.watches) || err != nil && r.span.cancelled() {
+		if r.watch.end(&r.pool.router.watches) || err != nil && r.span.cancelled() {
 			err = errUnanswered
 		}
 		if r.watch = nil; err != nil && !r.span.shared {
@@ -145,7 +145,7 @@ func (r *run) ended(err error) error {
 		}
 	}
 	if g := r.pool.group; g.measures && r.server.Slave {
-		now := r.pool.plugin.now()
+		now := r.pool.router.now()
 		r.server.Load.End(now, now-r.began, err == nil)
 	}
 	if err != nil {
@@ -188,14 +188,14 @@ const mostAgain = 2
 
 // instead decides where the statement runs again after its server failed it with err, or returns the error to end with.
 func (r *run) instead(ctx context.Context, err error) error {
-	c, p := r.pool, r.pool.plugin
+	c, rt := r.pool, r.pool.router
 	if r.again < mostAgain {
 		r.again++
 		switch {
 		case c.prepared && err.Error() == "sql: statement is closed": // database/sql has no value for it
 			r.plain = true // another call has forgotten it meanwhile
 			return nil
-		case r.fallback && errors.Is(err, driver.ErrBadConn) && ctx.Err() == nil && p.config.Failover.MaxOnMaster > 0:
+		case r.fallback && errors.Is(err, driver.ErrBadConn) && ctx.Err() == nil && rt.config.Failover.MaxOnMaster > 0:
 			return nil // of a single connection database/sql itself does not try another
 		}
 		r.again--
@@ -207,7 +207,7 @@ func (r *run) instead(ctx context.Context, err error) error {
 		return err
 	}
 	failure := cluster.Failure{
-		Err: err, Dialect: p.dialectName, Place: r.server.PlaceOf(err),
+		Err: err, Dialect: rt.dialectName, Place: r.server.PlaceOf(err),
 		Ended: ctx.Err() != nil, Unanswered: err == errUnanswered, Left: r.server.Left(),
 		Master: !r.server.Slave, Spared: r.spared,
 		Broke: r.broke, Repeated: r.ends != nil,
@@ -230,7 +230,7 @@ func (r *run) instead(ctx context.Context, err error) error {
 		r.again++
 		r.server.Forget(r.query)
 		r.asked, r.plain = cmp.Or(r.asked, r.query), true
-		r.query = p.another(r.asked)
+		r.query = rt.another(r.asked)
 		return nil
 	case cluster.ToMaster:
 		return r.refused(ctx)
@@ -260,27 +260,27 @@ func (r *run) elsewhere(ctx context.Context) error {
 
 // refused has the statement run on the master, because a slave says that it writes: it looks like a read, and calls a function that does.
 func (r *run) refused(ctx context.Context) error {
-	c, p := r.pool, r.pool.plugin
+	c, rt := r.pool, r.pool.router
 	asked := cmp.Or(r.asked, r.query)
-	if shape, news := p.kinds.Load().Learn(asked); news {
-		p.config.Logger.Warn("replicated: a slave refused a statement as a write; from now on it goes to the master",
+	if shape, news := rt.kinds.Load().Learn(asked); news {
+		rt.config.Logger.Warn("replicated: a slave refused a statement as a write; from now on it goes to the master",
 			"server", r.server.ID, "sql", shape)
 	}
-	if p.rejects {
+	if rt.rejects {
 		return ErrWriteOnSlave
 	}
-	p.mark(ctx, judgement{unknown, false, p.judge(asked, c.built).tables}, c.group)
-	r.server = c.master(c.group.memory(p, ctx))
-	if p.observer != nil {
-		p.observer.Routed(ctx, Route{Group: c.group.name, Server: r.server.ID, Intent: Master, Reason: ReasonRefused})
+	rt.mark(ctx, judgement{unknown, false, rt.judge(asked, c.built).tables}, c.group)
+	r.server = c.master(c.group.memory(rt, ctx))
+	if rt.observer != nil {
+		rt.observer.Routed(ctx, Route{Group: c.group.name, Server: r.server.ID, Intent: Master, Reason: ReasonRefused})
 	}
 	return nil
 }
 
 // another returns a text that means what query does and that no server and no driver has prepared: each connection
 // has its own stale plan, and pgx finds it by the text.
-func (p *Plugin) another(query string) string {
-	return fmt.Sprintf("%s\n/* %d */", query, p.replans.Add(1))
+func (rt *router) another(query string) string {
+	return fmt.Sprintf("%s\n/* %d */", query, rt.replans.Add(1))
 }
 
 // span is a context for reads on one slave, which can be cancelled apart from the caller's. It is not cancelled when a read returns, since its rows
@@ -298,11 +298,11 @@ type span struct {
 
 // spanOf returns the span of reads on server with a context: that of its request, or without one that of whoever uses the context; or one of its own for
 // a single read, if the place is taken by one that has not ended.
-func (g *group) spanOf(p *Plugin, ctx context.Context, server *cluster.Server) *span {
+func (g *group) spanOf(rt *router, ctx context.Context, server *cluster.Server) *span {
 	var place *atomic.Pointer[span]
 	v := reflect.ValueOf(ctx)
 	comparable := v.Kind() == reflect.Pointer
-	if s := lookup(ctx).of(p); s != nil && s.request { // its context ends soon
+	if s := lookup(ctx).of(rt); s != nil && s.request { // its context ends soon
 		place = &s.memoryOf(g).span
 	} else if comparable {
 		place = &g.spans[(v.Pointer()>>6+uintptr(server.Slot()))%uintptr(len(g.spans))]
@@ -412,4 +412,6 @@ func (g *group) present(view *cluster.View, servers []*cluster.Server, pools []g
 }
 
 // memory returns what the session of ctx remembers of g, or nil.
-func (g *group) memory(p *Plugin, ctx context.Context) *memory { return lookup(ctx).of(p).memoryOf(g) }
+func (g *group) memory(rt *router, ctx context.Context) *memory {
+	return lookup(ctx).of(rt).memoryOf(g)
+}

@@ -43,19 +43,19 @@ func (p *Plugin) Middleware(next http.Handler) http.Handler {
 }
 
 // begin begins the session of a request, and tells whether it is its first one of p.
-func (p *Plugin) begin(r *http.Request) (_ context.Context, _ *session, first bool) {
-	outer := lookup(r.Context()).of(p)
-	ctx, session := p.newSession(r.Context())
+func (rt *router) begin(r *http.Request) (_ context.Context, _ *session, first bool) {
+	outer := lookup(r.Context()).of(rt)
+	ctx, session := rt.newSession(r.Context())
 	ctx.done = r.Context().Done()
 	session.request = true
-	session.pattern, session.method = p.routes.match(r), chooseMaster
-	if slices.Contains(p.config.ReadOnlyMethods, r.Method) {
+	session.pattern, session.method = rt.routes.match(r), chooseMaster
+	if slices.Contains(rt.config.ReadOnlyMethods, r.Method) {
 		session.method = chooseSlave
 	}
 	if outer == nil || !outer.request {
 		// What began the outer one, if any, has a longer life than this request and its response.
 		session.carried = &session.ownCarried
-		session.carried.clashes = p.clashes(session)
+		session.carried.clashes = rt.clashes(session)
 		if first = !session.carried.clashes; first {
 			session.receive(r)
 		}
@@ -71,17 +71,17 @@ func (p *Plugin) begin(r *http.Request) (_ context.Context, _ *session, first bo
 
 // clashes tells whether another plugin has the cookie or the header of p's tokens. One of two tokens would be lost: then p issues none
 // and takes none, and its requests read the master, but for what code or patterns mark.
-func (p *Plugin) clashes(s *session) bool {
-	own := &p.config.Token
+func (rt *router) clashes(s *session) bool {
+	own := &rt.config.Token
 	for other := s.next; other != nil; other = other.next {
-		theirs := &other.plugin.config.Token
+		theirs := &other.router.config.Token
 		sameCookie := isOurs(own.Cookie, theirs.Cookie) || isOurs(theirs.Cookie, own.Cookie)
 		apart := !sameCookie && own.Header != theirs.Header
-		if other.plugin == p || p.sealer == nil && other.plugin.sealer == nil || apart {
+		if other.router == rt || rt.sealer == nil && other.router.sealer == nil || apart {
 			continue
 		}
-		p.tokens.saidClash.Do(func() {
-			p.config.Logger.Error("replicated: two plugins in one request have the same Token.Cookie or Token.Header, so the requests of one of them read the master: "+
+		rt.tokens.saidClash.Do(func() {
+			rt.config.Logger.Error("replicated: two plugins in one request have the same Token.Cookie or Token.Header, so the requests of one of them read the master: "+
 				"give each its own", "cookie", own.Cookie, "header", own.Header)
 		})
 		return true
@@ -89,42 +89,13 @@ func (p *Plugin) clashes(s *session) bool {
 	return false
 }
 
-// newSession returns ctx with a session of p in it, and that. It has the memory of the one that is there, if any: what one part
-// of a request writes, all of it must see.
-func (p *Plugin) newSession(ctx context.Context) (*scoped, *session) {
-	both := &struct { // in one piece: a statement looks at both
-		scoped  scoped
-		session session
-	}{scoped: scopeOf(ctx).in(ctx)}
-	scope, session := &both.scoped.scope, &both.session
-	session.plugin, session.next = p, scope.sessions
-	if outer := scope.of(p); outer != nil {
-		session.memory, session.others = outer.memory, outer.others
-		session.points, session.carried = outer.points, outer.carried
-	} else {
-		session.memory, session.points, session.carried = &session.own, &session.ownPoints, &session.ownCarried
-		for now, i := time.Now(), 0; i < len(p.groups); i++ {
-			p.groups[i].cluster.Lapse(now)
-		}
-		if others := len(p.groups) - 1; others > 0 {
-			session.others = make([]memory, others)
-		}
-	}
-	scope.sessions = session
-	return &both.scoped, session
-}
-
-// ofReads ends the name of the cookie of a request that has only read: it must not take the place of one that has written, whose response may
-// have been faster.
-const ofReads = "-read"
-
 // takeOver takes in the token of a service behind this one whose response a proxy passes on, perhaps without
 // [Plugin.Transport]. The session's own token is about to replace it.
 func (s *session) takeOver(h http.Header) {
 	if s.carried.issued.Load() {
 		return // it is our own
 	}
-	for text := range tokensIn(h[s.plugin.config.Token.Header]) {
+	for text := range tokensIn(h[s.router.config.Token.Header]) {
 		if s.accept(text) {
 			s.carried.raised.Store(true)
 		}
@@ -147,7 +118,7 @@ func (s *session) answer(h http.Header, r *http.Request) {
 	if !wrote && !read {
 		return
 	}
-	p, cfg := s.plugin, &s.plugin.config.Token
+	rt, cfg := s.router, &s.router.config.Token
 	cookie := &http.Cookie{Name: cfg.Cookie, Domain: cfg.Domain, Path: cfg.Path, SameSite: cfg.SameSite, HttpOnly: true, Secure: r.TLS != nil}
 	if cfg.Secure != nil {
 		cookie.Secure = *cfg.Secure
@@ -156,17 +127,17 @@ func (s *session) answer(h http.Header, r *http.Request) {
 		cookie.Name += ofReads
 	}
 	lifetime := cfg.TTL
-	if p.sealer == nil {
+	if rt.sealer == nil {
 		cookie.Value, lifetime = token.Marker, cfg.Window
-		p.tokens.saidMarker.Do(func() {
-			p.config.Logger.Warn("replicated: Config.Secrets is not set: a client that wrote reads the master for Token.Window, and after that perhaps not what it wrote",
+		rt.tokens.saidMarker.Do(func() {
+			rt.config.Logger.Warn("replicated: Config.Secrets is not set: a client that wrote reads the master for Token.Window, and after that perhaps not what it wrote",
 				"window", cfg.Window)
 		})
 	} else {
 		text, err := s.seal()
 		if err != nil || text == "" {
 			if err != nil {
-				p.config.Logger.Error("replicated: no token for a client that wrote", "error", err)
+				rt.config.Logger.Error("replicated: no token for a client that wrote", "error", err)
 			}
 			return
 		}
@@ -180,6 +151,6 @@ func (s *session) answer(h http.Header, r *http.Request) {
 	dropCookies(h, cfg.Cookie)
 	h.Add("Set-Cookie", cookie.String())
 	if !s.carried.issued.Swap(true) {
-		p.tokens.issued.Add(1)
+		rt.tokens.issued.Add(1)
 	}
 }

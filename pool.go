@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"reflect"
 	"slices"
 	"sync/atomic"
@@ -84,7 +83,7 @@ func (p pin) clause(n nature) choice {
 // decides then. The pool of the *gorm.DB itself is one too: that is how Begin, for which GORM runs
 // no callback, is routed.
 type pool struct {
-	plugin   *Plugin
+	router   *router
 	observer Observer                      // the plugin's
 	short    atomic.Pointer[sqlkind.Cache] // what usual asks; nil: it is never the usual way, as with every pin
 	group    *group
@@ -119,7 +118,7 @@ func (c *pool) master(m *memory) *cluster.Server {
 // follow returns the group of a statement that came with c, and the master that it has to use, if any: g, or if that
 // is nil the global group.
 func (c *pool) follow(g *group) (*group, *cluster.Server) {
-	g = c.plugin.orGlobal(g)
+	g = c.router.orGlobal(g)
 	if g != c.group {
 		return g, nil
 	}
@@ -138,17 +137,17 @@ func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, err
 
 // admit judges a statement that runs on the first master of c's own group.
 func (c *pool) admit(ctx context.Context, query string) error {
-	j := c.plugin.judge(query, c.built)
+	j := c.router.judge(query, c.built)
 	if c.group.err != nil {
 		return c.group.err
 	}
 	q := question{nature: j.nature, clause: c.pin.clause(j.nature)}
-	c.plugin.ask(ctx, c.group, &q)
-	if c.plugin.refuses(&q) {
+	c.router.ask(ctx, c.group, &q)
+	if c.router.refuses(&q) {
 		return ErrWriteOnSlave
 	}
 	if j.mayWriteOnMaster() {
-		c.plugin.mark(ctx, j, c.group)
+		c.router.mark(ctx, j, c.group)
 	}
 	return nil
 }
@@ -282,9 +281,9 @@ func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool,
 	case c.pin == writePin: // what GORM runs in it was judged before
 		return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: server.Prepared()}, nil
 	default:
-		return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: c.plugin.judged(server, server.Pool)}, nil
+		return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: c.router.judged(server, server.Pool)}, nil
 	}
-	onSlave := &slaveTx{Tx: tx, group: c.group, plugin: c.plugin, server: server}
+	onSlave := &slaveTx{Tx: tx, group: c.group, router: c.router, server: server}
 	if c.prepared {
 		return onSlave.withStatements(), nil
 	}
@@ -303,19 +302,6 @@ func (c *pool) natureOfBegin(opts *sql.TxOptions) nature {
 	return reads
 }
 
-// readOnly returns opts for a transaction on a slave. Where the database can,
-// it refuses the writes that nobody sees in the SQL, such as a stored function's.
-func (p *Plugin) readOnly(opts *sql.TxOptions) *sql.TxOptions {
-	if name := p.dialectName; name != "mysql" && name != "postgres" {
-		return opts
-	}
-	readOnly := sql.TxOptions{ReadOnly: true}
-	if opts != nil {
-		readOnly.Isolation = opts.Isolation
-	}
-	return &readOnly
-}
-
 // usual returns the slave for most reads, by the shortest way: those of a request that only reads, and reads from a slave already which meets what its token
 // demands, as far as that was seen before.
 // It is nil for all that decide has to look at. Where it is not, decide would find the same: the test of it asks both.
@@ -329,7 +315,7 @@ func (c *pool) usual(ctx context.Context, query string) *cluster.Server {
 		return nil
 	}
 	session := scope.sessions
-	if session == nil || session.plugin != c.plugin || session.reads == 0 {
+	if session == nil || session.router != c.router || session.reads == 0 {
 		return nil
 	}
 	m := session.memory
@@ -376,9 +362,9 @@ func (r *run) route(ctx context.Context, args []any) error {
 
 // judge returns what the SQL of a statement tells, and the pool of the group that it is about.
 func (c *pool) judge(query string, args []any) (*pool, judgement) {
-	j := c.plugin.judge(query, c.built)
+	j := c.router.judge(query, c.built)
 	if c.group.index == 0 { // nothing but the SQL has told
-		if x := c.plugin.index(); x != nil {
+		if x := c.router.index(); x != nil {
 			if g := x.about(j.tables, j.nature, query, args); g != nil {
 				c = g.pool(c.pin, c.prepared, c.built)
 			}
@@ -407,20 +393,20 @@ func (r *run) decide(ctx context.Context) error {
 	if c.group.err != nil {
 		return c.group.err
 	}
-	p := c.plugin
+	rt := c.router
 	q := question{nature: r.nature, clause: c.pin.clause(r.nature), failed: r.failed}
-	session, memory := p.ask(ctx, c.group, &q)
-	if !q.wrote && len(p.groups) > 1 {
-		q.wrote = p.wrote(ctx, c.group, r.tables)
+	session, memory := rt.ask(ctx, c.group, &q)
+	if !q.wrote && len(rt.groups) > 1 {
+		q.wrote = rt.wrote(ctx, c.group, r.tables)
 	}
 	switch {
 	case r.nature.mayWrite():
-		if p.refuses(&q) {
+		if rt.refuses(&q) {
 			return ErrWriteOnSlave
 		}
-		p.mark(ctx, r.judgement, c.group)
+		rt.mark(ctx, r.judgement, c.group)
 	case r.strange && q.meansMaster():
-		p.mark(ctx, r.judgement, c.group)
+		rt.mark(ctx, r.judgement, c.group)
 	}
 	view := c.group.cluster.View()
 	q.hasSlaves = len(view.All) > 0
@@ -450,7 +436,7 @@ func (r *run) decide(ctx context.Context) error {
 		server = c.master(memory)
 	}
 	r.server = server
-	if p.shadow.Load() {
+	if rt.shadow.Load() {
 		if r.fallback, r.spared = false, false; intent == Slave {
 			server.Shadowed.Add(1)
 			r.server = c.master(memory)
@@ -459,11 +445,11 @@ func (r *run) decide(ctx context.Context) error {
 	if r.ends != nil && !r.server.Slave {
 		return r.ends
 	}
-	if p.config.Token.Monotonic {
+	if rt.config.Token.Monotonic {
 		r.memory = memory
 	}
-	if p.observer != nil {
-		p.observer.Routed(ctx, Route{Group: c.group.name, Server: server.ID, Intent: intent, Reason: reason, Shadow: server != r.server})
+	if rt.observer != nil {
+		rt.observer.Routed(ctx, Route{Group: c.group.name, Server: server.ID, Intent: intent, Reason: reason, Shadow: server != r.server})
 	}
 	return nil
 }
@@ -511,29 +497,12 @@ func (c *pool) slave(ctx context.Context, session *session, tables *sqlkind.Tabl
 		if missing == ReasonLag {
 			servers.Lapse(d.now)
 		}
-		if missing != ReasonToken || c.plugin.shadow.Load() || !session.await(ctx, c.group, token, view) {
+		if missing != ReasonToken || c.router.shadow.Load() || !session.await(ctx, c.group, token, view) {
 			return nil, missing
 		}
 		view = servers.View()
 	}
 }
-
-// errorRow returns a row whose Err and Scan return err. Only database/sql can
-// make one.
-func errorRow(err error) *sql.Row {
-	db := sql.OpenDB(failing{err})
-	defer db.Close()
-	return db.QueryRowContext(context.Background(), "")
-}
-
-// failing is a driver.Connector that cannot connect.
-type failing struct{ err error }
-
-func (f failing) Connect(context.Context) (driver.Conn, error) { return nil, f.err }
-
-func (f failing) Driver() driver.Driver { return f }
-
-func (f failing) Open(string) (driver.Conn, error) { return nil, f.err }
 
 // unwrap takes a pool out of GORM's prepared statements, which nest, and
 // returns the innermost of those as well.
@@ -558,42 +527,42 @@ func recognisable(p gorm.ConnPool) gorm.ConnPool {
 
 // ours returns the pool of this plugin that cp is or wraps, and whether it is
 // wrapped in prepared statements. It returns nil for what is bound or foreign.
-func (p *Plugin) ours(cp gorm.ConnPool) (_ *pool, prepared bool) {
-	if c, ok := cp.(*pool); ok && c.plugin == p {
+func (rt *router) ours(cp gorm.ConnPool) (_ *pool, prepared bool) {
+	if c, ok := cp.(*pool); ok && c.router == rt {
 		return c, c.prepared
 	}
 	inner, statements := unwrap(cp)
 	if statements != nil {
-		p.adopt(statements)
+		rt.adopt(statements)
 	}
 	switch c, ok := inner.(*pool); {
-	case ok && c.plugin == p:
+	case ok && c.router == rt:
 		return c, statements != nil || c.prepared
-	case !ok && inner != nil && inner == p.own:
-		return p.groups[0].pool(noPin, false, false), statements != nil
+	case !ok && inner != nil && inner == rt.own:
+		return rt.groups[0].pool(noPin, false, false), statements != nil
 	}
 	return nil, false
 }
 
 // adopt uses the statements that GORM keeps for the *gorm.DB for its own server: so PostgreSQL's Migrator can reset them. With
 // Config.Masters that is not the server on which they run.
-func (p *Plugin) adopt(statements *gorm.PreparedStmtDB) {
-	p.ownServer.Adopt(unjudged(statements))
+func (rt *router) adopt(statements *gorm.PreparedStmtDB) {
+	rt.ownServer.Adopt(unjudged(statements))
 }
 
 // ask fills in what the context and the configuration say about a statement of g, and returns the session and what that remembers
 // of g. q is filled in place: copying so many small fields costs more than the rules do.
-func (p *Plugin) ask(ctx context.Context, g *group, q *question) (*session, *memory) {
-	q.auto, q.fallback = p.auto.Load(), p.fallback
+func (rt *router) ask(ctx context.Context, g *group, q *question) (*session, *memory) {
+	q.auto, q.fallback = rt.auto.Load(), rt.fallback
 	scope := lookup(ctx)
-	session := scope.of(p)
+	session := scope.of(rt)
 	if scope != nil {
 		q.explicit, q.handler = scope.explicit, scope.handler
 		q.limited, q.staleness = scope.limited, scope.staleness
 	}
 	if session == nil {
 		if q.explicit == undecided && q.handler == undecided && q.fallback == Master {
-			p.withoutIntent.Add(1)
+			rt.withoutIntent.Add(1)
 		}
 		return nil, nil
 	}
@@ -601,45 +570,4 @@ func (p *Plugin) ask(ctx context.Context, g *group, q *question) (*session, *mem
 	q.inRequest, q.pattern, q.method = session.request, session.pattern, session.method
 	q.wrote = memory.wrote.Load()
 	return session, memory
-}
-
-// judge judges SQL. Where the dialect is not known, what GORM built is
-// taken for the read it looks like, and anything else may write.
-func (p *Plugin) judge(query string, built bool) judgement {
-	v := p.kinds.Load().Look(query)
-	j := judgement{natures[v.Kind], v.CallsUnknown, v.Tables}
-	if p.dialect == sqlkind.Other {
-		j.nature = j.nature.unjudged(built)
-	}
-	return j
-}
-
-// judgement is what SQL tells of a statement.
-type judgement struct {
-	nature  nature
-	strange bool            // it calls a function of which nobody knows whether it writes
-	tables  *sqlkind.Tables // that have been registered
-}
-
-// mayWriteOnMaster tells whether a statement counts as a write of its session if it runs on a master, and not
-// by want of a slave. A slave refuses what an unknown function writes.
-func (j judgement) mayWriteOnMaster() bool { return j.nature.mayWrite() || j.strange }
-
-// unjudged is what n is worth in a dialect that is not known.
-func (n nature) unjudged(built bool) nature {
-	switch {
-	case n == writes:
-		return writes
-	case !built:
-		return unknown
-	case n == unknown:
-		return reads
-	}
-	return n // locks
-}
-
-// refuses applies Config.RejectWrites. Raw SQL in a dialect that cannot be
-// judged is not refused: most of it only reads.
-func (p *Plugin) refuses(q *question) bool {
-	return p.rejects && refuses(q) && !(q.nature == unknown && p.dialect == sqlkind.Other)
 }

@@ -1,6 +1,7 @@
 package replicated
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -206,3 +207,7 @@ func refuses(q *question) bool {
 	intent, _ := intended(q)
 	return intent == Slave
 }
+
+// ErrWriteOnSlave is the error of a write that Config.RejectWrites refused, and of what writes or takes locks
+// in a transaction that was begun on a slave. Nothing was executed.
+var ErrWriteOnSlave = errors.New("replicated: refused: it writes or takes a lock, and the intent is to read from a slave")

@@ -1,95 +1,15 @@
 package replicated
 
 import (
-	"context"
 	"sync/atomic"
-	"time"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/firstbyte"
 )
-
-type scopeKey struct{}
-
-// scope is all that a context says about routing. It is one value under one
-// key, so that a statement looks it up once; it is never changed, only
-// replaced in a derived context.
-type scope struct {
-	explicit choice   // WithMaster, WithSlave
-	handler  choice   // UseMaster, UseSlave
-	limited  bool     // WithMaxStaleness
-	forgets  bool     // WithForgottenWrites
-	sessions *session // of each plugin whose Middleware the request went through, or whose WithToken
-
-	staleness time.Duration // if limited
-
-	chosen *pool // by a callback, for a statement whose pool is another plugin's
-}
-
-// scoped is a context with a scope. It is a type of our own because a statement's context often is one itself: then there is nothing to
-// search.
-type scoped struct {
-	context.Context
-	// done is the parent's Done, which database/sql asks for several times in a query, if that is net/http's: the
-	// contexts of others may be used again for another request, and have another one then.
-	done  <-chan struct{}
-	scope scope
-}
-
-// Done implements [context.Context].
-func (c *scoped) Done() <-chan struct{} {
-	if c.done != nil {
-		return c.done
-	}
-	return c.Context.Done()
-}
-
-// Value implements [context.Context].
-func (c *scoped) Value(key any) any {
-	if _, ok := key.(scopeKey); ok {
-		return &c.scope
-	}
-	return c.Context.Value(key)
-}
-
-// scopeOf returns a copy of ctx's scope.
-func scopeOf(ctx context.Context) scope {
-	if s := lookup(ctx); s != nil {
-		return *s
-	}
-	return scope{}
-}
-
-func lookup(ctx context.Context) *scope {
-	switch c := ctx.(type) {
-	case nil:
-		return nil
-	case *scoped:
-		return &c.scope
-	}
-	s, _ := ctx.Value(scopeKey{}).(*scope)
-	return s
-}
-
-// in returns ctx with s.
-func (s scope) in(ctx context.Context) scoped {
-	if ctx == nil {
-		panic("cannot create context from nil parent") // as package context does
-	}
-	c := scoped{Context: ctx, scope: s}
-	if parent, ok := ctx.(*scoped); ok {
-		c.done = parent.done
-	}
-	return c
-}
-
-func (s scope) context(ctx context.Context) context.Context {
-	c := s.in(ctx)
-	return &c
-}
 
 // session is what one plugin remembers for one request, or for what WithToken begins.
 type session struct {
-	plugin     *Plugin
+	router     *router
 	request    bool    // not WithToken
 	reads      Reason  // if what follows from pattern and method, while AutoReadOnSlave is on, is Slave: why; otherwise 0
 	pattern    choice  // Config.Routes
@@ -102,27 +22,6 @@ type session struct {
 	next       *session // of another plugin
 	ownPoints  points
 	ownCarried carried
-}
-
-// of returns the session of p in s, or nil.
-func (s *scope) of(p *Plugin) *session {
-	if s == nil {
-		return nil
-	}
-	for v := s.sessions; v != nil; v = v.next {
-		if v.plugin == p {
-			return v
-		}
-	}
-	return nil
-}
-
-// remembers returns the session of p in s that is to remember a write, or nil.
-func (s *scope) remembers(p *Plugin) *session {
-	if s == nil || s.forgets {
-		return nil
-	}
-	return s.of(p)
 }
 
 // memoryOf returns what the session remembers of a group. Without a session there is nothing to remember it
@@ -147,7 +46,7 @@ func (s *session) markWritten(g *group) {
 		m.wrote.Store(true)
 	}
 	if s.carried.late() {
-		s.plugin.tooLate()
+		s.router.tooLate()
 	}
 }
 
@@ -213,3 +112,30 @@ func keep(p *atomic.Pointer[cluster.Server], server *cluster.Server) *cluster.Se
 		}
 	}
 }
+
+// masterRead is the bit of memory.read for the master, and for all slaves that have none.
+const masterRead = 63
+
+// noteRead remembers which server was read.
+func (m *memory) noteRead(s *cluster.Server) {
+	if m == nil {
+		return
+	}
+	bit := masterRead
+	if s.Slave {
+		bit = min(bit, s.Slot())
+	}
+	m.read.Or(1 << bit)
+}
+
+// carried is what a session has to do with its client, beside the points.
+type carried struct {
+	response *firstbyte.Response // nil outside of Middleware
+	clashes  bool                // see Plugin.clashes
+	issued   atomic.Bool         // the response brings a token
+	raised   atomic.Bool         // by a token that came in later
+	waiting  atomic.Int64        // until when reads may wait for a slave, in nanoseconds since 1970; 0: none has
+}
+
+// late tells whether it is too late for the client to hear of more.
+func (c *carried) late() bool { return c.response != nil && c.response.Begun() }

@@ -28,13 +28,13 @@ type store[S, C any] interface {
 // Of the two methods by which GORM looks up a statement, only New is told the context. So Get finds no
 // statement that may write, and New does.
 type judgedStore[S, C any] struct {
-	plugin *Plugin
+	router *router
 	raw    func() *gorm.PreparedStmtDB // which has the store itself
 }
 
 // judgeUses returns the store of raw, which is like the given one, with all uses judged.
-func judgeUses[S, C any](p *Plugin, _ store[S, C], raw func() *gorm.PreparedStmtDB) *judgedStore[S, C] {
-	return &judgedStore[S, C]{p, raw}
+func judgeUses[S, C any](rt *router, _ store[S, C], raw func() *gorm.PreparedStmtDB) *judgedStore[S, C] {
+	return &judgedStore[S, C]{rt, raw}
 }
 
 func (j *judgedStore[S, C]) unjudged() *gorm.PreparedStmtDB { return j.raw() }
@@ -48,7 +48,7 @@ func (j *judgedStore[S, C]) Set(query string, s S) { j.store().Set(query, s) }
 func (j *judgedStore[S, C]) Delete(query string) { j.store().Delete(query) }
 
 func (j *judgedStore[S, C]) Get(query string) (S, bool) {
-	if j.plugin.judge(query, false).mayWriteOnMaster() {
+	if j.router.judge(query, false).mayWriteOnMaster() {
 		var none S
 		return none, false
 	}
@@ -59,7 +59,7 @@ func (j *judgedStore[S, C]) New(
 	ctx context.Context, query string, inTransaction bool, conn C, locked sync.Locker,
 ) (S, error) {
 	locked.Unlock() // a Logger may be called, and may hang
-	if err := j.plugin.admit(ctx, any(conn), query); err != nil {
+	if err := j.router.admit(ctx, any(conn), query); err != nil {
 		var none S
 		return none, err
 	}
@@ -78,46 +78,34 @@ func ofTransaction(statement any) bool {
 	return reflect.ValueOf(statement).Elem().FieldByName("Transaction").Bool()
 }
 
-// admit judges a statement that is about to run on conn as a prepared one: our own pool, or what is bound.
-func (p *Plugin) admit(ctx context.Context, conn any, query string) error {
-	cp, ok := conn.(gorm.ConnPool)
-	if !ok {
-		return nil
-	}
-	if c, _ := p.ours(cp); c != nil {
-		return c.admit(ctx, query)
-	}
-	return p.admitBound(ctx, cp, query, false, false, undecided)
-}
-
 // judgeStatements has the statements judged that GORM keeps for db: those of its configuration, and those of
 // Session{PrepareStmt: true}.
-func (p *Plugin) judgeStatements(db *gorm.DB) {
+func (rt *router) judgeStatements(db *gorm.DB) {
 	prepared, ok := db.ConnPool.(*gorm.PreparedStmtDB)
 	for ok { // they nest
-		p.judgeStatementsOf(prepared)
+		rt.judgeStatementsOf(prepared)
 		prepared, ok = prepared.ConnPool.(*gorm.PreparedStmtDB)
 	}
 	if shared, isNew := sessionStatements(db); isNew {
 		// They cost a goroutine of GORM's, so they are made when somebody uses them.
-		shared.ConnPool = p.root
+		shared.ConnPool = rt.root
 		made := sync.OnceValue(func() *gorm.PreparedStmtDB {
-			s := gorm.NewPreparedStmtDB(p.ownServer.Pool, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
+			s := gorm.NewPreparedStmtDB(rt.ownServer.Pool, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
 			s.Mux = shared.Mux
 			return s
 		})
-		shared.Stmts = judgeUses(p, shared.Stmts, made)
+		shared.Stmts = judgeUses(rt, shared.Stmts, made)
 	} else if shared != nil {
-		p.judgeStatementsOf(shared)
+		rt.judgeStatementsOf(shared)
 	}
 }
 
-func (p *Plugin) judgeStatementsOf(prepared *gorm.PreparedStmtDB) {
+func (rt *router) judgeStatementsOf(prepared *gorm.PreparedStmtDB) {
 	if unjudged(prepared) != prepared {
 		return // it is judged already
 	}
 	raw := *prepared
-	prepared.Stmts = judgeUses(p, raw.Stmts, func() *gorm.PreparedStmtDB { return &raw })
+	prepared.Stmts = judgeUses(rt, raw.Stmts, func() *gorm.PreparedStmtDB { return &raw })
 }
 
 // unjudged returns the statements behind those that are judged.
@@ -129,10 +117,10 @@ func unjudged(prepared *gorm.PreparedStmtDB) *gorm.PreparedStmtDB {
 }
 
 // judged returns the statements that server has prepared, for use through pool, with all uses judged.
-func (p *Plugin) judged(server *cluster.Server, pool gorm.ConnPool) *gorm.PreparedStmtDB {
+func (rt *router) judged(server *cluster.Server, pool gorm.ConnPool) *gorm.PreparedStmtDB {
 	own := server.Prepared()
 	judged := &gorm.PreparedStmtDB{ConnPool: pool, Mux: own.Mux, Stmts: own.Stmts}
-	p.judgeStatementsOf(judged)
+	rt.judgeStatementsOf(judged)
 	return judged
 }
 

@@ -1,0 +1,118 @@
+package replicated
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/logqueue"
+	"github.com/gorm-replicated/replicated/internal/sqlkind"
+	"github.com/gorm-replicated/replicated/internal/token"
+	"gorm.io/gorm"
+)
+
+// router is what all of the plugin looks at: the settings, the groups, the switches and what is counted. Doors
+// stand on it.
+type router struct {
+	// What every statement looks at stands first and together: in a real program it comes from memory, not
+	// from the nearest cache. But for the atomics all is immutable after Initialize.
+	rootStmts   *gorm.PreparedStmtDB // those of the *gorm.DB, if there are any
+	root        *pool                // what is inside them, or else in the *gorm.DB itself
+	prepared    *pool                // its counterpart for what is prepared
+	auto        atomic.Bool          // AutoReadOnSlave
+	shadow      atomic.Bool
+	wrapped     atomic.Bool // a pool of another plugin was seen around one of ours
+	initialized atomic.Bool
+	rejects     bool // RejectWrites
+	locksShow   bool // in the SQL: SQLite's dialector leaves clause.Locking out
+	fallback    Intent
+	dialect     sqlkind.Dialect
+	kinds       atomic.Pointer[sqlkind.Cache]
+	names       atomic.Pointer[index] // nil while there is one group
+	timeout     time.Duration         // Failover.SlaveTimeout
+	base        time.Time
+	watches     sync.Pool // of *watch
+	observer    Observer
+	groups      []*group // the global one first
+
+	own         gorm.ConnPool // the pool that sessions made before db.Use still carry; nil if it cannot be recognised
+	routes      *matcher
+	sealer      *token.Sealer // nil without Secrets
+	tokens      tokens
+	marks       atomic.Bool // some group has
+	probes      bool        // the configuration asks for it, see ProbeConfig
+	callbacks   any         // of the *gorm.DB
+	dialectName string
+	config      Config          // its Logger is that of log
+	log         *logqueue.Queue // to the Logger of the configuration
+	notices     *slog.Logger    // of the monitor, which waits for nobody
+	parse       func(model any) (table string, err error)
+
+	ownServer *cluster.Server // of the connection of the *gorm.DB
+
+	settings      sync.Mutex // held by setUsual
+	policies      sync.Mutex // see group
+	unknown       names      // in dbresolver.Use, that nobody registered
+	initializing  sync.Mutex
+	registered    []registration
+	withoutIntent atomic.Uint64
+	replans       atomic.Uint64 // see another
+	warned        sync.Once     // of dbresolver
+	saidWrapped   sync.Once
+	saidSharding  sync.Once
+}
+
+// tokens counts what happened to tokens.
+type tokens struct {
+	issued, accepted, expired, future, forged, otherHistory, unread, timeOnly, late atomic.Uint64
+
+	saidTimeOnly, saidLate, saidMarker, saidClash sync.Once
+}
+
+// timeOnly tells that a token carries a time instead of a position.
+func (rt *router) timeOnly(group, reason string) {
+	rt.tokens.timeOnly.Add(1)
+	rt.tokens.saidTimeOnly.Do(func() {
+		rt.config.Logger.Warn("replicated: a token carries a time instead of a position: its client reads the master for Token.Window, "+
+			"and stale data from a slave that is further behind", "group", group, "reason", reason, "window", rt.config.Token.Window)
+	})
+}
+
+// tooLate tells of a write, or a token, that the response's own token cannot tell of.
+func (rt *router) tooLate() {
+	rt.tokens.late.Add(1)
+	rt.tokens.saidLate.Do(func() {
+		rt.config.Logger.Warn("replicated: a handler wrote to the database, or to another service, after the first byte of its response: the client's next request " +
+			"may not see it; write first, then answer (counted in Status)")
+	})
+}
+
+// index returns nil while there is only the global group.
+func (rt *router) index() index {
+	if x := rt.names.Load(); x != nil {
+		return *x
+	}
+	return nil
+}
+
+// now is a time that costs half of what time.Now does.
+func (rt *router) now() time.Duration { return time.Since(rt.base) }
+
+// setUsual notes whether there is a usual way at all, after something has changed that matters for it.
+func (rt *router) setUsual() {
+	if !rt.initialized.Load() {
+		return // it will be called then
+	}
+	rt.settings.Lock()
+	defer rt.settings.Unlock()
+	var kinds *sqlkind.Cache
+	// With SQLite a callback has to look for clauses that the text will not have: it goes without.
+	if rt.auto.Load() && !rt.shadow.Load() && !rt.wrapped.Load() &&
+		rt.index() == nil && !rt.config.Token.Monotonic && rt.locksShow {
+		kinds = rt.kinds.Load()
+	}
+	rt.root.short.Store(kinds)
+	rt.prepared.short.Store(kinds)
+}

@@ -1,0 +1,209 @@
+package replicated
+
+import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/gorm-replicated/replicated/internal/sqlkind"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+)
+
+const (
+	routeName  = pluginName + ":route"
+	settleName = pluginName + ":settle"
+	// dbresolver's clauses call the query callback of this name; its plugin gives it to all of its callbacks.
+	clauseName = "gorm:db_resolver"
+	usingName  = clauseName + ":using" // of the clause dbresolver.Use
+	writeName  = clauseName + ":write" // of the settings that its Write and Read make
+	readName   = clauseName + ":read"
+)
+
+// groupNamed returns the group of this name, or nil.
+func (rt *router) groupNamed(name string) *group {
+	for _, g := range rt.groups {
+		if g.name == name {
+			return g
+		}
+	}
+	return nil
+}
+
+// groupOf returns the group that a statement is about: as a clause says, else that of its table. It is nil where that
+// does not tell: then the SQL may, and otherwise it is the global group.
+func (rt *router) groupOf(stmt *gorm.Statement) *group {
+	x := rt.index()
+	if x == nil {
+		return nil
+	}
+	if name := usedGroup(stmt); name != "" {
+		if g := x.exactly(name); g != nil {
+			return g
+		}
+		if rt.unknown.add(name) {
+			rt.config.Logger.Warn("replicated: dbresolver.Use of a name that was not registered has no effect", "name", name)
+		}
+	}
+	return rt.tableGroup(stmt)
+}
+
+// names remembers names, but no more than mostNames: they may come with a request.
+type names struct {
+	mu    sync.Mutex
+	known map[string]bool
+}
+
+const mostNames = 16
+
+// add reports whether the name is new, and remembered from now on.
+func (n *names) add(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.known[name] || len(n.known) == mostNames {
+		return false
+	}
+	if n.known == nil {
+		n.known = make(map[string]bool)
+	}
+	n.known[strings.Clone(name)] = true
+	return true
+}
+
+// tableGroup returns the group of a statement's table, or nil.
+func (rt *router) tableGroup(stmt *gorm.Statement) *group {
+	x := rt.index()
+	if x == nil {
+		return nil
+	}
+	if stmt.SQL.Len() > 0 {
+		if tables := rt.kinds.Load().Look(stmt.SQL.String()).Tables; tables.Main != "" {
+			return x.named(tables.Main)
+		}
+	}
+	if expr := stmt.TableExpr; expr != nil { // "users AS u", of which stmt.Table is the u
+		if tables := rt.kinds.Load().Look("TABLE " + expr.SQL).Tables; tables.Main != "" {
+			return x.named(tables.Main)
+		}
+		if len(expr.Vars) > 0 { // a ? alone may be an operator
+			if table, ok := expr.Vars[0].(clause.Table); ok {
+				return x.named(table.Name)
+			}
+			return nil // a query, which the SQL will show
+		}
+	} else if g := x.named(stmt.Table); g != nil {
+		return g
+	}
+	if stmt.Schema != nil {
+		if g := x.named(stmt.Schema.Table); g != nil {
+			return g
+		}
+	} else if stmt.Model != nil { // not parsed yet
+		if table, err := parser(stmt.DB)(stmt.Model); err == nil {
+			if g := x.named(table); g != nil {
+				return g
+			}
+		}
+	}
+	return nil
+}
+
+// orGlobal returns g, or the global group if there is none.
+func (rt *router) orGlobal(g *group) *group {
+	if g == nil {
+		return rt.groups[0]
+	}
+	return g
+}
+
+// usedGroup returns the name in a clause dbresolver.Use, or "". The clause's type is not exported, but its field is.
+func usedGroup(stmt *gorm.Statement) string {
+	c, ok := stmt.Clauses[usingName]
+	if !ok {
+		return ""
+	}
+	if v := reflect.ValueOf(c.Expression); v.Kind() == reflect.Struct {
+		if f := v.FieldByName("Use"); f.Kind() == reflect.String {
+			return f.String()
+		}
+	}
+	return ""
+}
+
+// about returns the group of a statement by its SQL, or nil. What asks the catalog, as the Migrator does, has the table's name among its arguments.
+func (x index) about(tables *sqlkind.Tables, n nature, query string, args []any) *group {
+	if tables != nil && tables.Main != "" {
+		return x.named(tables.Main)
+	}
+	if n == catalog {
+		return x.named(catalogArgument(query, args))
+	}
+	return nil
+}
+
+// catalogArgument returns the argument that a query of the catalog compares with the name of a table, or "".
+func catalogArgument(query string, args []any) string {
+	at := tableName.FindStringSubmatchIndex(query)
+	if at == nil {
+		return ""
+	}
+	n := strings.Count(query[:at[1]], "?")
+	if at[2] >= 0 {
+		n, _ = strconv.Atoi(query[at[2]:at[3]])
+	}
+	if n < 1 || n > len(args) {
+		return ""
+	}
+	name, _ := args[n-1].(string)
+	return name
+}
+
+// tableName matches where the Migrators of MySQL and PostgreSQL compare the name of a table.
+var tableName = regexp.MustCompile(`(?i)\b(?:table_?name|relname)"?\s*=\s*(?:\?|\$([0-9]+))`)
+
+// registration is a call of Register.
+type registration struct {
+	group  Group
+	tables []any
+}
+
+// names returns the names of the tables, models and groups that were registered; "" for a mistake. parse tells a model's table.
+func (r registration) names(parse func(model any) (string, error), found *mistakes) []string {
+	names := make([]string, len(r.tables))
+	for i, t := range r.tables {
+		name, ok := t.(string)
+		if !ok {
+			var err error
+			if name, err = parse(t); err != nil {
+				found.add("Register: %T: %w", t, err)
+				continue
+			}
+		}
+		if name == "" {
+			found.add("Register: empty name")
+		} else if strings.ContainsAny(name, " \t\r\n`'\",;()") {
+			found.add("Register: not the name of a table: %q", name)
+		}
+		names[i] = name
+	}
+	return names
+}
+
+// parser returns a function that tells the table of a model.
+func parser(db *gorm.DB) func(any) (string, error) {
+	return func(model any) (table string, err error) {
+		defer func() {
+			if v := recover(); v != nil { // a model's TableName on a nil pointer
+				err = fmt.Errorf("%v", v)
+			}
+		}()
+		stmt := gorm.Statement{DB: db}
+		if err := stmt.Parse(model); err != nil {
+			return "", err
+		}
+		return stmt.Schema.Table, nil
+	}
+}
