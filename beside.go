@@ -1,7 +1,6 @@
 package replicated
 
 import (
-	"context"
 	"database/sql"
 	"reflect"
 
@@ -29,34 +28,8 @@ func (rt *router) within(stmt *gorm.Statement) *pool {
 	}
 	if !rt.wrapped.Load() {
 		rt.wrapped.Store(true)
-		rt.setUsual()
 	}
 	return w.pool.chosen(stmt.Context)
-}
-
-// chosen returns the pool that a callback has chosen for the statement with this context: c, unless there is
-// a wrapper.
-func (c *pool) chosen(ctx context.Context) *pool {
-	if !c.router.wrapped.Load() {
-		return c
-	}
-	if s := lookup(ctx); s != nil && s.chosen != nil && s.chosen.router == c.router {
-		return s.chosen
-	}
-	return c
-}
-
-// choose has a statement run on c.
-func (c *pool) choose(stmt *gorm.Statement, wrapped bool) {
-	// Also where this statement has no wrapper: its context may be that of one that has.
-	if c.router.wrapped.Load() {
-		s := scopeOf(stmt.Context)
-		s.chosen = c
-		stmt.Context = s.context(stmt.Context)
-	}
-	if !wrapped && stmt.ConnPool != gorm.ConnPool(c) {
-		stmt.ConnPool = c // most often it is there already, and a store is dear while the garbage collector runs
-	}
 }
 
 // wrapped is what was found in a pool of another plugin.

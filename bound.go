@@ -38,6 +38,26 @@ var (
 	_ gorm.GetDBConnector = (*slaveTx)(nil)
 )
 
+// boundWrite handles a create, update or delete that is bound, or runs on a pool that the plugin does not know.
+func (rt *router) boundWrite(db *gorm.DB) {
+	stmt := db.Statement
+	if tx, _ := slaveTxOf(stmt.ConnPool); tx != nil {
+		_ = db.AddError(ErrWriteOnSlave)
+		return
+	}
+	rt.markTable(stmt)
+	if len(rt.groups) > 1 {
+		_, master := rt.boundTo(stmt.ConnPool)
+		rt.misplaced(rt.tableGroup(stmt), master)
+	}
+	rt.reportBound(db, nil)
+	rt.ownStatements(stmt)
+	stmt.ConnPool = admitted(stmt.ConnPool)
+	if _, tx := stmt.ConnPool.(gorm.TxCommitter); !tx && !db.SkipDefaultTransaction {
+		stmt.Settings.Store(connKey{}, stmt.ConnPool)
+	}
+}
+
 // attendant stands before the pool of a bound statement until its final SQL
 // comes by, to see whether it writes. Then it steps back.
 type attendant struct {
@@ -138,9 +158,9 @@ func (rt *router) admitBound(
 			return about.err
 		}
 	}
-	q := question{nature: j.nature, clause: clause}
-	rt.ask(ctx, rt.groups[0], &q)
-	if rt.refuses(&q) {
+	f := facts{nature: j.nature, clause: clause}
+	rt.fill(ctx, rt.groups[0], &f)
+	if rt.rejectsWrite(&f) {
 		return ErrWriteOnSlave
 	}
 	if !j.mayWriteOnMaster() {
@@ -154,7 +174,7 @@ func (rt *router) admitBound(
 			}
 		}
 	}
-	rt.mark(ctx, j, there)
+	rt.remember(ctx, j, there)
 	return nil
 }
 
@@ -206,7 +226,7 @@ func (rt *router) reportBound(db *gorm.DB, tx *slaveTx) {
 		return
 	}
 	var route Route
-	_, route.Reason = resolve(&question{bound: true})
+	_, route.Reason = resolve(&facts{bound: true})
 	if tx == nil {
 		tx, _ = slaveTxOf(rt.lookInto(db.Statement.ConnPool).bound)
 	}

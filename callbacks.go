@@ -48,29 +48,16 @@ func (rt *router) routeQuery(db *gorm.DB) {
 	} else if _, ok := stmt.Settings.Load(readName); ok {
 		rt.pin(stmt, Slave)
 	} else if c, _ := rt.ours(stmt.ConnPool); c != nil { // Use
-		rt.carry(stmt, c.pin)
+		rt.carry(stmt, c.origin, c.clause)
 	} else if c := rt.within(stmt); c != nil {
-		rt.carry(stmt, c.pin)
+		rt.carry(stmt, c.origin, c.clause)
 	}
 }
 
-// routeRead runs before queries, rows and raw SQL: what is not bound gets a
-// pool that decides when it sees the final SQL.
+// routeRead runs before queries, rows and raw SQL: what is not bound gets a pool that decides when it sees the final
+// SQL.
 func (rt *router) routeRead(db *gorm.DB) {
 	stmt := db.Statement
-	if stmt.RaiseErrorOnNotFound || stmt.SQL.Len() > 0 { // First, Take, Last and raw SQL: nothing but the text matters
-		switch c := stmt.ConnPool.(type) {
-		case *pool:
-			if c.router == rt && c.short.Load() != nil {
-				return
-			}
-		case *gorm.PreparedStmtDB:
-			if c == rt.rootStmts && rt.prepared.short.Load() != nil {
-				stmt.ConnPool = rt.prepared
-				return
-			}
-		}
-	}
 	c, prepared := rt.ours(stmt.ConnPool)
 	wrapped := false
 	if c == nil {
@@ -80,23 +67,48 @@ func (rt *router) routeRead(db *gorm.DB) {
 		}
 		wrapped, prepared = true, c.prepared
 	}
-	g, on := c.follow(rt.groupOf(stmt))
-	pin := c.pin.next(stmt)
-	if asked := clauseOf(stmt); wrapped && asked != undecided { // its pool does not carry the clause
-		pin = pinOf(asked).next(stmt)
+	to := pool{group: rt.orGlobal(rt.groupOf(stmt)), clause: c.clause, prepared: prepared}
+	if to.group == c.group {
+		to.on = c.on
 	}
-	built := stmt.SQL.Len() == 0
-	if built && pin != masterPin && !(stmt.RaiseErrorOnNotFound && rt.locksShow) { // First, Take and Last need no look
-		switch {
-		case isFirstOr(stmt):
-			pin = firstOrPin
-		case isColumnTypes(stmt):
-			pin = catalogPin
-		case !rt.locksShow && isLocking(stmt):
-			pin = lockingPin
+	to.origin, to.clause = c.derive(stmt, wrapped)
+	if built := stmt.SQL.Len() == 0; built {
+		to.built = rt.dialect == sqlkind.Other
+		if to.clause != chooseMaster {
+			rt.lookAtClauses(stmt, &to)
 		}
 	}
-	g.poolOn(on, pin, prepared, built && rt.dialect == sqlkind.Other).choose(stmt, wrapped)
+	rt.pool(to).choose(stmt, wrapped)
+}
+
+// derive returns where a query comes from that came with c, and the clause that counts for it.
+func (c *pool) derive(stmt *gorm.Statement, wrapped bool) (origin, choice) {
+	asked := c.clause
+	if wrapped { // the pool of a wrapper does not carry the clause
+		asked = cmp.Or(clauseOf(stmt), asked)
+	}
+	switch {
+	case asked == chooseSlave && clauseOf(stmt) == chooseSlave:
+		return hasClause, asked
+	case asked == chooseSlave:
+		return ofClause, asked
+	case asked == undecided && (c.origin == ofWrite || c.origin == ofBareWrite):
+		return inHook, undecided
+	}
+	return c.origin, asked
+}
+
+// lookAtClauses looks for what GORM has built of a query that its SQL will not show.
+func (rt *router) lookAtClauses(stmt *gorm.Statement, to *pool) {
+	switch {
+	case stmt.RaiseErrorOnNotFound && rt.locksShow: // First, Take and Last need no look
+	case isFirstOr(stmt):
+		to.origin = ofFirstOr
+	case isColumnTypes(stmt):
+		to.origin = ofMigrator
+	case !rt.locksShow && isLocking(stmt):
+		to.origin = ofLocking
+	}
 }
 
 // isFirstOr tells the query of FirstOrCreate and FirstOrInit from nearly all
@@ -134,8 +146,7 @@ func isLocking(stmt *gorm.Statement) bool {
 	return ok
 }
 
-// routeWrite runs before creates, updates and deletes, and before the
-// transaction that GORM wraps around them.
+// routeWrite runs before creates, updates and deletes, and before the transaction that GORM wraps around them.
 func (rt *router) routeWrite(db *gorm.DB) {
 	if db.Error != nil {
 		return
@@ -152,60 +163,66 @@ func (rt *router) routeWrite(db *gorm.DB) {
 	g := rt.orGlobal(rt.groupOf(stmt))
 	if db.DryRun {
 		if c != nil {
-			g.pool(writePin, prepared, false).choose(stmt, wrapped) // GORM begins a transaction even so
+			// GORM begins a transaction even so.
+			rt.pool(pool{group: g, origin: ofWrite, prepared: prepared}).choose(stmt, wrapped)
 		}
 		return
 	}
-	asked := clauseOf(stmt)
-	if c != nil && asked == undecided {
-		asked = c.pin.clause(writes) // inherited
+	f := facts{nature: writes, clause: clauseOf(stmt)}
+	if c != nil && f.clause == undecided {
+		f.clause = c.origin.clauseFor(writes, c.clause) // inherited
 	}
-	if g.err != nil {
-		_ = db.AddError(g.err)
-		return
-	}
-	q := question{nature: writes, clause: asked}
-	_, memory := rt.ask(stmt.Context, g, &q)
-	if rt.refuses(&q) {
-		_ = db.AddError(ErrWriteOnSlave)
-		return
-	}
-	if rt.rejects && asked == chooseMaster {
-		stmt.Context = WithMaster(stmt.Context) // it holds for associations and hooks, which do not inherit the clause
-	}
-	if c == nil {
-		if tx, _ := slaveTxOf(stmt.ConnPool); tx != nil {
-			_ = db.AddError(ErrWriteOnSlave)
-			return
+	memory := rt.admitWrite(db, g, &f)
+	switch {
+	case db.Error != nil:
+	case c == nil:
+		rt.boundWrite(db)
+	default:
+		to := pool{group: g, origin: ofWrite, prepared: prepared}
+		if db.SkipDefaultTransaction {
+			to.origin = ofBareWrite
+		}
+		if g == c.group {
+			to.on = c.on
+		}
+		if to.on == nil && g.several() {
+			to.on = g.master(memory) // all that the write brings about stays there
 		}
 		rt.markTable(stmt)
-		if len(rt.groups) > 1 {
-			_, master := rt.boundTo(stmt.ConnPool)
-			rt.misplaced(rt.tableGroup(stmt), master)
-		}
-		rt.reportBound(db, nil)
-		rt.ownStatements(stmt)
-		stmt.ConnPool = admitted(stmt.ConnPool)
-		if _, tx := stmt.ConnPool.(gorm.TxCommitter); !tx && !db.SkipDefaultTransaction {
-			stmt.Settings.Store(connKey{}, stmt.ConnPool)
-		}
+		rt.pool(to).choose(stmt, wrapped)
+		rt.reportWrite(stmt, &to, &f)
+	}
+}
+
+// admitWrite fills in what bears on a write of g, and adds an error to db if it must not run. It returns what the
+// session remembers of g.
+func (rt *router) admitWrite(db *gorm.DB, g *group, f *facts) *memory {
+	if g.err != nil {
+		_ = db.AddError(g.err)
+		return nil
+	}
+	stmt := db.Statement
+	_, memory := rt.fill(stmt.Context, g, f)
+	if rt.rejectsWrite(f) {
+		_ = db.AddError(ErrWriteOnSlave)
+		return memory
+	}
+	if rt.rejects && f.clause == chooseMaster {
+		// It holds for associations and hooks, which do not inherit the clause.
+		stmt.Context = WithMaster(stmt.Context)
+	}
+	return memory
+}
+
+func (rt *router) reportWrite(stmt *gorm.Statement, to *pool, f *facts) {
+	if rt.observer == nil {
 		return
 	}
-	rt.markTable(stmt)
-	_, on := c.follow(g)
-	if on == nil && g.several() {
-		on = g.master(memory) // all that the write brings about stays there
-	}
-	pin := writePin
-	if db.SkipDefaultTransaction {
-		pin = barePin
-	}
-	g.poolOn(on, pin, prepared, false).choose(stmt, wrapped)
-	if rt.observer != nil {
-		q.hasSlaves = g.hasSlaves()
-		_, reason := resolve(&q)
-		rt.observer.Routed(stmt.Context, Route{Group: g.name, Server: cmp.Or(on, g.cluster.Masters[0]).ID, Intent: Master, Reason: reason})
-	}
+	f.hasSlaves = to.group.hasSlaves()
+	_, reason := resolve(f)
+	rt.observer.Routed(stmt.Context, Route{
+		Group: to.group.name, Server: to.first().ID, Intent: Master, Reason: reason,
+	})
 }
 
 // markTable remembers that a session has written to the table of a create, update or delete.
@@ -217,7 +234,7 @@ func (rt *router) markTable(stmt *gorm.Statement) {
 	session.markWritten(rt.orGlobal(rt.tableGroup(stmt)))
 	if stmt.TableExpr != nil && rt.index() != nil { // "users AS u, orders AS o"
 		tables := rt.kinds.Load().Look("TABLE " + stmt.TableExpr.SQL).Tables
-		rt.mark(stmt.Context, judgement{writes, false, tables}, nil)
+		rt.remember(stmt.Context, judgement{writes, false, tables}, nil)
 	}
 }
 
@@ -244,41 +261,6 @@ func (rt *router) notice(db *gorm.DB) bool {
 		rt.warned.Do(func() { rt.config.Logger.Error("replicated: routing is undone", "error", errDBResolver) })
 	}
 	return true
-}
-
-// pin settles the question for one statement and for those that GORM derives
-// from it. The pool carries it to preloads, hooks and Begin, where clauses get lost; the clause
-// tells the statement itself from those derived from it.
-func (rt *router) pin(stmt *gorm.Statement, i Intent) {
-	if !rt.initialized.Load() {
-		return
-	}
-	stmt.Clauses[pluginName] = clause.Clause{Expression: i}
-	rt.carry(stmt, pinOf(choose(i)))
-}
-
-// carry gives a statement that is not bound the pool with this pin, of the group that it is about: Begin and Connection
-// take it from there.
-func (rt *router) carry(stmt *gorm.Statement, to pin) {
-	c, prepared := rt.ours(stmt.ConnPool)
-	if c == nil {
-		if c = rt.within(stmt); c != nil {
-			rt.orGlobal(rt.groupOf(stmt)).pool(to, c.prepared, false).choose(stmt, true)
-		}
-		return
-	}
-	g := rt.orGlobal(rt.groupOf(stmt))
-	own := g.pool(to, prepared, false)
-	own.choose(stmt, false)
-	var pinned gorm.ConnPool = own
-	if _, statements := unwrap(stmt.DB.ConnPool); statements != nil {
-		pinned = rt.judged(g.cluster.Masters[0], pinned) // what is prepared through here runs there
-	}
-	// GORM goes back to the configured pool after a write and in Session{PrepareStmt: true}: that has to be the
-	// pinned one too, in a configuration of this statement's own.
-	config := *stmt.DB.Config
-	config.ConnPool = pinned
-	stmt.DB.Config = &config
 }
 
 func clauseOf(stmt *gorm.Statement) choice {
@@ -317,4 +299,52 @@ func (rt *router) tellOfShards(db *gorm.DB) bool {
 			"plugin", sharding)
 	})
 	return true
+}
+
+// settle settles, by a clause, where one statement runs, and those that GORM derives from it. The pool carries
+// it to preloads, hooks and Begin, where clauses get lost; the clause tells the statement itself from those derived
+// from it.
+func (rt *router) settle(stmt *gorm.Statement, i Intent) {
+	if !rt.initialized.Load() {
+		return
+	}
+	if rt.index() != nil { // Use, which may follow, looks for these
+		stmt.Settings.Delete(writeName)
+		stmt.Settings.Delete(readName)
+	}
+	rt.pin(stmt, i)
+}
+
+func (rt *router) pin(stmt *gorm.Statement, i Intent) {
+	if !rt.initialized.Load() {
+		return
+	}
+	stmt.Clauses[pluginName] = clause.Clause{Expression: i}
+	rt.carry(stmt, direct, choose(i))
+}
+
+// carry gives a statement that is not bound a pool with this clause, of the group that it is about: Begin and
+// Connection take it from there.
+func (rt *router) carry(stmt *gorm.Statement, from origin, c choice) {
+	to := pool{group: rt.orGlobal(rt.groupOf(stmt)), origin: from, clause: c}
+	was, prepared := rt.ours(stmt.ConnPool)
+	if was == nil {
+		if was = rt.within(stmt); was != nil {
+			to.prepared = was.prepared
+			rt.pool(to).choose(stmt, true)
+		}
+		return
+	}
+	to.prepared = prepared
+	own := rt.pool(to)
+	own.choose(stmt, false)
+	var carried gorm.ConnPool = own
+	if _, statements := unwrap(stmt.DB.ConnPool); statements != nil {
+		carried = rt.judged(to.group.cluster.Masters[0], carried) // what is prepared through here runs there
+	}
+	// GORM goes back to the configured pool after a write and in Session{PrepareStmt: true}: that has to be this
+	// one, too, in a configuration of this statement's own.
+	config := *stmt.DB.Config
+	config.ConnPool = carried
+	stmt.DB.Config = &config
 }

@@ -15,39 +15,49 @@ func (p *Plugin) Decide(db *gorm.DB, ctx context.Context, query string) string {
 	before := db.Statement.ConnPool
 	p.routeRead(db)
 	c := db.Statement.ConnPool.(*pool)
-	r := run{pool: c, query: query}
-	_ = r.enter(ctx, nil, c.usual(ctx, query), nil)
+	st := c.statement()
+	st.query = query
+	c.lookAt(&st, nil)
+	to, _ := st.decide(ctx)
 	db.Statement.ConnPool = before
-	return r.server.ID
+	return to.server.ID
 }
 
-// BothWays returns the server for a query by the short way, "" if that leaves it to the rules, and by the rules, both from one view of the servers.
-func (p *Plugin) BothWays(ctx context.Context, query string) (usual, rules string) {
-	g := p.groups[0]
-	for pin := pin(1); pin < pins; pin++ {
-		if slave := g.pool(pin, false, false).usual(ctx, query); slave != nil {
-			return "taken in spite of a pin", ""
-		}
-	}
+// ByTheRules returns the server for a query, and those that the rules allow, whatever the session remembers of the
+// slave that it has read: all from one view of the servers.
+func (p *Plugin) ByTheRules(ctx context.Context, query string) (server string, allowed []string) {
+	c := p.groups[0].pools[0].(*pool)
 	for {
-		view := g.cluster.View()
-		plain, prepared := g.pool(noPin, false, false).usual(ctx, query), g.pool(noPin, true, false).usual(ctx, query)
-		r := run{pool: g.pool(noPin, false, false), query: query}
-		if err := r.route(ctx, nil); err != nil {
-			rules = err.Error()
-		} else {
-			rules = r.server.ID
+		view := p.groups[0].cluster.View()
+		st := c.statement()
+		st.query = query
+		c.lookAt(&st, nil)
+		to, err := st.decide(ctx)
+		if err != nil {
+			return err.Error(), []string{err.Error()}
 		}
-		if g.cluster.View() != view {
+		session := lookup(ctx).of(&p.router)
+		fresh := demands{limited: st.limited, staleness: st.staleness, now: time.Now()}
+		if token := session.demandsOn(st.group, st.tables); token != nil {
+			fresh.token = &demand{position: token.position, until: token.until}
+		}
+		var fit []*cluster.Server
+		if intent, _ := resolve(&st.facts); intent == Slave && !p.shadow.Load() {
+			fit, _, _ = candidates(view, &fresh, st.asksForSlave())
+		}
+		if st.group.cluster.View() != view && st.group == p.groups[0] {
 			continue
 		}
-		if plain != nil {
-			usual = plain.ID
+		for _, s := range fit {
+			allowed = append(allowed, s.ID)
 		}
-		if prepared != nil && prepared.ID != rules {
-			usual = "for what is prepared: " + prepared.ID
+		if len(allowed) == 0 {
+			allowed = []string{st.group.cluster.Masters[0].ID}
+			if st.group != p.groups[0] && to.server.Slave {
+				allowed = append(allowed, to.server.ID)
+			}
 		}
-		return usual, rules
+		return to.server.ID, allowed
 	}
 }
 

@@ -1,6 +1,7 @@
 package replicated
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/rowsctx"
 )
 
 // globalName is the name of the group of all that is in no other.
@@ -21,9 +23,10 @@ const globalName = "default"
 
 // group is one master, or several equal ones, with its slaves, and the pools that statements run on.
 type group struct {
-	pools     [pins][2][2]pool // by pin, prepared, built: a statement takes one without an allocation
+	// pools are what statements run on of which every request has some: see router.pool, which makes them.
+	pools     [pooled]gorm.ConnPool
 	name      string
-	index     int   // in Plugin.groups
+	index     int   // in router.groups
 	err       error // why nothing runs here: it was registered too late
 	cluster   *cluster.Cluster
 	maxLag    time.Duration
@@ -34,9 +37,9 @@ type group struct {
 	unwatched string       // why its servers are not asked for anything; "" if they are
 
 	now         func() time.Duration
-	maxOnMaster int                      // Failover.MaxOnMaster
-	onMaster    atomic.Int64             // reads that count, while there is a limit
-	spans       [64]atomic.Pointer[span] // of reads without a session, by their contexts
+	maxOnMaster int                        // Failover.MaxOnMaster
+	onMaster    atomic.Int64               // reads that count, while there is a limit
+	flights     [64]atomic.Pointer[flight] // of reads without a session, by their contexts
 
 	policies *sync.Mutex       // serialises all policies: dbresolver's round robin races, and may be used twice
 	policy   dbresolver.Policy // nil: any server
@@ -46,48 +49,19 @@ type group struct {
 	saidNoPositions atomic.Bool // see warnNoPositions
 }
 
-// open gives g its servers.
-func (g *group) open(rt *router, servers *cluster.Cluster, policy dbresolver.Policy) {
-	g.cluster, g.policies = servers, &rt.policies
-	g.maxOnMaster = rt.config.Failover.MaxOnMaster
-	g.now = rt.now
-	switch policy.(type) {
-	case dbresolver.RandomPolicy:
-	case leastLatency:
-		g.measures = true
-	default:
-		g.policy = policy
-	}
-	for pin := range pin(pins) {
-		for _, prepared := range []bool{false, true} {
-			for _, built := range []bool{false, true} {
-				*g.pool(pin, prepared, built) = pool{
-					router: rt, observer: rt.observer, group: g, pin: pin, prepared: prepared, built: built, bare: rt.timeout <= 0 && !g.measures,
-				}
-			}
-		}
-	}
+// flight is the context of reads on one slave, which can be cancelled apart from the caller's, and what the slave
+// knows of them.
+type flight struct {
+	server *cluster.Server
+	ctx    context.Context
+	reads  cluster.Flight
+	shared rowsctx.Shared  // for the reads of one context
+	single *rowsctx.Single // instead, for a single read, if the caller's context may last
 }
 
-func (g *group) pool(p pin, prepared, built bool) *pool {
-	pools := &g.pools[p][0]
-	if prepared {
-		pools = &g.pools[p][1]
-	}
-	if built {
-		return &pools[1]
-	}
-	return &pools[0]
-}
-
-// poolOn is pool for a statement that follows one which ran on this master, or on none if that is nil.
-func (g *group) poolOn(master *cluster.Server, p pin, prepared, built bool) *pool {
-	shared := g.pool(p, prepared, built)
-	if master == nil {
-		return shared
-	}
-	return &pool{router: shared.router, group: g, pin: p, prepared: prepared, built: built, on: master}
-}
+// pooled is how many of a group's pools are made once: for what comes from a caller and for writes with and
+// without GORM's transaction, each for what is prepared as well.
+const pooled = 6
 
 // choose asks the policy for one of some servers, whose pools are given as well.
 func (g *group) choose(servers []*cluster.Server, pools []gorm.ConnPool) *cluster.Server {

@@ -48,13 +48,17 @@ func (i Intent) ModifyStatement(stmt *gorm.Statement) {
 		_ = stmt.AddError(fmt.Errorf("replicated: unknown intent %v as a clause", i))
 		return
 	}
-	if p := From(stmt.DB); p != nil {
-		if p.index() != nil { // Use, which may follow, looks for these
-			stmt.Settings.Delete(writeName)
-			stmt.Settings.Delete(readName)
-		}
-		p.pin(stmt, i)
+	if stmt.DB == nil || stmt.DB.Config == nil {
+		return
 	}
+	if p, ok := stmt.DB.Plugins[pluginName].(settler); ok {
+		p.settle(stmt, i)
+	}
+}
+
+// settler is the plugin as a clause sees it.
+type settler interface {
+	settle(stmt *gorm.Statement, i Intent)
 }
 
 // choice is an intent, or none.

@@ -63,9 +63,6 @@ func (rt *router) begin(r *http.Request) (_ context.Context, _ *session, first b
 	if session.carried.clashes {
 		session.method = chooseMaster
 	}
-	if intent, reason := intended(&question{inRequest: true, auto: true, pattern: session.pattern, method: session.method}); intent == Slave {
-		session.reads = reason
-	}
 	return ctx, session, first
 }
 

@@ -75,10 +75,24 @@ func (rt *router) openGroups(db *gorm.DB, own gorm.ConnPool, found mistakes) ([]
 		groups[i].maxLag = cmp.Or(r.group.MaxLag, rt.config.MaxLag)
 		rt.probes = rt.probes || i > 0 && r.group.MaxLag > 0
 		n := len(r.group.Slaves)
-		groups[i].open(rt, cluster.New(masters, slaves[:n:n]), r.group.Policy)
+		rt.openGroup(groups[i], cluster.New(masters, slaves[:n:n]), r.group.Policy)
 		servers = slaves[n:]
 	}
 	return groups, x, nil
+}
+
+// openGroup gives g its servers.
+func (rt *router) openGroup(g *group, servers *cluster.Cluster, policy dbresolver.Policy) {
+	g.cluster, g.policies, g.now = servers, &rt.policies, rt.now
+	g.maxOnMaster = rt.config.Failover.MaxOnMaster
+	switch policy.(type) {
+	case dbresolver.RandomPolicy:
+	case leastLatency:
+		g.measures = true
+	default:
+		g.policy = policy
+	}
+	rt.makePools(g)
 }
 
 // pingMasters has every master answer that was opened, as gorm.Open does, or closes all servers.
@@ -344,5 +358,4 @@ func (rt *router) watch(x index) {
 	if len(x) > 0 {
 		rt.names.Store(&x)
 	}
-	rt.setUsual()
 }

@@ -54,7 +54,6 @@ func New(cfg Config) *Plugin {
 	p := &Plugin{router{probes: probes, config: cfg, rejects: cfg.RejectWrites, fallback: cfg.DefaultIntent, observer: cfg.Observer, timeout: cfg.Failover.SlaveTimeout, base: time.Now()}}
 	p.log = logqueue.New(cfg.Logger.Handler())
 	p.config.Logger, p.notices = p.log.Logger(), p.log.Notices()
-	p.watches.New = newWatch
 	p.auto.Store(*cfg.AutoReadOnSlave)
 	return p
 }
@@ -75,7 +74,6 @@ func (p *Plugin) Name() string { return pluginName }
 // after it returns see the change, also those of requests that already run.
 func (p *Plugin) SetAutoReadOnSlave(on bool) {
 	p.auto.Store(on)
-	p.setUsual()
 }
 
 // SetShadow turns shadow mode on or off: everything runs on the master, whatever is marked, while [Observer] and [Status] report what would have
@@ -83,7 +81,6 @@ func (p *Plugin) SetAutoReadOnSlave(on bool) {
 // Transactions that have begun stay where they are. Off at first.
 func (p *Plugin) SetShadow(on bool) {
 	p.shadow.Store(on)
-	p.setUsual()
 }
 
 // Initialize is called by db.Use. It opens the slaves, waits for the first answers of those that it watches, in 2 seconds for all of that, and registers the
@@ -101,7 +98,6 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 		return fmt.Errorf("replicated: %w", err)
 	}
 	p.initialized.Store(true)
-	p.setUsual()
 	return nil
 }
 
@@ -137,18 +133,18 @@ func (p *Plugin) initialize(db *gorm.DB, deadline time.Time) error {
 	p.relate()
 	p.grant()
 	p.monitor(deadline)
-	p.root, p.prepared, p.rootStmts = groups[0].pool(noPin, false, false), groups[0].pool(noPin, true, false), statements
+	root := groups[0].pools[0]
 	if statements == nil {
 		if db.Statement != nil {
 			if _, tx := db.Statement.ConnPool.(gorm.TxCommitter); !tx {
-				db.Statement.ConnPool = p.root
+				db.Statement.ConnPool = root
 			}
 		}
-		db.ConnPool = p.root
+		db.ConnPool = root
 	} else {
 		// PostgreSQL's Migrator looks for GORM's type: ours goes inside.
 		p.adopt(statements)
-		statements.ConnPool = p.root
+		statements.ConnPool = root
 	}
 	p.judgeStatements(db)
 	p.tellOfShards(db)
@@ -184,7 +180,7 @@ func (p *Plugin) Register(g Group, tables ...any) *Plugin {
 	var ignored mistakes
 	names := slices.DeleteFunc(r.names(p.parse, &ignored), func(name string) bool { return name == "" })
 	late := &group{name: globalName, err: err}
-	late.open(&p.router, p.groups[0].cluster, nil)
+	p.openGroup(late, p.groups[0].cluster, nil)
 	late.related = []*group{late}
 	x, _ := p.index().with(late, names)
 	p.watch(x)

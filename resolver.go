@@ -39,8 +39,51 @@ var natures = [...]nature{
 	sqlkind.Write:    writes,
 }
 
-// question is everything that the rules of routing look at.
-type question struct {
+// origin says where a statement comes from, as far as that bears on its route.
+type origin uint8
+
+const (
+	direct      origin = iota // from the caller; Begin directly behind a clause, too
+	ofWrite                   // a create, update or delete, with GORM's transaction around it
+	ofBareWrite               // one without
+	hasClause                 // a query that has a clause for a slave itself
+	ofClause                  // what GORM derives from one that has: preloads, hooks
+	inHook                    // in a hook of a create, update or delete
+	ofFirstOr                 // FirstOrCreate, FirstOrInit
+	ofLocking                 // clause.Locking, where the SQL may not show it
+	ofMigrator                // the Migrator asks for a table's columns
+)
+
+// natureOf returns the nature of a statement whose SQL tells n.
+func (o origin) natureOf(n nature) nature {
+	if n != reads {
+		return n
+	}
+	switch o {
+	case ofWrite, ofBareWrite, inHook:
+		return followsWrite
+	case ofFirstOr:
+		return firstOr
+	case ofLocking:
+		return locks
+	case ofMigrator:
+		return catalog
+	}
+	return n
+}
+
+// clauseFor returns which clause counts for a statement of nature n that came with c. Only a clause of its own
+// vouches for SQL that is not provably a read. Only Begin directly behind one puts a transaction that may write
+// on a slave.
+func (o origin) clauseFor(n nature, c choice) choice {
+	if c == chooseSlave && (o == hasClause && n == begins || o == ofClause && n != reads) {
+		return undecided
+	}
+	return c
+}
+
+// facts is everything that the rules of routing look at.
+type facts struct {
 	bound     bool   // to a transaction or a connection
 	hasSlaves bool   // the group has slaves
 	nature    nature // of the statement
@@ -60,81 +103,84 @@ type question struct {
 	failed []*cluster.Server // have failed the statement
 }
 
-// resolve applies the rules of routing: the first that applies decides.
-// docs/routing.md lists them by the same numbers.
-func resolve(q *question) (Intent, Reason) {
-	if q.bound { // 1
+// resolve applies the rules of routing: the first that applies decides. docs/routing.md lists them by the same
+// numbers.
+func resolve(f *facts) (Intent, Reason) {
+	switch {
+	case f.bound: // 1
 		return Master, ReasonBound
-	}
-	if !q.hasSlaves { // 2
+	case !f.hasSlaves: // 2
 		return Master, ReasonNoSlaves
-	}
-	switch q.nature { // 3
-	case writes:
-		return Master, ReasonWrite
-	case locks:
-		return Master, ReasonLocking
-	case catalog:
-		return Master, ReasonCatalog
-	case stateful:
-		return Master, ReasonConnectionState
-	case serializable:
-		return Master, ReasonSerializable
-	case firstOr:
-		return Master, ReasonFirstOr
-	case followsWrite:
-		return Master, ReasonFollowsWrite
-	}
-	if q.clause != undecided { // 4
-		return q.clause.intent(), ReasonClause
-	}
-	switch q.nature { // 5
-	case unknown:
+	case onMaster[f.nature] != 0: // 3
+		return Master, onMaster[f.nature]
+	case f.clause != undecided: // 4
+		return f.clause.intent(), ReasonClause
+	case f.nature == unknown: // 5
 		return Master, ReasonUnknownSQL
-	case begins:
+	case f.nature == begins:
 		return Master, ReasonTransaction
-	}
-	intent, reason := intended(q)
-	if q.wrote && reason != ReasonContext { // 7 comes after 6 and before the rest
+	case f.explicit != undecided: // 6
+		return f.explicit.intent(), ReasonContext
+	case f.wrote: // 7
 		return Master, ReasonWrote
+	case f.handler != undecided: // 8
+		return f.handler.intent(), ReasonHandler
+	case f.pattern != undecided: // 9
+		return f.pattern.intent(), ReasonPattern
+	case !f.auto: // the rest of 9, and 10
+		return Master, ReasonSwitchedOff
+	case f.inRequest:
+		return f.method.intent(), ReasonMethod
 	}
-	return intent, reason
+	return f.fallback, ReasonDefault // 10
 }
 
-// meansMaster tells whether the rules say that the statement runs on the master, also where there are slaves.
-func (q question) meansMaster() bool {
-	q.hasSlaves = true
-	intent, _ := resolve(&q)
+// onMaster is rule 3: what belongs on the master by its nature, and why.
+var onMaster = [...]Reason{
+	unknown:      0,
+	reads:        0,
+	catalog:      ReasonCatalog,
+	locks:        ReasonLocking,
+	stateful:     ReasonConnectionState,
+	writes:       ReasonWrite,
+	begins:       0,
+	serializable: ReasonSerializable,
+	firstOr:      ReasonFirstOr,
+	followsWrite: ReasonFollowsWrite,
+}
+
+// meansMaster tells whether the rules say that the statement runs on the master, also where there are no
+// slaves.
+func (f facts) meansMaster() bool {
+	f.hasSlaves = true
+	intent, _ := resolve(&f)
 	return intent == Master
 }
 
-// intended is what the code and the request ask for, whatever the statement
-// is and whatever happened before: rules 4, 6, 8, 9 and 10.
-func intended(q *question) (Intent, Reason) {
-	switch {
-	case q.clause != undecided: // 4
-		return q.clause.intent(), ReasonClause
-	case q.explicit != undecided: // 6
-		return q.explicit.intent(), ReasonContext
-	case q.handler != undecided: // 8
-		return q.handler.intent(), ReasonHandler
-	case q.pattern != undecided: // 9
-		return q.pattern.intent(), ReasonPattern
-	case !q.auto: // the rest of 9, and 10
-		return Master, ReasonSwitchedOff
-	case q.inRequest:
-		return q.method.intent(), ReasonMethod
-	}
-	return q.fallback, ReasonDefault // 10
+// intended is what the code and the request ask for, whatever the statement is and whatever happened before:
+// where a read would go.
+func (f facts) intended() (Intent, Reason) {
+	f.bound, f.hasSlaves, f.nature, f.wrote = false, true, reads, false
+	return resolve(&f)
 }
 
-// asked tells whether the code asks for a slave.
-func asked(q *question) bool {
-	switch _, reason := intended(q); reason {
+// asksForSlave tells whether the code does, and not only the request.
+func (f facts) asksForSlave() bool {
+	switch _, reason := f.intended(); reason {
 	case ReasonClause, ReasonContext, ReasonHandler:
 		return true
 	}
 	return false
+}
+
+// rejectsWrite tells whether Config.RejectWrites refuses the statement: it writes, or may well write, and the
+// intent was to read.
+func (f facts) rejectsWrite() bool {
+	if !f.nature.mayWrite() || f.nature == unknown && f.clause == chooseSlave {
+		return false // where there is a clause, the code vouches for this very statement
+	}
+	intent, _ := f.intended()
+	return intent == Slave
 }
 
 // demands is what a slave has to meet for a statement.
@@ -168,9 +214,9 @@ func (d *demands) tellTime(v *cluster.View) {
 	}
 }
 
-// candidates returns the slaves that will do for a statement whose intent is Slave, and their pools. Where
-// the code asks for a slave, demands are dropped until one will: first the token's, then MaxLag, never WithMaxStaleness. If there is
-// none all the same, the reason says what there is no slave for.
+// candidates returns the slaves that will do for a statement whose intent is Slave, and their pools. Where the
+// code asks for a slave, demands are dropped until one will: first the token's, then MaxLag, never
+// WithMaxStaleness. If there is none all the same, the reason says what there is no slave for.
 func candidates(v *cluster.View, d *demands, asked bool) (servers []*cluster.Server, pools []gorm.ConnPool, missing Reason) {
 	find := func(met func(*cluster.State) bool) bool {
 		for i := range v.All {
@@ -193,19 +239,6 @@ func candidates(v *cluster.View, d *demands, asked bool) (servers []*cluster.Ser
 		return servers, pools, 0
 	}
 	return nil, nil, missing
-}
-
-// refuses tells whether Config.RejectWrites refuses the statement: it writes,
-// or may well write, and the intent was to read.
-func refuses(q *question) bool {
-	if !q.nature.mayWrite() {
-		return false
-	}
-	if q.nature == unknown && q.clause == chooseSlave {
-		return false // the code vouches for this very statement
-	}
-	intent, _ := intended(q)
-	return intent == Slave
 }
 
 // ErrWriteOnSlave is the error of a write that Config.RejectWrites refused, and of what writes or takes locks

@@ -18,10 +18,7 @@ import (
 type router struct {
 	// What every statement looks at stands first and together: in a real program it comes from memory, not
 	// from the nearest cache. But for the atomics all is immutable after Initialize.
-	rootStmts   *gorm.PreparedStmtDB // those of the *gorm.DB, if there are any
-	root        *pool                // what is inside them, or else in the *gorm.DB itself
-	prepared    *pool                // its counterpart for what is prepared
-	auto        atomic.Bool          // AutoReadOnSlave
+	auto        atomic.Bool // AutoReadOnSlave
 	shadow      atomic.Bool
 	wrapped     atomic.Bool // a pool of another plugin was seen around one of ours
 	initialized atomic.Bool
@@ -33,7 +30,6 @@ type router struct {
 	names       atomic.Pointer[index] // nil while there is one group
 	timeout     time.Duration         // Failover.SlaveTimeout
 	base        time.Time
-	watches     sync.Pool // of *watch
 	observer    Observer
 	groups      []*group // the global one first
 
@@ -52,7 +48,6 @@ type router struct {
 
 	ownServer *cluster.Server // of the connection of the *gorm.DB
 
-	settings      sync.Mutex // held by setUsual
 	policies      sync.Mutex // see group
 	unknown       names      // in dbresolver.Use, that nobody registered
 	initializing  sync.Mutex
@@ -99,20 +94,3 @@ func (rt *router) index() index {
 
 // now is a time that costs half of what time.Now does.
 func (rt *router) now() time.Duration { return time.Since(rt.base) }
-
-// setUsual notes whether there is a usual way at all, after something has changed that matters for it.
-func (rt *router) setUsual() {
-	if !rt.initialized.Load() {
-		return // it will be called then
-	}
-	rt.settings.Lock()
-	defer rt.settings.Unlock()
-	var kinds *sqlkind.Cache
-	// With SQLite a callback has to look for clauses that the text will not have: it goes without.
-	if rt.auto.Load() && !rt.shadow.Load() && !rt.wrapped.Load() &&
-		rt.index() == nil && !rt.config.Token.Monotonic && rt.locksShow {
-		kinds = rt.kinds.Load()
-	}
-	rt.root.short.Store(kinds)
-	rt.prepared.short.Store(kinds)
-}

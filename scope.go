@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"gorm.io/gorm"
 )
 
 type scopeKey struct{}
@@ -20,7 +22,7 @@ type scope struct {
 
 	staleness time.Duration // if limited
 
-	chosen *pool // by a callback, for a statement whose pool is another plugin's
+	chosen gorm.ConnPool // by a callback, for a statement whose pool is another plugin's
 }
 
 // scoped is a context with a scope. It is a type of our own because a statement's context often is one itself: then there is nothing to
@@ -174,14 +176,14 @@ func WithForgottenWrites(ctx context.Context) context.Context {
 //
 // The mark travels in the request's context: it works inside and outside of
 // [Plugin.Middleware], and for every plugin. A nil handler panics.
-func UseMaster(next http.Handler) http.Handler { return mark(next, chooseMaster) }
+func UseMaster(next http.Handler) http.Handler { return setHandlerIntent(next, chooseMaster) }
 
 // UseSlave marks a handler: its reads run on a slave, whatever the method and
 // whether or not AutoReadOnSlave is on, until the session writes. Otherwise it
 // is like [UseMaster].
-func UseSlave(next http.Handler) http.Handler { return mark(next, chooseSlave) }
+func UseSlave(next http.Handler) http.Handler { return setHandlerIntent(next, chooseSlave) }
 
-func mark(next http.Handler, c choice) http.Handler {
+func setHandlerIntent(next http.Handler, c choice) http.Handler {
 	mustHandler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := scopeOf(r.Context())

@@ -11,7 +11,6 @@ import (
 type session struct {
 	router     *router
 	request    bool    // not WithToken
-	reads      Reason  // if what follows from pattern and method, while AutoReadOnSlave is on, is Slave: why; otherwise 0
 	pattern    choice  // Config.Routes
 	method     choice  // Config.ReadOnlyMethods
 	memory     *memory // of the global group: own, or that of the request's outer session
@@ -58,7 +57,7 @@ type memory struct {
 	slave  atomic.Pointer[cluster.Server]
 	read   atomic.Uint64                  // which servers, with Token.Monotonic: see noteRead
 	master atomic.Pointer[cluster.Server] // if there are several
-	span   atomic.Pointer[span]           // of its reads
+	flight atomic.Pointer[flight]         // its reads
 }
 
 func (m *memory) wroteTo() bool { return m != nil && m.wrote.Load() }

@@ -42,7 +42,7 @@ func slaveTxOf(p gorm.ConnPool) (tx *slaveTx, prepared bool) {
 func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
 	t.once.Do(func() {
 		s := t.server.Prepared()
-		root := t.group.pool(noPin, false, false)
+		root := t.group.pools[0]
 		t.prepared = &gorm.PreparedStmtTX{Tx: t, PreparedStmtDB: &gorm.PreparedStmtDB{ConnPool: root, Mux: s.Mux, Stmts: s.Stmts}}
 	})
 	return t.prepared

@@ -88,7 +88,7 @@ func (rt *router) judgeStatements(db *gorm.DB) {
 	}
 	if shared, isNew := sessionStatements(db); isNew {
 		// They cost a goroutine of GORM's, so they are made when somebody uses them.
-		shared.ConnPool = rt.root
+		shared.ConnPool = rt.groups[0].pools[0]
 		made := sync.OnceValue(func() *gorm.PreparedStmtDB {
 			s := gorm.NewPreparedStmtDB(rt.ownServer.Pool, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
 			s.Mux = shared.Mux

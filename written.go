@@ -43,16 +43,16 @@ func (n nature) unjudged(built bool) nature {
 	return n // locks
 }
 
-// refuses applies Config.RejectWrites. Raw SQL in a dialect that cannot be
+// rejectsWrite applies Config.RejectWrites. Raw SQL in a dialect that cannot be
 // judged is not refused: most of it only reads.
-func (rt *router) refuses(q *question) bool {
-	return rt.rejects && refuses(q) && !(q.nature == unknown && rt.dialect == sqlkind.Other)
+func (rt *router) rejectsWrite(f *facts) bool {
+	return rt.rejects && f.rejectsWrite() && !(f.nature == unknown && rt.dialect == sqlkind.Other)
 }
 
-// mark remembers that a session has written to the groups of the tables that a statement names, which ran on a master of g, or on
+// remember remembers that a session has written to the groups of the tables that a statement names, which ran on a master of g, or on
 // one that is not known if that is nil. If its SQL is unknown, or a function in it, it may have written to
 // every group that is there.
-func (rt *router) mark(ctx context.Context, j judgement, g *group) {
+func (rt *router) remember(ctx context.Context, j judgement, g *group) {
 	session := lookup(ctx).remembers(rt)
 	if session == nil {
 		return
@@ -116,4 +116,26 @@ func (s *session) demandsOn(g *group, tables *sqlkind.Tables) *demand {
 		return false
 	})
 	return d
+}
+
+// fill adds what the context and the configuration say about a statement of g, and returns the session and what
+// that remembers of g. It fills f in place: copying so many small fields costs more than the rules do.
+func (rt *router) fill(ctx context.Context, g *group, f *facts) (*session, *memory) {
+	f.auto, f.fallback = rt.auto.Load(), rt.fallback
+	scope := lookup(ctx)
+	session := scope.of(rt)
+	if scope != nil {
+		f.explicit, f.handler = scope.explicit, scope.handler
+		f.limited, f.staleness = scope.limited, scope.staleness
+	}
+	if session == nil {
+		if f.explicit == undecided && f.handler == undecided && f.fallback == Master {
+			rt.withoutIntent.Add(1)
+		}
+		return nil, nil
+	}
+	memory := session.memoryOf(g)
+	f.inRequest, f.pattern, f.method = session.request, session.pattern, session.method
+	f.wrote = memory.wrote.Load()
+	return session, memory
 }

@@ -375,6 +375,7 @@ type Server struct {
 	marked   atomic.Bool  // see Mark
 	state    atomic.Pointer[State]
 	prepared atomic.Pointer[gorm.PreparedStmtDB]
+	flights  flights
 
 	ID     string
 	Slave  bool // not a master

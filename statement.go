@@ -1,0 +1,209 @@
+package replicated
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/sqlkind"
+	"gorm.io/gorm"
+)
+
+// statement is one statement on its way: what bears on its route, and what has failed it.
+type statement struct {
+	facts
+	strange bool            // it calls a function of which nobody knows whether it writes
+	tables  *sqlkind.Tables // that have been registered; nil for a transaction
+
+	router *router
+	group  *group
+	on     *cluster.Server // the master to use, if not any
+	query  string
+	built  bool // GORM built the SQL, in a dialect that cannot be judged
+
+	prepared   bool // it runs through the servers' prepared statements
+	unprepared bool // but not this time
+
+	original string          // query before it became another text; "" if it has not
+	broke    bool            // a connection has ended under it
+	repeatOn *cluster.Server // which failed it and serves: for it to run there once more, if on no other slave
+	final    error           // what to end with, rather than have it run on the master
+	retries  int             // how often it was tried again on the same server
+}
+
+// destination is where a statement runs, and why.
+type destination struct {
+	server   *cluster.Server
+	intent   Intent
+	reason   Reason
+	fallback bool // on the master for want of a slave
+	spared   bool // on the master to spare a slave
+}
+
+// decide asks the rules, and does what follows from the answer but running the statement.
+func (st *statement) decide(ctx context.Context) (to destination, err error) {
+	rt, g := st.router, st.group
+	if g.err != nil {
+		return to, g.err
+	}
+	session, memory := rt.fill(ctx, g, &st.facts)
+	if !st.wrote && len(rt.groups) > 1 {
+		st.wrote = rt.wrote(ctx, g, st.tables)
+	}
+	switch {
+	case st.nature.mayWrite():
+		if rt.rejectsWrite(&st.facts) {
+			return to, ErrWriteOnSlave
+		}
+		rt.remember(ctx, st.judgement(), g)
+	case st.strange && st.meansMaster():
+		rt.remember(ctx, st.judgement(), g)
+	}
+	view := g.cluster.View()
+	st.hasSlaves = len(view.All) > 0
+	if to.intent, to.reason = resolve(&st.facts); to.intent == Slave {
+		st.findSlave(ctx, &to, session, view)
+	}
+	if to.intent == Master {
+		to.server = st.master(memory)
+	}
+	decided := to.server
+	if rt.shadow.Load() {
+		if to.fallback, to.spared = false, false; to.intent == Slave {
+			to.server.Shadowed.Add(1)
+			to.server = st.master(memory)
+		}
+	}
+	if st.final != nil && !to.server.Slave {
+		return to, st.final
+	}
+	if rt.observer != nil {
+		rt.observer.Routed(ctx, Route{
+			Group: g.name, Server: decided.ID, Intent: to.intent, Reason: to.reason, Shadow: decided != to.server,
+		})
+	}
+	return to, nil
+}
+
+// judgement is what the SQL has told, and where the statement comes from.
+func (st *statement) judgement() judgement { return judgement{st.nature, st.strange, st.tables} }
+
+func (st *statement) master(m *memory) *cluster.Server {
+	if st.on != nil {
+		return st.on
+	}
+	return st.group.master(m)
+}
+
+// findSlave says which slave a statement runs on whose intent is Slave, or that it runs on the master and why.
+func (st *statement) findSlave(ctx context.Context, to *destination, session *session, view *cluster.View) {
+	var missing Reason
+	to.server, missing = st.slave(ctx, session, view)
+	if to.server == nil && st.repeatOn != nil {
+		failed := st.failed
+		st.failed = slices.DeleteFunc(slices.Clone(failed), func(s *cluster.Server) bool { return s == st.repeatOn })
+		if to.server, missing = st.slave(ctx, session, view); to.server == st.repeatOn {
+			to.server.DropIdle() // its other connections may have ended, too
+		}
+		st.failed = failed
+	}
+	if to.server == nil {
+		to.intent, to.reason = Master, missing
+		to.fallback = missing != ReasonToken && missing != ReasonStaleness
+		to.spared = missing == ReasonRecovering
+	}
+	if st.failed != nil {
+		to.fallback, to.reason = to.intent == Master, ReasonFailover
+	}
+}
+
+// slave picks the slave for a statement. Without one that will do it returns nil and what there is no slave for.
+func (st *statement) slave(ctx context.Context, session *session, view *cluster.View) (*cluster.Server, Reason) {
+	g, m := st.group, session.memoryOf(st.group)
+	kept, token := m.kept(), session.demandsOn(st.group, st.tables)
+	if !st.limited && len(st.failed) == 0 && (token == nil || kept != nil && token.met.Load() == kept.State()) {
+		if kept != nil {
+			if !kept.Mark() {
+				g.cluster.Used()
+			}
+			return kept, 0
+		}
+		if len(view.Slaves) > 0 && !view.Recovering && view.Holds(time.Now()) {
+			g.cluster.Used()
+			return m.keep(g.choose(view.Slaves, view.Pools)), 0
+		}
+	}
+	g.cluster.Used()
+	if st.limited && st.staleness > 0 {
+		g.cluster.Want(st.staleness)
+	}
+	for {
+		d := demands{token: token, limited: st.limited, staleness: st.staleness, failed: st.failed}
+		d.tellTime(view)
+		server, missing := st.among(view, &d, m, kept)
+		if server != nil || missing == ReasonRecovering {
+			return server, missing
+		}
+		// Another round finds out more about positions, and nothing about a time that is not over.
+		if missing == ReasonToken && !d.now.Before(token.until) || missing == ReasonStaleness && st.staleness > 0 {
+			g.cluster.Hurry()
+		}
+		if missing == ReasonLag {
+			g.cluster.Lapse(d.now)
+		}
+		if missing != ReasonToken || st.router.shadow.Load() || !session.await(ctx, g, token, view) {
+			return nil, missing
+		}
+		view = g.cluster.View()
+	}
+}
+
+// among picks a slave of the view that meets the demands: the session's own, which is kept, if it does.
+func (st *statement) among(
+	view *cluster.View, d *demands, m *memory, kept *cluster.Server,
+) (*cluster.Server, Reason) {
+	if s := view.Of(kept); s != nil && d.metBy(view, s) {
+		if d.token != nil {
+			d.token.met.Store(s)
+		}
+		return kept, 0
+	}
+	insists := st.asksForSlave()
+	fit, pools, missing := candidates(view, d, insists)
+	if len(fit) > 0 && view.Recovering {
+		var spare bool
+		if fit, pools, spare = st.group.present(view, fit, pools, d.now, insists || len(d.failed) > 0); spare {
+			return nil, ReasonRecovering
+		}
+	}
+	if len(fit) > 0 {
+		return m.change(st.group.choose(fit, pools)), 0
+	}
+	return nil, missing
+}
+
+// present returns those of some slaves that take part this time: one that has just come back does not always. If
+// none does, it tells whether the master shall have the read: it has had them before they came back, can have it
+// now, and nobody insists on a slave.
+func (g *group) present(
+	view *cluster.View, servers []*cluster.Server, pools []gorm.ConnPool, now time.Time, insists bool,
+) (_ []*cluster.Server, _ []gorm.ConnPool, spare bool) {
+	var present []*cluster.Server
+	var theirs []gorm.ConnPool
+	for i, s := range servers {
+		if share := s.Share(now); share >= 1 || rand.Float64() < share {
+			present, theirs = append(present, s), append(theirs, pools[i])
+		}
+	}
+	switch {
+	case len(present) > 0:
+		return present, theirs, false
+	case insists, g.busy(),
+		slices.ContainsFunc(servers, func(s *cluster.Server) bool { return !s.CameBackAlone() }),
+		slices.ContainsFunc(view.Masters, func(m cluster.State) bool { return !m.Up }):
+		return servers, pools, false
+	}
+	return nil, nil, true
+}
