@@ -37,14 +37,16 @@ func (rt *router) makePools(g *group) {
 	}
 }
 
-// pool returns the pool like c.
-func (rt *router) pool(c pool) *pool {
-	if at := int(c.origin) << 1; at < len(c.group.pools) && c.clause == undecided && !c.built && c.on == nil {
-		if c.prepared {
+// pool returns the pool like this one.
+func (rt *router) pool(like pool) *pool {
+	at := int(like.origin) << 1
+	if at < pooled && like.clause == undecided && !like.built && like.on == nil {
+		if like.prepared {
 			at++
 		}
-		return c.group.pools[at].(*pool)
+		return like.group.pools[at].(*pool)
 	}
+	c := like
 	c.router = rt
 	return &c
 }
