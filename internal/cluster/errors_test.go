@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/gorm-replicated/replicated/internal/cluster/testdata/pgconn"
 )
 
 type sqlState string
@@ -172,9 +174,13 @@ func TestKindOf(t *testing.T) {
 		{"a connection that was closed before", sql.ErrConnDone, suspicious},
 		{"a pool that was closed", errors.New("sql: database is closed"), suspicious},
 		{"pgx: nothing was sent", unsent{}, suspicious},
+		{"pgx: no connection, for a reason of its own", &pgconn.ConnectError{Cause: errors.New("no RSA key")}, suspicious},
+		{"pgx: no connection, for one that ends those that there are",
+			fmt.Errorf("query: %w", &pgconn.ConnectError{Cause: io.EOF}), suspicious},
 		{"a driver's own time-out", dialError{true}, broken},
 		{"a read's time-out", &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, broken},
 		{"a reset", syscall.ECONNRESET, broken},
+		{"a broken pipe, wrapped", fmt.Errorf("write: %w", os.NewSyscallError("write", syscall.EPIPE)), broken},
 		{"a bad connection that is closed", errors.New("bad connection"), broken},
 		{"an invalid connection", mysql.ErrInvalidConn, broken},
 		{"an invalid connection, wrapped", fmt.Errorf("query: %w", mysql.ErrInvalidConn), broken},

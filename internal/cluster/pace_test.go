@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"database/sql"
 	"slices"
 	"sync"
 	"testing"
@@ -54,6 +55,10 @@ func (s *script) says(answer func(ctx context.Context) (position.Reading, error)
 
 func (s *script) is(p position.Position) {
 	s.says(func(context.Context) (position.Reading, error) { return position.Reading{Position: p}, nil })
+}
+
+func (s *script) answers(reading position.Reading) {
+	s.says(func(context.Context) (position.Reading, error) { return reading, nil })
 }
 
 func (s *script) lacks(reason string) {
@@ -143,6 +148,14 @@ func (g *stage) end(t *testing.T) {
 	}
 }
 
+// everySecond returns so many seconds.
+func everySecond(n int) (all []time.Duration) {
+	for i := range n {
+		all = append(all, time.Duration(i+1)*time.Second)
+	}
+	return all
+}
+
 func TestPace(t *testing.T) {
 	ms := time.Millisecond
 	keepCalling := func(call func(*stage)) func(*stage, context.Context) {
@@ -182,10 +195,34 @@ func TestPace(t *testing.T) {
 		{name: "less than there can be", run: 35 * ms, set: func(g *stage) { g.Want(0) }, want: []time.Duration{10 * ms, 20 * ms, 30 * ms}},
 		{name: "wanted for ten seconds", run: 20 * time.Second, set: func(g *stage) { g.Want(12 * time.Second) },
 			want: []time.Duration{3 * time.Second, 6 * time.Second, 9 * time.Second}},
+		{name: "wanted again", run: 20 * time.Second, set: func(g *stage) { g.Want(12 * time.Second) },
+			use:  func(g *stage, ctx context.Context) { sleep(ctx, 5*time.Second); g.Want(12 * time.Second) },
+			want: []time.Duration{3 * time.Second, 6 * time.Second, 9 * time.Second, 12 * time.Second}},
+		{name: "wanted again too soon to be noted", run: 20 * time.Second, set: func(g *stage) { g.Want(4 * time.Second) },
+			use:  func(g *stage, ctx context.Context) { sleep(ctx, 900*ms); g.Want(4 * time.Second) },
+			want: everySecond(9)},
+		{name: "less is wanted, and then it is over", run: 20 * time.Second, set: func(g *stage) { g.Want(4 * time.Second) },
+			use:  func(g *stage, ctx context.Context) { sleep(ctx, wantedFor); g.Want(12 * time.Second) },
+			want: append(everySecond(9), 12*time.Second, 15*time.Second, 18*time.Second)},
 		{name: "a master's position is known everywhere", run: time.Second, set: (*stage).write},
 		{name: "a master's position is not yet known everywhere", run: 200 * ms, set: func(g *stage) { g.master.is(at(2)); g.write() },
 			want: []time.Duration{10 * ms, 20 * ms, 30 * ms, 40 * ms, 50 * ms, 60 * ms, 70 * ms, 80 * ms, 90 * ms, 101250 * time.Microsecond,
 				113906250, 128144531, 144162597, 162182921, 182455786}},
+		{name: "it is not yet known everywhere, and slaves advance", run: 300 * ms, set: func(g *stage) {
+			g.master.is(at(1000))
+			g.write()
+			time.Sleep(250 * ms)
+			g.slaves[0].since(epoch)
+		}, use: func(g *stage, ctx context.Context) {
+			for n := uint64(2); sleep(ctx, 5*ms); n++ {
+				g.slaves[1].is(at(n))
+			}
+		}, want: []time.Duration{259785678, 269785678, 279785678, 289785678, 299785678}},
+		{name: "it may be that a slave is of another history", run: 65 * ms,
+			set:  func(g *stage) { g.slaves[1].is(at(9)); g.rounds(2) },
+			want: []time.Duration{30 * ms, 40 * ms, 50 * ms, 60 * ms}},
+		{name: "a slave is out", run: 14 * time.Second,
+			set: func(g *stage) { g.slaves[1].isDead(); g.Failed(g.slavesOf()[1], errDead) }},
 		{name: "until it is known everywhere", run: time.Second, want: []time.Duration{10 * ms, 20 * ms}, set: func(g *stage) {
 			g.master.is(at(2))
 			time.AfterFunc(15*ms, func() { g.slaves[0].is(at(2)); g.slaves[1].is(at(2)) })
@@ -216,6 +253,52 @@ func TestPace(t *testing.T) {
 				// Slaves are asked in rounds only; masters by callers as well.
 				if got := g.slaves[0].since(start); !slices.Equal(got, test.want) {
 					t.Errorf("rounds began at %v, want %v", got, test.want)
+				}
+				g.end(t)
+			})
+		})
+	}
+}
+
+// TestWhoIsNotAsked: without slaves nobody is asked, and of a blind monitor only slaves that have failed.
+func TestWhoIsNotAsked(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		blind         bool
+		then          func(*stage)
+		master, slave bool // are asked
+	}{
+		{"the control", false, func(*stage) {}, true, true},
+		{"no slaves", false, func(g *stage) { g.SetSlaves(nil, func(*Server) bool { return false }) }, false, false},
+		{"blind", true, func(*stage) {}, false, false},
+		{"blind, a slave fails", true, func(g *stage) { g.Failed(g.slavesOf()[0], errDead) }, false, true},
+		{"blind, a slave is back", true, func(g *stage) {
+			g.Failed(g.slavesOf()[0], errDead)
+			for !g.slavesOf()[0].Fits() {
+				time.Sleep(recheck)
+			}
+			g.slaves[0].since(epoch)
+		}, false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := stageConfig
+				cfg.Blind = test.blind
+				g := newStage(t, 1, 1, cfg)
+				for _, s := range g.slavesOf() {
+					s.Pool = sql.OpenDB(&wire{})
+				}
+				if !test.blind {
+					g.begin(t)
+				}
+				test.then(g)
+				time.Sleep(stageConfig.MaxLag)
+				synctest.Wait()
+				if n := len(g.master.since(epoch)); (n > 0) != test.master {
+					t.Errorf("the master was asked %d times", n)
+				}
+				if n := len(g.slaves[0].since(epoch)); (n > 0) != test.slave {
+					t.Errorf("the slave was asked %d times", n)
 				}
 				g.end(t)
 			})

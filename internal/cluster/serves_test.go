@@ -104,6 +104,93 @@ func TestServes(t *testing.T) {
 	})
 }
 
+// TestAnswers asks about a slave for a read that has begun when it was as it is after set.
+func TestAnswers(t *testing.T) {
+	refuses := func(context.Context) (position.Reading, error) {
+		return position.Reading{}, &mysql.MySQLError{Number: 1040}
+	}
+	for _, test := range []struct {
+		name  string
+		set   func(*stage) // before the read begins
+		then  func(*stage) // before it is asked whether the slave lives
+		lives bool
+		asked int // the slave, by that
+		fits  bool
+	}{
+		{name: "it answers", lives: true, asked: 1, fits: true},
+		{name: "it has just answered", then: func(g *stage) { g.rounds(1); g.slaves[0].isDead() }, lives: true, fits: true},
+		{name: "it answered a while ago", then: func(g *stage) {
+			g.rounds(1)
+			g.slaves[0].isDead()
+			time.Sleep(answerCounts)
+		}, asked: 1},
+		{name: "it is dead", then: func(g *stage) { g.slaves[0].isDead() }, asked: 1},
+		{name: "it has just failed to answer", then: func(g *stage) { g.slaves[0].isDead(); g.rounds(1) }, asked: 1},
+		{name: "it refuses whoever connects", then: func(g *stage) { g.slaves[0].says(refuses) },
+			lives: true, asked: 1, fits: true},
+		{name: "no connection is free to ask over", then: func(g *stage) {
+			g.slaves[0].says(func(context.Context) (position.Reading, error) { return position.Reading{}, errBusy })
+		}, lives: true, asked: 1, fits: true},
+		{name: "it was away since", then: func(g *stage) {
+			g.slaves[0].isDead()
+			g.rounds(missed)
+			g.slaves[0].is(at(1))
+			for !g.slavesOf()[0].Fits() {
+				time.Sleep(recheck)
+			}
+			time.Sleep(answerCounts)
+		}, fits: true},
+		{name: "it refused everybody since", then: func(g *stage) {
+			g.slaves[0].says(refuses)
+			g.rounds(missed)
+			g.slaves[0].is(at(1))
+			for !g.slavesOf()[0].Fits() {
+				time.Sleep(recheck)
+			}
+			time.Sleep(answerCounts)
+		}, lives: true, asked: 1, fits: true},
+		{name: "it was away before", set: func(g *stage) {
+			g.slaves[0].isDead()
+			g.rounds(missed)
+			g.slaves[0].is(at(1))
+			for !g.slavesOf()[0].Fits() {
+				time.Sleep(recheck)
+			}
+			time.Sleep(answerCounts)
+		}, lives: true, asked: 1, fits: true},
+		{name: "it is away", set: func(g *stage) { g.slaves[0].isDead(); g.rounds(missed) }},
+		{name: "another read failed", then: func(g *stage) { g.Failed(g.slavesOf()[0], errDead) }, lives: true, asked: 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newStage(t, 1, 1, stageConfig)
+				g.begin(t)
+				time.Sleep(answerCounts)
+				if test.set != nil {
+					test.set(g)
+				}
+				s := g.slavesOf()[0]
+				downs := s.Downs()
+				if test.then != nil {
+					test.then(g)
+				}
+				g.slaves[0].since(epoch)
+				if got := g.Answers(s, downs); got != test.lives {
+					t.Errorf("it lives: %v", got)
+				}
+				if n := len(g.slaves[0].since(epoch)); n != test.asked {
+					t.Errorf("asked %d times", n)
+				}
+				synctest.Wait() // the monitor may be about to take it out
+				if s.Fits() != test.fits {
+					t.Errorf("it is in the view: %v", s.Fits())
+				}
+				g.end(t)
+			})
+		})
+	}
+}
+
 // TestRefusedUntilItIsBack has each question to a slave that is out be asked over a new connection.
 func TestRefusedUntilItIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

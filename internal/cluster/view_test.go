@@ -153,6 +153,33 @@ func TestView(t *testing.T) {
 			g.rounds(1)
 			g.expect(t, "at once", "down (not a slave: another role); in 0s at log:1")
 		}},
+		{"a slave's address leads to the master", func(t *testing.T, g *stage) {
+			g.begin(t)
+			g.master.answers(position.Reading{Position: at(1), Identity: "m"})
+			g.slaves[0].answers(position.Reading{Position: at(1), Identity: "m"})
+			g.rounds(1)
+			g.expect(t, "at once", "down 0s (is the master: the same server as master-0); in 0s at log:1")
+			g.slaves[0].answers(position.Reading{Position: at(1), Identity: "s"})
+			g.rounds(1)
+			g.expect(t, "it leads to a slave again", "in 0s at log:1; in 0s at log:1")
+		}},
+		{"somebody writes to a slave", func(t *testing.T, g *stage) {
+			const in, has = "in 0s at " + uuidM + ":1-9", "down 0s (has diverged: it takes writes, and has transactions of its own "
+			g.master.answers(mySQL(t, "m", uuidM+":1-9", ""))
+			g.slaves[0].answers(mySQL(t, "s", uuidM+":1-9", ""))
+			g.slaves[1].answers(mySQL(t, "t", uuidM+":1-9", ""))
+			g.begin(t)
+			g.expect(t, "before", in+"; "+in)
+			g.slaves[0].answers(mySQL(t, "s", uuidM+":1-9,"+uuidS+":1", uuidS+":1"))
+			g.rounds(1)
+			g.expect(t, "at once", has+"("+uuidS+":1)); "+in)
+			g.master.isDead()
+			g.rounds(missed + 1)
+			g.expect(t, "while the master is away", has+"("+uuidS+":1)); "+in)
+			g.slaves[0].answers(mySQL(t, "s", uuidM+":1-9", ""))
+			g.rounds(1)
+			g.expect(t, "it was built anew", in+"; "+in)
+		}},
 		{"a slave has no position", func(t *testing.T, g *stage) {
 			g.begin(t)
 			g.slaves[0].lacks("gtid_mode is OFF")
