@@ -12,7 +12,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -99,12 +98,6 @@ func IsStalePlan(err error) bool {
 			strings.Contains(err.Error(), "prepared statement name is already in use")
 	}
 	return false
-}
-
-// ofNetwork are the errors of system calls that are about connections.
-var ofNetwork = map[syscall.Errno]bool{
-	syscall.ECONNREFUSED: true, syscall.ECONNRESET: true, syscall.ECONNABORTED: true, syscall.EPIPE: true, syscall.ETIMEDOUT: true,
-	syscall.EHOSTUNREACH: true, syscall.ENETUNREACH: true, syscall.ENETDOWN: true, syscall.ENOTCONN: true,
 }
 
 // spoke tells whether an error is a server's answer: so it lives. A SQLSTATE of class 08,
@@ -249,7 +242,6 @@ func ended(err error) bool {
 	if err.Error() == "bad connection" { // go-sql-driver's, of closing a broken one; there is no value for it
 		return true
 	}
-	var network net.Error
-	var number syscall.Errno
-	return errors.As(err, &network) || errors.As(err, &number) && ofNetwork[number]
+	var network net.Error // a syscall.Errno is one, too
+	return errors.As(err, &network)
 }
