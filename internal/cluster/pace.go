@@ -101,3 +101,37 @@ func (m *monitor) look(now time.Time) {
 		}
 	}
 }
+
+// next returns when there is something to do if nothing happens.
+func (m *monitor) next(now time.Time) time.Time {
+	next := now.Add(m.cfg.MaxLag)
+	sooner := func(t time.Time) {
+		if t.Before(next) {
+			next = t
+		}
+	}
+	if m.waiting == 0 {
+		sooner(m.due(now))
+	}
+	if len(m.leaving) > 0 {
+		sooner(now.Add(time.Second))
+	}
+	for _, s := range m.picture.slaves {
+		if s.down {
+			sooner(s.askAt)
+		}
+		if end := s.returned.Add(rampUp); s.fits && now.Before(end) {
+			sooner(end)
+		}
+		if end := s.begun.Add(m.cfg.MaxLag); !m.picture.positions && now.Before(end) {
+			sooner(end) // then it may enter
+		}
+		if s.fits && m.picture.positions && s.stood.IsZero() {
+			sooner(s.freshAsOf.Add(m.cfg.MaxLag + 1)) // then it leaves the view
+		}
+	}
+	if !m.heard.IsZero() && now.Before(m.heard.Add(firstDelay)) {
+		sooner(m.heard.Add(firstDelay))
+	}
+	return next
+}

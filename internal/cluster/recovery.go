@@ -68,8 +68,3 @@ func (r *recovery) hear(answered bool, now time.Time, jittered float64) {
 	}
 	r.down, r.returned = false, now
 }
-
-// share is the part of its share that a slave gets which came back this long ago.
-func share(back time.Duration) float64 {
-	return min(1, firstShare+(1-firstShare)*float64(back)/float64(rampUp))
-}

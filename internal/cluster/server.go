@@ -1,0 +1,134 @@
+package cluster
+
+import (
+	"database/sql"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/gorm-replicated/replicated/internal/position"
+)
+
+// Server is one database server of a group.
+type Server struct {
+	// What most reads look at stands first and together.
+	Pool     gorm.ConnPool
+	until    atomic.Int64 // when it does not fit any longer, on the monotonic clock: see Fits
+	marked   atomic.Bool  // see Mark
+	state    atomic.Pointer[State]
+	prepared atomic.Pointer[gorm.PreparedStmtDB]
+	flights  flights
+
+	ID     string
+	Slave  bool // not a master
+	Weight int  // of a slave, for PickWeighted and PickLeast; 0 counts as 1
+	Load   Load
+
+	Shadowed atomic.Uint64 // statements that would have run here
+
+	dialector gorm.Dialector // that opened the pool
+	reopening *sync.Mutex    // of the dialector, which several servers may share: PostgreSQL's writes to its own configuration while it opens
+
+	opened   bool // by Open: the pool was not there before
+	marks    bool // the pool tells connecting apart from executing: see PlaceOf
+	shared   bool // its pool is used elsewhere, too: it is not closed when the server leaves
+	slot     int  // among the slaves of the cluster, those that have left included
+	left     atomic.Bool
+	writable atomic.Bool
+	latest   atomic.Pointer[Latest] // of a master
+	doubted  atomic.Bool            // the next question is asked over a new connection
+	refused  atomic.Bool            // so is every one: it has failed a read, and is not back
+	downs    atomic.Uint64          // how often it was down for certain
+	returned atomic.Int64           // when it came back last, in nanoseconds of Unix time
+	alone    atomic.Bool            // then no other slave was read
+	idle     sync.Mutex             // held while idle connections are dropped
+	maxIdle  int                    // of its pool, if opened
+
+	maxStmts int
+	stmtTTL  time.Duration
+	expiry   atomic.Pointer[expiry] // of what is prepared
+}
+
+// NewServer describes a master whose pool dialector has already opened. maxStmts and
+// stmtTTL are gorm.Config's PrepareStmtMaxSize and PrepareStmtTTL.
+func NewServer(id string, pool gorm.ConnPool, dialector gorm.Dialector, maxStmts int, stmtTTL time.Duration) *Server {
+	return &Server{ID: id, Pool: pool, dialector: dialector, reopening: new(sync.Mutex), maxStmts: maxStmts, stmtTTL: stmtTTL}
+}
+
+// Slot is the number of a slave among those of its cluster, which it keeps when others come and go.
+func (s *Server) Slot() int { return s.slot }
+
+// State is that in the current view, or in the last one that had the server; nil if none had.
+func (s *Server) State() *State { return s.state.Load() }
+
+// Mark tells whether it was called before since the latest round began. If not, it is for the caller to say Used: this spares it that, which looks at
+// more memory.
+func (s *Server) Mark() bool { return s.marked.Load() || s.marked.Swap(true) }
+
+// Latest is the latest position that a master is known to have had, and the history that it is of, as
+// [position.Reading.History] names it.
+type Latest struct {
+	History  string
+	Position position.Position
+}
+
+// Latest returns that of a master; nil if it has not been heard of yet, or has never had one.
+func (s *Server) Latest() *Latest { return s.latest.Load() }
+
+// Left tells whether the server is a slave that has left the view for good.
+func (s *Server) Left() bool { return s.left.Load() }
+
+// Writable tells whether a slave is known to take writes.
+func (s *Server) Writable() bool { return s.writable.Load() }
+
+// Downs returns how often the server was down for certain: a connection from before the last time is none any longer.
+func (s *Server) Downs() uint64 { return s.downs.Load() }
+
+// DB returns the server's *sql.DB, or gorm.ErrInvalidDB if its pool is
+// something else.
+func (s *Server) DB() (*sql.DB, error) {
+	switch pool := s.Pool.(type) {
+	case *sql.DB:
+		return pool, nil
+	case gorm.GetDBConnector:
+		return pool.GetDBConn()
+	}
+	return nil, gorm.ErrInvalidDB
+}
+
+// DropIdle closes the idle connections to a server that has failed. Some lead nowhere, and no answer would
+// ever tell. It leaves a pool alone that was brought ready-made.
+func (s *Server) DropIdle() {
+	if db, ok := s.Pool.(*sql.DB); ok && s.opened {
+		// One at a time: while database/sql closes them, another limit would have it overwrite its list of those that it still has to close.
+		s.idle.Lock()
+		defer s.idle.Unlock()
+		db.SetMaxIdleConns(-1)
+		db.SetMaxIdleConns(s.maxIdle)
+	}
+}
+
+// unused tells whether nobody has a connection of the server's pool any longer, but for the one that its questions may keep.
+func (s *Server) unused(kept int) bool {
+	db, err := s.DB()
+	return err != nil || db.Stats().InUse <= kept
+}
+
+func (s *Server) close() error {
+	if e := s.expiry.Load(); e != nil {
+		e.stop()
+	}
+	if p := s.prepared.Load(); p != nil {
+		p.Close()
+	}
+	return closePool(s.Pool)
+}
+
+func closePool(pool gorm.ConnPool) error {
+	if c, ok := pool.(interface{ Close() error }); ok {
+		return c.Close()
+	}
+	return nil
+}
