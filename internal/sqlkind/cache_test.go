@@ -353,15 +353,25 @@ func BenchmarkCacheHitAfterLearning(b *testing.B) {
 }
 
 func BenchmarkCacheMiss(b *testing.B) {
-	c := NewCache(MySQL)
-	texts := make([]string, 16*cacheSets)
-	for i := range texts {
-		texts[i] = fmt.Sprintf("%s%d", benchText[:90], i)
-	}
-	i := 0
-	b.ReportAllocs()
-	for b.Loop() {
-		c.Kind(texts[i%len(texts)])
-		i++
+	for _, bb := range []struct {
+		name    string
+		watched []string
+	}{{"no tables", nil}, {"tables", []string{"users", "orders", "archive.items"}}} {
+		b.Run(bb.name, func(b *testing.B) {
+			c := NewCache(MySQL)
+			if bb.watched != nil {
+				c.Watch(bb.watched)
+			}
+			texts := make([]string, 16*cacheSets)
+			for i := range texts {
+				texts[i] = fmt.Sprintf("%s%d", benchText[:90], i)
+			}
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				c.Kind(texts[i%len(texts)])
+				i++
+			}
+		})
 	}
 }

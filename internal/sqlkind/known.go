@@ -2,6 +2,7 @@ package sqlkind
 
 import (
 	_ "embed"
+	"iter"
 	"strings"
 	"sync"
 )
@@ -37,33 +38,47 @@ type knownNames struct {
 	words     map[string]bool // no functions, unless they are quoted or have a schema
 }
 
-// known returns the names of each dialect. They are read when they are needed: a program needs one dialect.
+// known holds the names of each dialect. They are read when they are needed: a program needs one dialect.
 var known = [...]func() *knownNames{
 	MySQL: sync.OnceValue(func() *knownNames {
-		return &knownNames{functions: names(knownMySQL), elsewhere: names(knownMySQLSys), words: names(wordsMySQL)}
+		return &knownNames{
+			functions: nameSet(knownMySQL), elsewhere: nameSet(knownMySQLSys), words: nameSet(wordsMySQL),
+		}
 	}),
 	SQLite: sync.OnceValue(func() *knownNames {
-		return &knownNames{functions: names(knownSQLite), words: names(wordsSQLite)}
+		return &knownNames{functions: nameSet(knownSQLite), words: nameSet(wordsSQLite)}
 	}),
 	PostgreSQL: sync.OnceValue(func() *knownNames {
 		return &knownNames{
-			functions: names(knownPostgreSQL), schema: "pg_catalog",
-			elsewhere: names(knownPostgreSQLExtensions), words: names(wordsPostgreSQL),
+			functions: nameSet(knownPostgreSQL), schema: "pg_catalog",
+			elsewhere: nameSet(knownPostgreSQLExtensions), words: nameSet(wordsPostgreSQL),
 		}
 	}),
 }
 
-// names reads a list: names between white space, and comments in lines that begin with #.
-func names(list string) map[string]bool {
+func nameSet(list string) map[string]bool {
 	m := map[string]bool{}
-	for line := range strings.Lines(list) {
-		if !strings.HasPrefix(line, "#") {
+	for name := range names(list) {
+		m[name] = true
+	}
+	return m
+}
+
+// names reads a list: names between white space, in the order of the alphabet, and comments in lines that begin
+// with #.
+func names(list string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for line := range strings.Lines(list) {
+			if strings.HasPrefix(line, "#") {
+				continue
+			}
 			for name := range strings.FieldsSeq(line) {
-				m[name] = true
+				if !yield(name) {
+					return
+				}
 			}
 		}
 	}
-	return m
 }
 
 // callKnown remembers a call of a function that is in no list of known ones: name is that before the current

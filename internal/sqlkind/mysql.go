@@ -60,7 +60,7 @@ func (s *scan) observeMySQL() {
 	case tokPunct:
 		switch t.punct {
 		case '(':
-			s.call(callsMySQL)
+			s.call()
 		case '.':
 			s.qualifier = s.prev
 		}

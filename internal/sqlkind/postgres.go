@@ -119,7 +119,7 @@ func (s *scan) largeObjectPostgreSQL() {
 	if s.prev.kind == tokNumber && s.textOf(s.prev) == invRead && s.prev2.is(',') {
 		s.find(Stateful)
 	} else {
-		s.find(callsPostgreSQL["lo_open"])
+		s.find(Unknown)
 	}
 	s.opening = 0
 }
@@ -223,9 +223,9 @@ func (s *scan) attributePostgreSQL(name string) {
 	if _, ok := s.writers[string(b)]; ok {
 		s.find(Write)
 	}
-	k, listed := callsPostgreSQL[string(b)]
+	k, listed := s.functions.kinds[string(b)]
 	if !listed && !serverViews[string(b)] {
-		k, _ = familyKind(b)
+		k, _ = s.functions.ofFamily(b)
 	}
 	switch {
 	case k == Write && !columnNames[string(b)], k == Unknown && listed && !columnNames[string(b)],
@@ -258,9 +258,9 @@ func (s *scan) callPostgreSQL(dotted bool) {
 	}
 	if string(b) == "lo_open" && s.tok.is('(') && s.opening == 0 {
 		s.opening = s.depth
-	} else if k, ok := callsPostgreSQL[string(b)]; ok {
+	} else if k, ok := s.functions.kinds[string(b)]; ok {
 		s.find(k)
-	} else if k, ok := familyKind(b); ok {
+	} else if k, ok := s.functions.ofFamily(b); ok {
 		s.find(k)
 	} else if _, ok := s.schemaKind(dotted); !ok && s.tok.is('(') { // (t).total is hardly ever a call
 		s.callKnown(b)
@@ -276,18 +276,8 @@ func (s *scan) schemaKind(dotted bool) (k Kind, ok bool) {
 		return Read, false
 	}
 	var buf [longestName]byte
-	k, ok = schemasPostgreSQL[string(lower(buf[:0], cutName(s.textOf(s.qualifier))))]
+	k, ok = s.functions.schemas[string(lower(buf[:0], cutName(s.textOf(s.qualifier))))]
 	return k, ok
-}
-
-// familyKind judges a function that is not listed by the beginning of its name, if that tells.
-func familyKind(name []byte) (k Kind, ok bool) {
-	for _, f := range familiesPostgreSQL {
-		if len(name) >= len(f.name) && string(name[:len(f.name)]) == f.name {
-			return f.kind, true
-		}
-	}
-	return Read, false
 }
 
 // cutName returns what PostgreSQL sees of a name: its first 63 bytes.

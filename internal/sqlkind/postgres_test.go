@@ -415,36 +415,6 @@ func TestClassifyPostgreSQL(t *testing.T) {
 	}
 }
 
-// Families and schemas of functions, each with a control.
-func TestFunctionFamilies(t *testing.T) {
-	for _, f := range familiesPostgreSQL {
-		if f.source == "" {
-			t.Errorf("family %q is without a source", f.name)
-		}
-		for _, sql := range []string{"SELECT " + f.name + "frob(1)", "SELECT " + strings.ToUpper(f.name) + "frob(1)", `SELECT "` + f.name + `frob"(1)`} {
-			if got := Classify(PostgreSQL, sql); got != f.kind {
-				t.Errorf("Classify(PostgreSQL, %q) = %v, want %v", sql, got, f.kind)
-			}
-		}
-		if sql := "SELECT x" + f.name + "frob(1)"; Classify(PostgreSQL, sql) != Read {
-			t.Errorf("Classify(PostgreSQL, %q) = %v, want read", sql, Classify(PostgreSQL, sql))
-		}
-	}
-	for _, f := range functionSchemasPostgreSQL {
-		if f.source == "" {
-			t.Errorf("schema %q is without a source", f.name)
-		}
-		for _, sql := range []string{"SELECT " + f.name + ".frob(1)", `SELECT * FROM "` + f.name + `" . "frob" (1)`} {
-			if got := Classify(PostgreSQL, sql); got != f.kind {
-				t.Errorf("Classify(PostgreSQL, %q) = %v, want %v", sql, got, f.kind)
-			}
-		}
-		if sql := "SELECT a.frob FROM " + f.name + ".frob a"; Classify(PostgreSQL, sql) != Read {
-			t.Errorf("Classify(PostgreSQL, %q) = %v, want read", sql, Classify(PostgreSQL, sql))
-		}
-	}
-}
-
 // TestVolatileFunctions holds the verdict on every volatile function of PostgreSQL 15 and of its contrib
 // modules, so that none is forgotten.
 func TestVolatileFunctions(t *testing.T) {

@@ -3,8 +3,9 @@ package sqlkind
 // scan walks through the tokens of a text, once. Whatever makes a verdict worse wherever it stands is found by advance, as
 // the walk passes; the statement's own grammar is followed only as far as needed to say what kind of statement it is.
 type scan struct {
-	lex     lexer
-	writers map[string]struct{} // further functions that write
+	lex       lexer
+	functions *functions
+	writers   map[string]struct{} // further functions that write
 
 	tok         token // the current token
 	prev, prev2 token // the two before it, not counting tokHigh
@@ -28,7 +29,7 @@ type scan struct {
 // newScan returns a scan that stands on the first token.
 func newScan(l lexer, writers map[string]struct{}) scan {
 	l.dot, l.number = -1, -1
-	s := scan{lex: l, writers: writers, found: Read}
+	s := scan{lex: l, functions: functionsOf[l.dialect](), writers: writers, found: Read}
 	s.tok.kind = tokHigh // nothing: it will not become a predecessor
 	s.advance()
 	s.tok.gap = false
@@ -215,7 +216,7 @@ func (s *scan) query() Kind {
 }
 
 // call looks up the function that the current parenthesis belongs to, if it does.
-func (s *scan) call(table map[string]Kind) {
+func (s *scan) call() {
 	if !s.prev.isName() {
 		return
 	}
@@ -230,7 +231,7 @@ func (s *scan) call(table map[string]Kind) {
 	if _, ok := s.writers[string(b)]; ok {
 		s.find(Write)
 	}
-	if k, ok := table[string(b)]; ok {
+	if k, ok := s.functions.kinds[string(b)]; ok {
 		s.find(k)
 		if k == Stateful || k == Locking {
 			s.harmlessCalls++

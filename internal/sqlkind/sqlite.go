@@ -22,9 +22,9 @@ func (s *scan) observeSQLite() {
 	}
 	switch {
 	case s.tok.is('('):
-		s.call(callsSQLite)
+		s.call()
 		if s.prev.isName() {
-			s.writerPrefix()
+			s.family()
 		}
 	case s.tok.isName():
 		s.pragmaTable()
@@ -36,12 +36,12 @@ func (s *scan) observeSQLite() {
 	}
 }
 
-// writerPrefix finds functions of extensions whose names begin alike.
-func (s *scan) writerPrefix() {
+// family judges the function that the current parenthesis belongs to by the beginning of its name.
+func (s *scan) family() {
 	name := s.textOf(s.prev)
-	for _, prefix := range writerPrefixesSQLite {
-		if hasPrefixFold(name, prefix) {
-			s.find(Write)
+	for _, f := range s.functions.families {
+		if hasPrefixFold(name, f.beginning) {
+			s.find(f.kind)
 		}
 	}
 }

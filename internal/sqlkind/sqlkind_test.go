@@ -119,39 +119,6 @@ func TestDangersAreFoundAnywhere(t *testing.T) {
 	}
 }
 
-func TestFunctionTables(t *testing.T) {
-	for d, table := range map[Dialect][]function{MySQL: functionsMySQL, SQLite: functionsSQLite, PostgreSQL: functionsPostgreSQL} {
-		quote := map[Dialect]string{MySQL: "`", SQLite: "`", PostgreSQL: `"`}[d]
-		seen := map[string]bool{}
-		for _, f := range table {
-			if seen[f.name] || f.name != strings.ToLower(f.name) || len(f.name) > longestName || f.source == "" {
-				t.Errorf("%v: row %q is a duplicate, not in lower case, too long or without a source", d, f.name)
-			}
-			seen[f.name] = true
-			for _, sql := range []string{"SELECT " + f.name + "(1)", "SELECT s." + strings.ToUpper(f.name) + " (1)", "SELECT " + quote + f.name + quote + "(1)"} {
-				if got := Classify(d, sql); got != f.kind {
-					t.Errorf("Classify(%v, %q) = %v, want %v", d, sql, got, f.kind)
-				}
-			}
-			// The control: without a call the name is a column.
-			want := Read
-			switch {
-			case d == MySQL && f.name == "nextval":
-				want = Write
-			case d == PostgreSQL && (f.kind == Write || f.kind == Unknown) && !columnNames[f.name]: // it may be a call all the same
-				want = f.kind
-			case d == PostgreSQL && attributesOfState[f.name]:
-				want = Stateful
-			case d == PostgreSQL && strings.HasPrefix(f.name, "pg_"):
-				want = catalogKind(f.name)
-			}
-			if sql := "SELECT t." + f.name + " FROM t"; Classify(d, sql) != want {
-				t.Errorf("Classify(%v, %q) = %v, want %v", d, sql, Classify(d, sql), want)
-			}
-		}
-	}
-}
-
 // Texts made to hurt: no panic, and a megabyte takes a fraction of a second. A quadratic step would take many
 // minutes.
 func TestHostileTexts(t *testing.T) {
