@@ -361,8 +361,10 @@ func (s *tableScan) part(name []byte) []byte {
 	return name
 }
 
-// atDot reports whether a dot comes next.
+// atDot reports whether a dot comes next, behind blanks and comments.
 func (l *lexer) atDot() bool {
-	rest := strings.TrimLeft(l.sql[l.pos:], " \t\r\n\f\v")
-	return strings.HasPrefix(rest, ".")
+	if !l.skip() {
+		l.fail()
+	}
+	return l.peek(0) == '.'
 }

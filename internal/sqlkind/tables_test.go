@@ -18,6 +18,7 @@ func TestTables(t *testing.T) {
 		{`SELECT * FROM "users" LIMIT 1`, "users", "users"},
 		{"SELECT * FROM shop.users", "users", "users"},
 		{"SELECT * FROM `shop` . `users` AS u", "users", "users"},
+		{"SELECT * FROM shop /* of */ . -- all\n users", "users", "users"},
 		{"SELECT * FROM archive.items", "archive.items", "archive.items"},
 		{"SELECT * FROM items", "", ""},
 		{"SELECT * FROM pets", "", ""},
