@@ -5,7 +5,13 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.7.0
 FUZZTIME    := 30s
 SOAKTIME    := 30m
 
-.PHONY: test lint deps bench fuzz soak engines
+# What decides, by package. MUTANTS of each are tried, those that SEED chooses; 0: all.
+MUTATE  := .:resolver.go,session.go,failover.go,bound.go,middleware.go \
+	internal/cluster:judge.go,picture.go,view.go,hold.go,errors.go internal/position internal/token internal/logqueue
+MUTANTS := 0
+SEED    := 1
+
+.PHONY: test lint deps bench fuzz soak engines mutate
 
 # Servers make tests wait more than compute: four packages at once, those that take longest first.
 test: deps lint
@@ -33,6 +39,10 @@ soak: deps
 # The suites on other versions and kinds of servers, into docs/engines.md: hours. See CONTRIBUTING.md.
 engines: deps
 	cd integration && go run ./engines -engines '$(ENGINES)' -suites '$(SUITES)'
+
+# Would the tests notice if the code were wrong? See integration/mutate.
+mutate:
+	cd integration && go run ./mutate -mutants $(MUTANTS) -seed $(SEED) $(MUTATE)
 
 fuzz:
 	@set -e; for d in $$(dirname $$(git grep -l 'func Fuzz' -- '*_test.go') | sort -u); do \
