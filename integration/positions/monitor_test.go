@@ -184,9 +184,9 @@ const (
 	slack = 250 * time.Millisecond
 )
 
-// TestWhatIsFreshIsThere commits rows on a master all the time, while slaves fall behind and catch up. Whenever the view
-// says that a slave is fresh as of some time, the slave has to have all rows whose commit had returned by then, and those
-// in the view all that are older than MaxLag.
+// TestWhatIsFreshIsThere commits rows on a master all the time, while slaves fall behind and catch up.
+// Whenever the view says that a slave is fresh as of some time, the slave has to have all rows whose commit
+// had returned by then, and those in the view all that are older than MaxLag.
 func TestWhatIsFreshIsThere(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) { testFresh(t, k) })
@@ -632,7 +632,8 @@ func testComeAndGo(t *testing.T, k kind) {
 		})
 		t.Logf("all is well %v after the master answered", ms(time.Since(began)))
 		for i, s := range c.Slaves {
-			// Where it has not yet found its master again while that goes on writing, it is behind since the master went.
+			// Where it has not yet found its master again while that goes on writing, it is behind since the master
+			// went.
 			for n := len(told[s.String()]); n > 0; n -= 2 {
 				told.expect(ctx, t, s, false)
 				told.expect(ctx, t, s, true)

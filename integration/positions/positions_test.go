@@ -1,7 +1,8 @@
 // Package positions asks real servers whether internal/position is right about them.
 //
-// MySQL compares GTID sets itself, so what it says is set beside what internal/position says: gtidset_test.go. And of
-// every position that a slave tells, other connections to that slave have to see all that it covers: visible_test.go.
+// MySQL compares GTID sets itself, so what it says is set beside what internal/position says:
+// gtidset_test.go. And of every position that a slave tells, other connections to that slave have to see all
+// that it covers: visible_test.go.
 //
 // Fewer or more can be asked, and of other sets:
 //

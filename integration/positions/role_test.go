@@ -95,7 +95,8 @@ func follows(ctx context.Context, t *testing.T, k kind, slave, master *servers.S
 	}
 }
 
-// TestWhatIsErrant asks servers what they have written themselves, and holds that against what their master has.
+// TestWhatIsErrant asks servers what they have written themselves, and holds that against what their master
+// has.
 func TestWhatIsErrant(t *testing.T) {
 	binlogKinds(t, func(ctx context.Context, t *testing.T, k kind) {
 		c, err := k.start(ctx, servers.Config{Slaves: 2})

@@ -127,9 +127,9 @@ func wanted(kinds []kind) []kind {
 	return slices.DeleteFunc(kinds, func(k kind) bool { return !servers.Wanted(k.name) })
 }
 
-// TestWhatIsCoveredIsVisible commits rows on a master as fast as it can. Of every row it reads the master's position
-// after the commit. Meanwhile it reads the position of each slave, over and over, and after it, on another connection,
-// the rows that there are: those that the slave's position covers have to be among them.
+// TestWhatIsCoveredIsVisible commits rows on a master as fast as it can. Of every row it reads the master's
+// position after the commit. Meanwhile it reads the position of each slave, over and over, and after it, on
+// another connection, the rows that there are: those that the slave's position covers have to be among them.
 func TestWhatIsCoveredIsVisible(t *testing.T) {
 	for _, k := range slices.Concat(kinds, variants) {
 		t.Run(strings.TrimRight(k.name+", "+k.variant, ", "), func(t *testing.T) { testVisible(t, k) })
@@ -230,11 +230,12 @@ func newLedger(ctx context.Context, t *testing.T, k kind, c *servers.Cluster, ta
 	return &ledger{table: table}
 }
 
-// crowds are how many write at once, one number after the other. Where many do, commits come in groups; where few do, a
-// slave has time to follow each of them closely.
+// crowds are how many write at once, one number after the other. Where many do, commits come in groups; where
+// few do, a slave has time to follow each of them closely.
 var crowds = []int{12, 2}
 
-// write commits n rows over several connections at once. Another connection of each writer reads the positions.
+// write commits n rows over several connections at once. Another connection of each writer reads the
+// positions.
 func (l *ledger) write(ctx context.Context, k kind, master *servers.Server, n int) error {
 	defer func() {
 		l.mu.Lock()
@@ -366,8 +367,8 @@ func (c *checker) run(ctx context.Context) error {
 	return nil
 }
 
-// step reads a position, then the rows, and checks all that the position covers. It is the same whether a commit came
-// into the ledger before or after that: if the position covers it, the slave had replayed it.
+// step reads a position, then the rows, and checks all that the position covers. It is the same whether a
+// commit came into the ledger before or after that: if the position covers it, the slave had replayed it.
 func (c *checker) step(ctx context.Context) error {
 	at, err := c.reader.Slave(ctx)
 	if err != nil {

@@ -74,7 +74,8 @@ func TestParseMalformed(t *testing.T) {
 	}
 }
 
-// Nothing that is cut off may be a position, but for what ends in the middle of a list: there the shorter one is one.
+// Nothing that is cut off may be a position, but for what ends in the middle of a list: there the shorter one
+// is one.
 func TestParseCutOff(t *testing.T) {
 	for _, p := range []Position{
 		parse(t, MySQL, uuidA+":1-5:17:200-4000:tag:9"),
@@ -101,8 +102,8 @@ func TestAppendKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
-// The forms are kept by clients while the program that reads them is replaced: a change here is a new version of what
-// carries them. Their lengths are what a cookie has to hold.
+// The forms are kept by clients while the program that reads them is replaced: a change here is a new version
+// of what carries them. Their lengths are what a cookie has to hold.
 func TestForms(t *testing.T) {
 	gaps := func(uuid string, n int) string {
 		s := uuid

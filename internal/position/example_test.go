@@ -31,8 +31,8 @@ func ExamplePosition_Append() {
 	// 8 0-1-1003,1-7-3 <nil>
 }
 
-// log is a replication that an application has built itself: the master keeps a log of its changes, and a slave writes
-// down which row it has replayed, in the transaction that replays it.
+// log is a replication that an application has built itself: the master keeps a log of its changes, and a
+// slave writes down which row it has replayed, in the transaction that replays it.
 type log struct{}
 
 func (log) MasterPosition(ctx context.Context, conn *sql.Conn) (position.Position, error) {

@@ -13,8 +13,8 @@ const historySize = 8
 // History names the history that a master's position is of: the same for every reading of one master, at
 // whatever address it was asked, and for a process that never heard of this one. Empty: it is not known.
 //
-//   - MySQL and MariaDB: it goes with the server, by its Identity. Across a failover the name changes, though the
-//     GTIDs go on: see [Related].
+//   - MySQL and MariaDB: it goes with the server, by its Identity. Across a failover the name changes, though
+//     the GTIDs go on: see [Related].
 //   - PostgreSQL: it goes with the cluster and the timeline.
 //   - Custom: it goes with the name of the sequence.
 //

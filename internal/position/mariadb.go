@@ -11,8 +11,9 @@ import (
 // maxDomains is how many domains a list may have. Replication with several masters takes one for each.
 const maxDomains = 1 << 12
 
-// ParseMariaDB reads a GTID list, "0-1-5,7-2-19": domain, server and sequence number of the last transaction of each
-// domain, in any order, with or without blanks around the commas. The empty list is the unknown position.
+// ParseMariaDB reads a GTID list, "0-1-5,7-2-19": domain, server and sequence number of the last transaction
+// of each domain, in any order, with or without blanks around the commas. The empty list is the unknown
+// position.
 //
 // gtid_binlog_pos, gtid_slave_pos and gtid_current_pos have one entry for each domain. A list with more, like
 // gtid_binlog_state, is no position, and an error here as it is where a server is to replicate from one.
@@ -74,8 +75,8 @@ func (l gtidList) merge(other value) value {
 	return merged
 }
 
-// later returns the later one of two states of a domain. Of two servers that wrote the same number it takes the one with
-// the larger id: any would do, as long as it is always the same one.
+// later returns the later one of two states of a domain. Of two servers that wrote the same number it takes
+// the one with the larger id: any would do, as long as it is always the same one.
 func later(a, b domain) domain {
 	if a.sequence < b.sequence || a.sequence == b.sequence && a.server < b.server {
 		return b
@@ -83,7 +84,8 @@ func later(a, b domain) domain {
 	return a
 }
 
-// appendBinary writes domain, server and sequence number of each domain; the domain as the distance to the one before.
+// appendBinary writes domain, server and sequence number of each domain; the domain as the distance to the
+// one before.
 func (l gtidList) appendBinary(b []byte) []byte {
 	next := uint32(0) // the smallest that the domain can be
 	for _, d := range l {

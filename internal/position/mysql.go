@@ -13,27 +13,27 @@ import (
 )
 
 const (
-	// maxNumber is the largest number of a transaction. The manual says one more, but the servers' parser does not
-	// take that, since it ends intervals behind their last number.
+	// maxNumber is the largest number of a transaction. The manual says one more, but the servers' parser does
+	// not take that, since it ends intervals behind their last number.
 	maxNumber = 1<<63 - 2
 
 	maxTag = 32 // characters
 
-	// What a set may have. Those of real servers have a handful of origins, and an interval for each or, while many
-	// transactions are replayed at once, some dozens.
+	// What a set may have. Those of real servers have a handful of origins, and an interval for each or, while
+	// many transactions are replayed at once, some dozens.
 	maxOrigins   = 1 << 12
 	maxIntervals = 1 << 16
 )
 
-// ParseMySQL reads a GTID set: "uuid:1-5:11:tag:1-3, uuid:7". It takes what servers write, from 5.6 on and with the tags
-// of 8.3, in any order: letters of either case, intervals that overlap, blanks and line ends between the parts. The
-// empty set is the unknown position.
+// ParseMySQL reads a GTID set: "uuid:1-5:11:tag:1-3, uuid:7". It takes what servers write, from 5.6 on and
+// with the tags of 8.3, in any order: letters of either case, intervals that overlap, blanks and line ends
+// between the parts. The empty set is the unknown position.
 //
-// Of what servers take beyond that it refuses what could only be a mistake: numbers that begin with 0, which are octal,
-// intervals that end before they begin, parts that are empty.
+// Of what servers take beyond that it refuses what could only be a mistake: numbers that begin with 0, which
+// are octal, intervals that end before they begin, parts that are empty.
 //
-// (MySQL's manual, "GTID Format and Storage". It does not say that in a set several tags may follow one UUID, which is
-// how servers write them: bugs.mysql.com/116789.)
+// (MySQL's manual, "GTID Format and Storage". It does not say that in a set several tags may follow one UUID,
+// which is how servers write them: bugs.mysql.com/116789.)
 func ParseMySQL(text string) (Position, error) {
 	set, err := parseGTIDSet(text)
 	if err != nil {
@@ -48,7 +48,8 @@ func ParseMySQL(text string) (Position, error) {
 // gtidSet is a position of MySQL: in the order of origins, each there once. It is not empty.
 type gtidSet []gtids
 
-// gtids is the transactions of one origin: intervals in ascending order, with gaps between them. There is at least one.
+// gtids is the transactions of one origin: intervals in ascending order, with gaps between them. There is at
+// least one.
 type gtids struct {
 	origin
 	intervals []interval
@@ -220,15 +221,16 @@ func newGTIDSet(spans []span) (gtidSet, error) {
 	return set, nil
 }
 
-// Bits of the number that each origin of a binary form begins with. The other bits are its number of intervals, less 1.
+// Bits of the number that each origin of a binary form begins with. The other bits are its number of
+// intervals, less 1.
 const (
 	sameUUID  = 1 << iota // as the origin before
 	hasTag                // a tag follows, behind a byte with its length
 	countFrom = iota
 )
 
-// appendBinary writes each origin with its intervals. Of an interval it writes how far behind the one before it begins,
-// less the 2 that it is at least, and how much its last number is above the first.
+// appendBinary writes each origin with its intervals. Of an interval it writes how far behind the one before
+// it begins, less the 2 that it is at least, and how much its last number is above the first.
 func (s gtidSet) appendBinary(b []byte) []byte {
 	for i, g := range s {
 		head := uint64(len(g.intervals)-1) << countFrom

@@ -123,8 +123,8 @@ func randomModel(r *rand.Rand) model {
 	return m
 }
 
-// text writes m as no server would: one transaction or interval after the other in any order, some of them several
-// times, in either case, with blanks.
+// text writes m as no server would: one transaction or interval after the other in any order, some of them
+// several times, in either case, with blanks.
 func (m model) text(r *rand.Rand) string {
 	var parts []string
 	for g := range m {

@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// ParsePostgreSQL reads what [Position.String] returns for a position of PostgreSQL: the system identifier of the
-// cluster, the timeline and the LSN, "7711070308038412141:2:16/B374D848". The LSN 0/0, which is none, makes the
-// position unknown.
+// ParsePostgreSQL reads what [Position.String] returns for a position of PostgreSQL: the system identifier of
+// the cluster, the timeline and the LSN, "7711070308038412141:2:16/B374D848". The LSN 0/0, which is none,
+// makes the position unknown.
 func ParsePostgreSQL(text string) (Position, error) {
 	c := cursor{text: text}
 	v, err := c.lsn()
@@ -23,7 +23,8 @@ func ParsePostgreSQL(text string) (Position, error) {
 
 // lsn is a position of PostgreSQL.
 type lsn struct {
-	// system is the identifier that initdb gave the cluster, and that its standbys share: LSNs of others mean nothing.
+	// system is the identifier that initdb gave the cluster, and that its standbys share: LSNs of others mean
+	// nothing.
 	system   uint64
 	timeline uint32 // not 0
 	lsn      uint64 // not 0

@@ -8,8 +8,8 @@ import (
 
 // Config says how servers are asked. The zero value knows no server, and reads no positions.
 type Config struct {
-	// Dialect is the name of the GORM dialector: "mysql" for MySQL and MariaDB, "postgres" for PostgreSQL. Of others
-	// nothing is known.
+	// Dialect is the name of the GORM dialector: "mysql" for MySQL and MariaDB, "postgres" for PostgreSQL. Of
+	// others nothing is known.
 	Dialect string
 
 	// Source is asked instead, whatever the Dialect. Default nil: the servers that this package knows.
@@ -20,8 +20,9 @@ type Config struct {
 	Refuses func(error) bool
 }
 
-// Source reads positions where this package cannot: from servers of another kind, from the tables of a replication that
-// an application has built itself, from a test's own variable. A position is usually a [Sequence]:
+// Source reads positions where this package cannot: from servers of another kind, from the tables of a
+// replication that an application has built itself, from a test's own variable. A position is usually a
+// [Sequence]:
 //
 //	func (replicator) MasterPosition(ctx context.Context, conn *sql.Conn) (position.Position, error) {
 //		var n uint64
@@ -29,16 +30,16 @@ type Config struct {
 //		return position.Sequence("log", n), err
 //	}
 //
-// conn is a connection to the server in question that nobody else uses meanwhile; a method must leave it as it was, and
-// need not use it. The methods may be called concurrently, for several connections. They return the unknown position if
-// there is none at the moment, and an error if they could not find out.
+// conn is a connection to the server in question that nobody else uses meanwhile; a method must leave it as
+// it was, and need not use it. The methods may be called concurrently, for several connections. They return
+// the unknown position if there is none at the moment, and an error if they could not find out.
 type Source interface {
 	// MasterPosition returns a position on the master that covers everything committed there before the call.
 	// It should not be larger than it must: slaves have to reach it even if nothing more is committed.
 	MasterPosition(ctx context.Context, conn *sql.Conn) (Position, error)
 
-	// SlavePosition returns a position that a slave has replayed entirely, so that every query that begins after the
-	// call sees it. Where two values are needed for that, the slave has read the one for the position first.
+	// SlavePosition returns a position that a slave has replayed entirely, so that every query that begins after
+	// the call sees it. Where two values are needed for that, the slave has read the one for the position first.
 	SlavePosition(ctx context.Context, conn *sql.Conn) (Position, error)
 }
 
@@ -51,23 +52,24 @@ type Reading struct {
 	// it is Position.
 	Most Position
 
-	// Reason says why there is no position, in a few words, for status and logs: "gtid_mode is OFF". Empty if there
-	// is one.
+	// Reason says why there is no position, in a few words, for status and logs: "gtid_mode is OFF". Empty if
+	// there is one.
 	Reason string
 
 	// Remedy says what to set or change so that there is a position, for logs: "log_bin on the master". Empty
 	// if there is one, or if nothing has to be changed for it to come: "nothing has been replayed yet".
 	Remedy string
 
-	// ReadOnly: the server refuses writes of ordinary accounts (read_only of MySQL and MariaDB), or those of this
-	// connection (transaction_read_only of PostgreSQL, which is on where it replays). False where it is not known.
+	// ReadOnly: the server refuses writes of ordinary accounts (read_only of MySQL and MariaDB), or those of
+	// this connection (transaction_read_only of PostgreSQL, which is on where it replays). False where it is not
+	// known.
 	ReadOnly bool
 
 	// Writable: it certainly takes them: it said that it is not ReadOnly.
 	Writable bool
 
-	// Err is what it answered, if that was an error. Whether there is a position is not known then, and the Reason
-	// is for the caller to say: the error's words may quote a password.
+	// Err is what it answered, if that was an error. Whether there is a position is not known then, and the
+	// Reason is for the caller to say: the error's words may quote a password.
 	Err error
 
 	// WrongRole: the server is not what it was asked as. A master that is ReadOnly is none: after a planned
@@ -76,24 +78,27 @@ type Reading struct {
 	// Then there is no position.
 	WrongRole bool
 
-	// Identity is the same for readings of one server, whatever the address it was asked at, and another for servers that
-	// replicate from one another. Empty where it is not known, as it is of PostgreSQL, which tells by WrongRole.
+	// Identity is the same for readings of one server, whatever the address it was asked at, and another for
+	// servers that replicate from one another. Empty where it is not known, as it is of PostgreSQL, which tells
+	// by WrongRole.
 	Identity string
 
-	// Own is what the server has itself written, as far as its GTIDs tell: of MySQL the part of its position that has its
-	// own UUID, of MariaDB the last transaction of each domain. Unknown if that is nothing, or not known. See [Errant].
+	// Own is what the server has itself written, as far as its GTIDs tell: of MySQL the part of its position
+	// that has its own UUID, of MariaDB the last transaction of each domain. Unknown if that is nothing, or not
+	// known. See [Errant].
 	Own Position
 
 	// Origins is what else a MariaDB server knows of who has written what it has.
 	Origins Origins
 }
 
-// Reader asks one server, over one connection, for its position. [Reader.Master] and [Reader.Slave] are the usual
-// methods.
+// Reader asks one server, over one connection, for its position. [Reader.Master] and [Reader.Slave] are the
+// usual methods.
 //
-// What kind of server it is, which version, and whether its positions mean anything, a Reader finds out when it is first
-// asked, in one round trip more; from then on it takes one round trip each time. What may change while the connection
-// lasts, such as gtid_mode, it reads each time. Everything is open to an ordinary account.
+// What kind of server it is, which version, and whether its positions mean anything, a Reader finds out when
+// it is first asked, in one round trip more; from then on it takes one round trip each time. What may change
+// while the connection lasts, such as gtid_mode, it reads each time. Everything is open to an ordinary
+// account.
 //
 // A Reader is made by [NewReader]. One method may be called at a time.
 type Reader struct {
@@ -109,14 +114,15 @@ type server interface {
 	slave(ctx context.Context, conn *sql.Conn) (Reading, error)
 }
 
-// NewReader returns a Reader that uses conn and asks nothing yet. The connection remains the caller's, and should be used
-// for nothing else. When it is replaced by a new one, behind which there may be another server, so must be the Reader.
+// NewReader returns a Reader that uses conn and asks nothing yet. The connection remains the caller's, and
+// should be used for nothing else. When it is replaced by a new one, behind which there may be another
+// server, so must be the Reader.
 func NewReader(conn *sql.Conn, cfg Config) *Reader {
 	return &Reader{conn: conn, cfg: cfg}
 }
 
-// Server returns kind and version of the server, "MariaDB 10.11.6", for status and logs. It is empty until the server
-// has answered.
+// Server returns kind and version of the server, "MariaDB 10.11.6", for status and logs. It is empty until
+// the server has answered.
 func (r *Reader) Server() string {
 	if r.server == nil {
 		return ""
@@ -124,23 +130,23 @@ func (r *Reader) Server() string {
 	return r.server.String()
 }
 
-// Master asks a master. The position covers everything that was committed there before the call: by whomever, and
-// whether or not a slave has it. It may cover more.
+// Master asks a master. The position covers everything that was committed there before the call: by whomever,
+// and whether or not a slave has it. It may cover more.
 //
-// PostgreSQL's position is what has been flushed to its disk, because all of that is on its way to the slaves. Where
-// synchronous_commit is off for this account or database, commits return before they are flushed, and the position is
-// what has been inserted into the log. Commits of a transaction that sets synchronous_commit to off for itself are
-// covered after three times wal_writer_delay (0.6 s by default).
+// PostgreSQL's position is what has been flushed to its disk, because all of that is on its way to the
+// slaves. Where synchronous_commit is off for this account or database, commits return before they are
+// flushed, and the position is what has been inserted into the log. Commits of a transaction that sets
+// synchronous_commit to off for itself are covered after three times wal_writer_delay (0.6 s by default).
 //
-// The error is that of the connection: the server did not answer. One that answers, but with an error, has no position,
-// and the Err of the Reading is the error.
+// The error is that of the connection: the server did not answer. One that answers, but with an error, has no
+// position, and the Err of the Reading is the error.
 func (r *Reader) Master(ctx context.Context) (Reading, error) {
 	return r.read(ctx, server.master)
 }
 
-// Slave asks a slave. It has replayed the position, and every query that begins after the call sees that. The position
-// is where the server is now; it may be behind that of an earlier reading, if the server crashed in between and lost
-// what it had not yet written to its disk.
+// Slave asks a slave. It has replayed the position, and every query that begins after the call sees that. The
+// position is where the server is now; it may be behind that of an earlier reading, if the server crashed in
+// between and lost what it had not yet written to its disk.
 //
 // The error is as for [Reader.Master].
 func (r *Reader) Slave(ctx context.Context) (Reading, error) {

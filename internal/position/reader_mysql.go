@@ -10,9 +10,9 @@ import (
 
 // Every account may read global variables: in both manuals, showing them requires no privilege.
 
-// SHOW, because SELECT fails where one of the variables does not exist: of the last five, others that speak MySQL's language
-// may lack some. (gtid_binlog_state came with MariaDB 10.0.5, before the first 10.0 that was meant to be used; the others are in all
-// versions that have GTIDs.)
+// SHOW, because SELECT fails where one of the variables does not exist: of the last five, others that speak
+// MySQL's language may lack some. (gtid_binlog_state came with MariaDB 10.0.5, before the first 10.0 that was
+// meant to be used; the others are in all versions that have GTIDs.)
 const whichMySQL = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('aurora_version', 'version', 'version_comment', " +
 	"'server_uuid', 'server_id', 'hostname', 'port', 'gtid_binlog_state')"
 
@@ -35,7 +35,8 @@ func identifyMySQL(ctx context.Context, conn *sql.Conn) (server, error) {
 	}
 	version := variables["version"]
 	names := strings.ToLower(version + " " + variables["version_comment"])
-	// with adds the columns about the server itself to the query, or empty ones if these variables are not all there.
+	// with adds the columns about the server itself to the query, or empty ones if these variables are not all
+	// there.
 	with := func(query, self string, needs ...string) string {
 		for _, name := range append(needs, "hostname", "port") {
 			if _, there := variables[name]; !there {
@@ -58,8 +59,8 @@ func identifyMySQL(ctx context.Context, conn *sql.Conn) (server, error) {
 		// It answers to gtid_mode, but that does nothing.
 		return noServer{"TiDB " + version, "TiDB has no GTIDs", takesSource}, nil
 	case variables["aurora_version"] != "":
-		// Its readers share the writer's storage and replay no binary log, so GTIDs do not tell what they see. (Aurora's
-		// user guide, "Using GTID-based replication".) Not tried.
+		// Its readers share the writer's storage and replay no binary log, so GTIDs do not tell what they see.
+		// (Aurora's user guide, "Using GTID-based replication".) Not tried.
 		name := "Aurora MySQL " + variables["aurora_version"]
 		return noServer{name, name + " replicates without GTIDs", takesSource}, nil
 	}
@@ -105,10 +106,10 @@ func atLeast(version string, major, minor int) bool {
 
 // The columns are position, gtid_mode, log_bin, read_only.
 const (
-	// On masters and slaves alike a transaction comes into the set when others can see it, and before its client hears
-	// of the commit. (From 5.7 on; tried on none.) The set remains if GTIDs are switched off, while what is written from
-	// then on does not come into it: so gtid_mode is read each time. Nor does what a master does not write to a binary
-	// log. (Manual, "GTID Format and Storage".)
+	// On masters and slaves alike a transaction comes into the set when others can see it, and before its client
+	// hears of the commit. (From 5.7 on; tried on none.) The set remains if GTIDs are switched off, while what
+	// is written from then on does not come into it: so gtid_mode is read each time. Nor does what a master does
+	// not write to a binary log. (Manual, "GTID Format and Storage".)
 	//
 	// The members of a group (Group Replication) are asked the same, and so is Amazon RDS. Not tried.
 	mySQLAny = "SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_mode, @@GLOBAL.log_bin, @@GLOBAL.read_only"
@@ -121,12 +122,12 @@ const (
 	mariaDBSlave = "SELECT @@GLOBAL.gtid_slave_pos, 'ON', @@GLOBAL.log_bin, @@GLOBAL.read_only"
 )
 
-// More columns: server_uuid or server_id, hostname, port, and, of MariaDB, gtid_slave_pos and gtid_binlog_state, of which the
-// slave's query has the former already.
+// More columns: server_uuid or server_id, hostname, port, and, of MariaDB, gtid_slave_pos and
+// gtid_binlog_state, of which the slave's query has the former already.
 //
-// Servers that replicate from one another differ in server_uuid and in server_id, or the slave refuses to. Host and port
-// are for those that do not, and may have the same: the nodes of a Galera cluster are told to, and images of a machine
-// are copied with both.
+// Servers that replicate from one another differ in server_uuid and in server_id, or the slave refuses to.
+// Host and port are for those that do not, and may have the same: the nodes of a Galera cluster are told to,
+// and images of a machine are copied with both.
 const (
 	mySQLSelf         = ", @@GLOBAL.server_uuid, @@GLOBAL.hostname, @@GLOBAL.port, NULL, NULL"
 	mariaDBMasterSelf = ", @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state"
@@ -240,7 +241,8 @@ func (s *gtidServer) read(ctx context.Context, conn *sql.Conn, query string, mas
 	return reading, nil
 }
 
-// isOn reads a switch: 1 and 0, or, as MariaDB's read_only from 12.1 on, ON, NO_LOCK, NO_LOCK_NO_ADMIN and OFF.
+// isOn reads a switch: 1 and 0, or, as MariaDB's read_only from 12.1 on, ON, NO_LOCK, NO_LOCK_NO_ADMIN and
+// OFF.
 func isOn(s sql.NullString) bool {
 	return s.String != "" && s.String != "0" && !strings.EqualFold(s.String, "OFF")
 }

@@ -7,20 +7,20 @@ import (
 	"strconv"
 )
 
-// What is asked here every account may ask, but for pg_stat_wal_receiver, of which it is shown nothing but NULLs then.
-// Tried on 15.
+// What is asked here every account may ask, but for pg_stat_wal_receiver, of which it is shown nothing but
+// NULLs then. Tried on 15.
 
 const whichPostgreSQL = "SELECT current_setting('server_version'), current_setting('server_version_num'), " +
 	"(SELECT system_identifier FROM pg_control_system())::text, " +
 	"(SELECT bytes_per_wal_segment FROM pg_control_init()), current_setting('wal_block_size'), " +
 	"to_regproc('aurora_version') IS NOT NULL"
 
-// The functions are called in the order in which they are written. (PostgreSQL evaluates a subquery that depends on
-// nothing when its value is first needed.)
+// The functions are called in the order in which they are written. (PostgreSQL evaluates a subquery that
+// depends on nothing when its value is first needed.)
 const (
-	// CASE keeps the functions from being called that fail on a standby. The name of a file of the log begins with the
-	// timeline, and is right from the moment of a promotion on; pg_control_checkpoint's becomes right with the first
-	// checkpoint, minutes later.
+	// CASE keeps the functions from being called that fail on a standby. The name of a file of the log begins
+	// with the timeline, and is right from the moment of a promotion on; pg_control_checkpoint's becomes right
+	// with the first checkpoint, minutes later.
 	//
 	// What is flushed reaches the slaves at once. What is inserted beyond that may stay where it is for seconds,
 	// which would make slaves look behind: it is taken only if commits do not wait for the flush.
@@ -34,8 +34,9 @@ const (
 		"current_setting('transaction_read_only'), " +
 		"CASE WHEN NOT pg_is_in_recovery() THEN txid_current_snapshot() END::text"
 
-	// The timeline after the LSN: if it changes in between, the LSN is on the way to the new one, too. In hexadecimal,
-	// as in the name of a file of the log. See [postgreSQLServer] for what each of the three is worth.
+	// The timeline after the LSN: if it changes in between, the LSN is on the way to the new one, too. In
+	// hexadecimal, as in the name of a file of the log. See [postgreSQLServer] for what each of the three is
+	// worth.
 	postgreSQLSlave = "SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text, " +
 		"to_hex(greatest((SELECT timeline_id FROM pg_control_checkpoint()), " +
 		"(SELECT min_recovery_end_timeline FROM pg_control_recovery()), " +
@@ -43,8 +44,9 @@ const (
 		"current_setting('transaction_read_only'), NULL::text"
 )
 
-// identifyPostgreSQL takes versions from 10 on, which call the log WAL. Others that speak PostgreSQL's language lack some
-// of these functions, and answer with an error. Amazon RDS should be like any other; it was not tried.
+// identifyPostgreSQL takes versions from 10 on, which call the log WAL. Others that speak PostgreSQL's
+// language lack some of these functions, and answer with an error. Amazon RDS should be like any other; it
+// was not tried.
 func identifyPostgreSQL(ctx context.Context, conn *sql.Conn) (server, error) {
 	var version, system sql.NullString
 	var number, segment, block sql.NullInt64
@@ -72,17 +74,20 @@ func identifyPostgreSQL(ctx context.Context, conn *sql.Conn) (server, error) {
 
 // postgreSQLServer is a server from 10 on.
 //
-// The timeline of a standby is the largest of those seen, as it only goes forward. When its master has been replaced by
-// one that was promoted, the new timeline shows
+// The timeline of a standby is the largest of those seen, as it only goes forward. When its master has been
+// replaced by one that was promoted, the new timeline shows
 //
 //   - in pg_stat_wal_receiver at once, but to members of pg_read_all_stats only, to which pg_monitor belongs;
-//   - in pg_control_recovery when a flush has moved the point up to which it must recover, such as after DROP TABLE;
-//   - in pg_control_checkpoint after its next restartpoint, which follows the new master's first checkpoint: minutes.
+//   - in pg_control_recovery when a flush has moved the point up to which it must recover, such as after DROP
+//     TABLE;
+//   - in pg_control_checkpoint after its next restartpoint, which follows the new master's first checkpoint:
+//     minutes.
 //
-// Until then an ordinary account sees LSNs of the new timeline under the number of the old one. Compared with the new
-// master that is safe, as it covers nothing of another timeline: until then reads go to the master. It is not safe
-// compared with the old master, if that goes on writing although its standbys have left it: what it writes then, and
-// they will never have, may look covered. So it is good to grant pg_read_all_stats to the account.
+// Until then an ordinary account sees LSNs of the new timeline under the number of the old one. Compared with
+// the new master that is safe, as it covers nothing of another timeline: until then reads go to the master.
+// It is not safe compared with the old master, if that goes on writing although its standbys have left it:
+// what it writes then, and they will never have, may look covered. So it is good to grant pg_read_all_stats
+// to the account.
 type postgreSQLServer struct {
 	name           string
 	system         uint64
@@ -139,9 +144,10 @@ func (s *postgreSQLServer) read(
 
 // settled returns the position of a master whose log is flushed up to p, after a snapshot was taken there.
 //
-// While a transaction writes and nobody commits, the log is flushed up to the end of a page, in the middle of a record,
-// and no standby gets there until the server happens to flush more: up to 15 s, tried on 15. But if the snapshot is the one of
-// an earlier question, nothing has been committed since, and the position of that time has it all.
+// While a transaction writes and nobody commits, the log is flushed up to the end of a page, in the middle of
+// a record, and no standby gets there until the server happens to flush more: up to 15 s, tried on 15. But if
+// the snapshot is the one of an earlier question, nothing has been committed since, and the position of that
+// time has it all.
 func (s *postgreSQLServer) settled(snapshot string, p Position) Position {
 	now, ok := p.value.(lsn)
 	before, known := s.position.value.(lsn)
@@ -179,9 +185,10 @@ const (
 	fileHeader = 40
 )
 
-// end turns the LSN at which the next record will begin into the one at which the last one ended. That is the same,
-// unless a page ends there: then there is the header of the next page in between. An idle master may stand behind it for
-// good, and a standby, which replays up to the end of the last record, would never get there.
+// end turns the LSN at which the next record will begin into the one at which the last one ended. That is the
+// same, unless a page ends there: then there is the header of the next page in between. An idle master may
+// stand behind it for good, and a standby, which replays up to the end of the last record, would never get
+// there.
 func (s *postgreSQLServer) end(lsn uint64) uint64 {
 	switch {
 	case s.segment > 0 && lsn%s.segment == fileHeader:

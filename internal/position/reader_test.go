@@ -297,7 +297,8 @@ func TestReaderAsksAgain(t *testing.T) {
 	}
 }
 
-// A standby's timeline goes forward only: what shows the newest one comes and goes with the connection to the master.
+// A standby's timeline goes forward only: what shows the newest one comes and goes with the connection to the
+// master.
 func TestReaderKeepsTimeline(t *testing.T) {
 	conn, m := mock(t)
 	r := NewReader(conn, Config{Dialect: "postgres"})
@@ -319,8 +320,8 @@ func TestReaderKeepsTimeline(t *testing.T) {
 	}
 }
 
-// A master's log is flushed into the middle of a record while a transaction writes: what was flushed before covers all that
-// is committed, as long as the snapshot says that nothing has been since.
+// A master's log is flushed into the middle of a record while a transaction writes: what was flushed before
+// covers all that is committed, as long as the snapshot says that nothing has been since.
 func TestReaderSettles(t *testing.T) {
 	conn, m := mock(t)
 	r := NewReader(conn, Config{Dialect: "postgres"})

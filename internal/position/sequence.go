@@ -5,10 +5,10 @@ import (
 	"strconv"
 )
 
-// Sequence returns position n of a history that is a sequence of numbers: rows of a log, timestamps of a clock that only
-// goes forward. What has a larger number happened later, and a server that has replayed n has replayed all up to n. The
-// name keeps sequences apart that have nothing to do with each other; it travels with the position, so a short one
-// serves best.
+// Sequence returns position n of a history that is a sequence of numbers: rows of a log, timestamps of a
+// clock that only goes forward. What has a larger number happened later, and a server that has replayed n has
+// replayed all up to n. The name keeps sequences apart that have nothing to do with each other; it travels
+// with the position, so a short one serves best.
 //
 // Numbers begin at 1: with 0 nothing has happened yet, and the position is unknown.
 func Sequence(name string, n uint64) Position {

@@ -51,7 +51,8 @@ func (c *cursor) expect(b byte) error {
 	return nil
 }
 
-// number reads a decimal number of at most limit, which is 9 or more. It takes no zeros in front, which MySQL's server takes for octal.
+// number reads a decimal number of at most limit, which is 9 or more. It takes no zeros in front, which
+// MySQL's server takes for octal.
 func (c *cursor) number(what string, limit uint64) (uint64, error) {
 	start := c.at
 	var n uint64

@@ -186,7 +186,8 @@ func decode(content []byte) (issued time.Time, _ Token, _ error) {
 	return issued, t, nil
 }
 
-// reader takes pieces from the front of rest. Once there was not enough left, it has failed, and returns zeros.
+// reader takes pieces from the front of rest. Once there was not enough left, it has failed, and returns
+// zeros.
 type reader struct {
 	rest   []byte
 	failed bool

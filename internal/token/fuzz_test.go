@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// FuzzOpen opens any text, and any bytes in the guise of a token: but for those that the seeds are, none may open.
+// FuzzOpen opens any text, and any bytes in the guise of a token: but for those that the seeds are, none may
+// open.
 func FuzzOpen(f *testing.F) {
 	s := newSealer(f, "app", secretA, secretB)
 	valid := make(map[string]bool)

@@ -4,13 +4,15 @@
 //	text, err := sealer.Seal(token.Token{{History: history, Position: position}}, time.Now())
 //	t, err := sealer.Open(text, time.Now(), 5*time.Minute)
 //
-// The text is opaque to the client and cannot be changed by it; it expires, and opens on every instance that has the
-// secret. It consists of A-Z, a-z, 0-9, "-", "_" and one ".", so that it needs no quoting as the value of a cookie (RFC
-// 6265, section 4.1.1) or of a header (RFC 9110, section 5.6.2), or in a URL (RFC 3986, section 2.3):
+// The text is opaque to the client and cannot be changed by it; it expires, and opens on every instance that
+// has the secret. It consists of A-Z, a-z, 0-9, "-", "_" and one ".", so that it needs no quoting as the
+// value of a cookie (RFC 6265, section 4.1.1) or of a header (RFC 9110, section 5.6.2), or in a URL (RFC
+// 3986, section 2.3):
 //
 //	v1.BASE64URL(nonce ‖ ciphertext ‖ tag)
 //
-// Its length follows from the lengths of what is inside, and so shows them. See [NewSealer] for how it is sealed.
+// Its length follows from the lengths of what is inside, and so shows them. See [NewSealer] for how it is
+// sealed.
 //
 // Instances of before and after a deploy read each other's tokens. What was sealed by one of them and cannot
 // be read by another is [ErrVersion], and never taken for a forgery.
@@ -43,18 +45,20 @@ const (
 	// committed.
 	MaxSealed = 1200
 
-	// MaxSecrets is the number of secrets at most: it bounds the work that a text costs which none of them opens.
+	// MaxSecrets is the number of secrets at most: it bounds the work that a text costs which none of them
+	// opens.
 	MaxSecrets = 8
 
-	// MinSecret is the length of a secret at least, in bytes. It is also that of 16 random bytes written in hexadecimal:
-	// what is shorter was hardly made by a machine, or holds less than 128 bits of chance.
+	// MinSecret is the length of a secret at least, in bytes. It is also that of 16 random bytes written in
+	// hexadecimal: what is shorter was hardly made by a machine, or holds less than 128 bits of chance.
 	MinSecret = 32
 
-	// MaxSkew is by how much the clock of the instance that sealed a token may be ahead of that of the one that opens it.
+	// MaxSkew is by how much the clock of the instance that sealed a token may be ahead of that of the one that
+	// opens it.
 	MaxSkew = time.Minute
 
-	// Marker is the content of a cookie that says no more than "read the master", for where there are no secrets. No
-	// token looks like it.
+	// Marker is the content of a cookie that says no more than "read the master", for where there are no
+	// secrets. No token looks like it.
 	Marker = "1"
 )
 
@@ -79,24 +83,24 @@ type Entry struct {
 	History string
 	// Position is a point in the history that a slave has to cover. Empty: none is demanded.
 	Position []byte
-	// Until is when the master need no longer be read. A token carries it rounded up to a millisecond. Zero: there is no
-	// such time.
+	// Until is when the master need no longer be read. A token carries it rounded up to a millisecond. Zero:
+	// there is no such time.
 	Until time.Time
 	// Since is when the session last learned of the Position. A token carries it rounded up to a millisecond.
 	// Zero: it is not known, as in the tokens of instances that do not tell it.
 	Since time.Time
 }
 
-// Sealer seals tokens with one secret, and opens what was sealed with that one or another. [NewSealer] makes one; the zero
-// value seals and opens nothing. A Sealer never changes and is safe for concurrent use. It shows nothing of its keys
-// when printed or logged.
+// Sealer seals tokens with one secret, and opens what was sealed with that one or another. [NewSealer] makes
+// one; the zero value seals and opens nothing. A Sealer never changes and is safe for concurrent use. It
+// shows nothing of its keys when printed or logged.
 type Sealer struct {
 	keys    []extendedKey // the first one seals
 	context []byte        // additional data
 }
 
-// version begins every token. Changing anything about what follows it needs another one, and the old one must still
-// open: during a deploy, old and new instances read each other's tokens.
+// version begins every token. Changing anything about what follows it needs another one, and the old one must
+// still open: during a deploy, old and new instances read each other's tokens.
 const version = "v1."
 
 // label separates our keys from whatever else is derived from the same secrets (RFC 5869, section 3.2).
@@ -105,21 +109,22 @@ const label = "github.com/gorm-replicated/replicated token v1"
 // encoding leaves one text for each sequence of bytes, but that it skips line breaks: Open looks for those.
 var encoding = base64.RawURLEncoding.Strict()
 
-// NewSealer returns a Sealer for secrets, or every mistake in them. The first secret seals, all open: to replace one
-// without losing a token, first add the new one behind the old one on every instance, then swap them, and remove
-// the old one once the last token that it sealed has expired.
+// NewSealer returns a Sealer for secrets, or every mistake in them. The first secret seals, all open: to
+// replace one without losing a token, first add the new one behind the old one on every instance, then swap
+// them, and remove the old one once the last token that it sealed has expired.
 //
-// context is what the tokens are for, such as the application and the name of the cookie: those of one context do not open
-// in another, even with the same secret.
+// context is what the tokens are for, such as the application and the name of the cookie: those of one
+// context do not open in another, even with the same secret.
 //
-// A secret is at least MinSecret random bytes, in any encoding, as "openssl rand -base64 32" prints them. It must not
-// be a password: whoever holds a token can try those out (RFC 5869, section 4). Secrets are not kept, nor is the slice.
+// A secret is at least MinSecret random bytes, in any encoding, as "openssl rand -base64 32" prints them. It
+// must not be a password: whoever holds a token can try those out (RFC 5869, section 4). Secrets are not
+// kept, nor is the slice.
 //
-// Each secret is made into an AES-256 key by HKDF-SHA256 (RFC 5869), with a label of this package. Tokens are sealed with
-// XAES-256-GCM (c2sp.org/XAES-256-GCM), with the version and context as additional data. That is AES-256-GCM under a key
-// for each token, derived from half of a random nonce of 192 bits. Plain AES-GCM has 96 bits, and may see 2^32
-// random ones per key (NIST SP 800-38D, section 8.3): at a thousand writes a second that is fifty days, and
-// nobody could count the tokens of all instances. Here it is 2^80.
+// Each secret is made into an AES-256 key by HKDF-SHA256 (RFC 5869), with a label of this package. Tokens are
+// sealed with XAES-256-GCM (c2sp.org/XAES-256-GCM), with the version and context as additional data. That is
+// AES-256-GCM under a key for each token, derived from half of a random nonce of 192 bits. Plain AES-GCM has
+// 96 bits, and may see 2^32 random ones per key (NIST SP 800-38D, section 8.3): at a thousand writes a second
+// that is fifty days, and nobody could count the tokens of all instances. Here it is 2^80.
 func NewSealer(secrets [][]byte, context string) (*Sealer, error) {
 	if err := check(secrets); err != nil {
 		return nil, err
@@ -159,8 +164,8 @@ func check(secrets [][]byte) error {
 	return errors.Join(errs...)
 }
 
-// Seal returns the text of t, issued now. The same token never gives the same text twice, but always one of the same
-// length.
+// Seal returns the text of t, issued now. The same token never gives the same text twice, but always one of
+// the same length.
 //
 // The error is [ErrTooLarge] if the text would exceed MaxSealed or there are more than MaxEntries entries.
 // Any other is a mistake of the caller: no entry, an entry that demands nothing, a history twice or with too
@@ -234,8 +239,9 @@ func beginsWithVersion(text string) bool {
 	return found && isVersion && err == nil
 }
 
-// unseal tries one key after the other. That the time it takes tells which one it was does no harm: whoever has a token
-// knows when it was issued. A key id in the text would save the tries, and tell anybody which applications share a secret.
+// unseal tries one key after the other. That the time it takes tells which one it was does no harm: whoever
+// has a token knows when it was issued. A key id in the text would save the tries, and tell anybody which
+// applications share a secret.
 func (s *Sealer) unseal(sealed []byte) ([]byte, error) {
 	buf := make([]byte, 0, len(sealed)-nonceSize-tagSize)
 	for _, k := range s.keys {

@@ -295,8 +295,8 @@ func TestTime(t *testing.T) {
 	}
 }
 
-// Times are carried in milliseconds. Rounding may make a token expire too early, but never let its reader leave the
-// master too early.
+// Times are carried in milliseconds. Rounding may make a token expire too early, but never let its reader
+// leave the master too early.
 func TestTimeIsRounded(t *testing.T) {
 	s := newSealer(t, "app", secretA)
 	text, err := s.Seal(Token{{Until: at(5000).Add(1)}}, at(1).Add(-1))

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Tokens that were sealed once: whatever changes here, they must open, or instances of before and after a deploy
-// do not understand each other. A change of format adds a version and its vectors; these stay.
+// Tokens that were sealed once: whatever changes here, they must open, or instances of before and after a
+// deploy do not understand each other. A change of format adds a version and its vectors; these stay.
 var vectors = []struct {
 	name    string
 	secret  []byte

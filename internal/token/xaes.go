@@ -14,9 +14,9 @@ const (
 	derivingSize = nonceSize / 2 // the half of the nonce that the key of a message is derived from
 )
 
-// extendedKey is a key of XAES-256-GCM, as c2sp.org/XAES-256-GCM specifies it: the first half of the nonce makes the
-// key for one message by the counter mode KDF of NIST SP 800-108r1 (section 4.1) with AES-CMAC (NIST SP 800-38B),
-// the second half is the nonce of AES-256-GCM (NIST SP 800-38D) under that key.
+// extendedKey is a key of XAES-256-GCM, as c2sp.org/XAES-256-GCM specifies it: the first half of the nonce
+// makes the key for one message by the counter mode KDF of NIST SP 800-108r1 (section 4.1) with AES-CMAC
+// (NIST SP 800-38B), the second half is the nonce of AES-256-GCM (NIST SP 800-38D) under that key.
 //
 // It is the function that derives the key for one message, because nothing that prints values can look into a
 // function. fmt does look behind pointers, where the verb does not fit.
@@ -33,7 +33,8 @@ func newExtendedKey(key []byte) (extendedKey, error) {
 	k1 := cmacSubkey(block)
 	k := extendedKey(func(deriving []byte) []byte { return messageKey(block, k1, deriving) })
 
-	// AES-GCM may be missing, as with GODEBUG=fips140=only, which knows no nonces but its own: better heard of now.
+	// AES-GCM may be missing, as with GODEBUG=fips140=only, which knows no nonces but its own: better heard of
+	// now.
 	if _, err := k.aead(make([]byte, derivingSize)); err != nil {
 		return nil, err
 	}
@@ -52,8 +53,8 @@ func cmacSubkey(block cipher.Block) []byte {
 	return b
 }
 
-// messageKey derives the key for one message. What is put into CMAC is a counter of 16 bits, a label, a separator and the
-// context: one whole block, so that each half of the key is one encryption.
+// messageKey derives the key for one message. What is put into CMAC is a counter of 16 bits, a label, a
+// separator and the context: one whole block, so that each half of the key is one encryption.
 func messageKey(block cipher.Block, k1, deriving []byte) []byte {
 	key := make([]byte, extendedKeySize)
 	for i := range extendedKeySize / aes.BlockSize {

@@ -37,8 +37,8 @@ func TestXAES(t *testing.T) {
 	}
 }
 
-// The accumulated test of the same specification: keys, nonces, texts and additional data from SHAKE128 of nothing, the
-// ciphertexts into another SHAKE128.
+// The accumulated test of the same specification: keys, nonces, texts and additional data from SHAKE128 of
+// nothing, the ciphertexts into another SHAKE128.
 func TestXAESAccumulated(t *testing.T) {
 	source, sum := sha3.NewSHAKE128(), sha3.NewSHAKE128()
 	read := func(n int) []byte {
@@ -78,7 +78,8 @@ func TestKeySize(t *testing.T) {
 	}
 }
 
-// What follows says once more how a token is sealed, in other words than the package: nothing of it is shared.
+// What follows says once more how a token is sealed, in other words than the package: nothing of it is
+// shared.
 
 // deriveByHand is HKDF-SHA256 (RFC 5869, sections 2.2 and 2.3): no salt, one block.
 func deriveByHand(secret []byte) []byte {
