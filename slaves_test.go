@@ -474,6 +474,7 @@ func TestMonotonicWhenASlaveLeaves(t *testing.T) {
 		s.handler = before
 		served(t, c.get(), byToken) // never the older state
 		s.replay("slave-2")
+		c.do("GET") // has slave-2 asked: the question that SetSlaves brought about may have been before the replay
 		time.Sleep(2 * time.Second)
 		served(t, c.get(), "slave-2: method")
 	})
