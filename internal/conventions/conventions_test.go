@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"strings"
 	"testing"
 	"testing/fstest"
 )
@@ -15,8 +14,8 @@ import (
 // repository is the tree of this repository.
 var repository = os.DirFS("../..")
 
-// file returns a file of a tree that is made up.
-func file(content string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(content)} }
+// source returns a file of a tree that is made up.
+func source(content string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(content)} }
 
 // eachFile calls look for each file of a tree below a folder whose name ends in ext, in the order of their
 // names. What Git and the build keep for themselves does not count.
@@ -27,7 +26,7 @@ func eachFile(t *testing.T, tree fs.FS, folder, ext string, look func(name, cont
 			return err
 		}
 		if entry.IsDir() {
-			if name == "build" || strings.HasPrefix(entry.Name(), ".") && name != "." {
+			if name == "build" || name == ".git" {
 				return fs.SkipDir
 			}
 			return nil

@@ -31,12 +31,12 @@ func TestImports(t *testing.T) {
 // over.
 func TestStrayImports(t *testing.T) {
 	got, _ := strayImports(t, fstest.MapFS{
-		"pool.go":                        file(`package replicated; import "` + module + `/internal/position"`),
-		"internal/position/reader.go":    file("package position\n\nimport \"" + module + `/internal/cluster"`),
-		"internal/cluster/probe.go":      file(`package cluster; import "` + module + `/internal/position"`),
-		"internal/cluster/probe_test.go": file(`package cluster_test; import "` + module + `/internal/cluster"`),
-		"internal/token/token.go":        file(`package token; import "` + module + `"`),
-		"internal/token/deep/deep.go":    file(`package deep; import "` + module + `/internal/sqlkind"`),
+		"pool.go":                        source(`package replicated; import "` + module + `/internal/position"`),
+		"internal/position/reader.go":    source("package position\n\nimport \"" + module + `/internal/cluster"`),
+		"internal/cluster/probe.go":      source(`package cluster; import "` + module + `/internal/position"`),
+		"internal/cluster/probe_test.go": source(`package cluster_test; import "` + module + `/internal/cluster"`),
+		"internal/token/token.go":        source(`package token; import "` + module + `"`),
+		"internal/token/deep/deep.go":    source(`package deep; import "` + module + `/internal/sqlkind"`),
 	})
 	want := []string{
 		"internal/position/reader.go:3:8: imports internal/cluster",
