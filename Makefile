@@ -18,9 +18,13 @@ test: deps lint
 	@echo "== go test -race"; go test -race -p 4 -timeout 60m \
 		./integration/faults ./integration ./integration/oracle ./integration/consistency ./... ./examples/... ./integration/...
 
+# Each line that it prints says what is wrong, and where. golangci-lint would do the first half of it: to be built on a
+# fresh machine it needs 194 modules and some two minutes, which is longer than all of this takes.
 lint:
-	@echo "== gofmt"; files=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
+	@echo "== gofmt"; files=$$(git ls-files '*.go' | xargs gofmt -l); \
+		for f in $$files; do echo "$$f: gofmt would change it"; done; [ -z "$$files" ]
 	@set -e; for m in $(MODULES); do echo "== go vet and staticcheck, $$m"; (cd $$m && go vet ./... && $(STATICCHECK) ./...); done
+	@echo "== conventions"; go test -count=1 ./internal/conventions
 
 # What the tests need beside Go: a C compiler for the race detector, the servers of MariaDB, MySQL and PostgreSQL.
 deps:
