@@ -39,66 +39,33 @@ func main() {
 	}
 }
 
+var errInterrupted = errors.New("interrupted")
+
 func run(ctx context.Context) error {
-	var all []string
-	for _, e := range engines {
-		all = append(all, e.name)
-	}
-	engineNames := flag.String("engines", "", "what to run on, separated by commas: "+strings.Join(all, ","))
-	suiteNames := flag.String("suites", "", "what to run, separated by commas: "+strings.Join(suites, ","))
-	doc := flag.String("doc", "../docs/engines.md", "the document with the table")
-	logs := flag.String("logs", "../build/engines", "the folder for the output of the suites")
-	flag.Parse()
-	chosenEngines, err := choose(*engineNames, all)
+	p, err := parseFlags()
 	if err != nil {
 		return err
 	}
-	chosenSuites, err := choose(*suiteNames, suites)
+	rows, err := readRows(p.doc)
 	if err != nil {
 		return err
 	}
-	rows, err := readRows(*doc)
-	if err != nil {
+	if err := os.MkdirAll(p.logs, 0o755); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(*logs, 0o755); err != nil {
-		return err
-	}
-	fmt.Println("The output of each suite is in", *logs)
+	fmt.Println("The output of each suite is in", p.logs)
 
 	var ran []row
+	keep := func(r row) error {
+		ran, rows = append(ran, r), replace(rows, r)
+		return writeRows(p.doc, rows, runtime.NumCPU())
+	}
 	for _, e := range engines {
-		if !chosenEngines[e.name] {
+		if !p.engines[e.name] {
 			continue
 		}
-		programs, err := e.fetch(ctx)
-		if ctx.Err() != nil {
-			return errors.New("interrupted")
-		}
-		for _, suite := range e.suites {
-			if !chosenSuites[suite] {
-				continue
-			}
-			r := row{engine: e.name, version: programs.version, suite: suite,
-				date: time.Now().Format(time.DateOnly)}
-			if err != nil {
-				r.result = "not run: " + err.Error()
-			} else {
-				fmt.Printf("== %s %s, %s\n", e.name, r.version, suite)
-				var o *outcome
-				if o, err = e.test(ctx, programs, suite, *logs); ctx.Err() != nil {
-					return errors.New("interrupted")
-				} else if err != nil {
-					return err
-				}
-				r.result, r.seconds, r.green = o.String(), o.seconds, o.green()
-				fmt.Printf("   %s, %.0f s\n", r.result, r.seconds)
-			}
-			ran = append(ran, r)
-			rows = replace(rows, r)
-			if err := writeRows(*doc, rows, runtime.NumCPU()); err != nil {
-				return err
-			}
+		if err := p.runOn(ctx, e, keep); err != nil {
+			return err
 		}
 	}
 	fmt.Print("\n", render(ran))
@@ -111,6 +78,68 @@ func run(ctx context.Context) error {
 	if failed > 0 || len(ran) == 0 {
 		return fmt.Errorf("of %d rows, %d are not green", len(ran), failed)
 	}
+	return nil
+}
+
+// plan is what the command line asks for.
+type plan struct {
+	engines, suites map[string]bool // by name
+	doc             string          // the document with the table
+	logs            string          // the folder for the output of the suites
+}
+
+func parseFlags() (p plan, err error) {
+	var all []string
+	for _, e := range engines {
+		all = append(all, e.name)
+	}
+	engineNames := flag.String("engines", "", "what to run on, separated by commas: "+strings.Join(all, ","))
+	suiteNames := flag.String("suites", "", "what to run, separated by commas: "+strings.Join(suites, ","))
+	flag.StringVar(&p.doc, "doc", "../docs/engines.md", "the document with the table")
+	flag.StringVar(&p.logs, "logs", "../build/engines", "the folder for the output of the suites")
+	flag.Parse()
+	if p.engines, err = choose(*engineNames, all); err != nil {
+		return p, err
+	}
+	p.suites, err = choose(*suiteNames, suites)
+	return p, err
+}
+
+// runOn runs the chosen suites on an engine. It hands each row to keep as soon as its suite has ended.
+func (p plan) runOn(ctx context.Context, e engine, keep func(row) error) error {
+	programs, missing := e.fetch(ctx)
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	for _, suite := range e.suites {
+		if !p.suites[suite] {
+			continue
+		}
+		r := row{engine: e.name, version: programs.version, suite: suite, date: time.Now().Format(time.DateOnly)}
+		if missing != nil {
+			r.result = "not run: " + missing.Error()
+		} else if err := p.fill(ctx, &r, e, programs); err != nil {
+			return err
+		}
+		if err := keep(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill runs the suite of a row on its engine, and fills in what came of it.
+func (p plan) fill(ctx context.Context, r *row, e engine, programs fetched) error {
+	fmt.Printf("== %s %s, %s\n", r.engine, r.version, r.suite)
+	o, err := e.test(ctx, programs, r.suite, p.logs)
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	if err != nil {
+		return err
+	}
+	r.result, r.seconds, r.green = o.String(), o.seconds, o.green()
+	fmt.Printf("   %s, %.0f s\n", r.result, r.seconds)
 	return nil
 }
 

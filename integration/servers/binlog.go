@@ -67,8 +67,8 @@ func (b binlog) running(s *Server) []string {
 	})
 }
 
-// accounts is the SQL that makes the accounts while a server is installed. It does not check privileges then, so it does
-// not know accounts, until told to load them.
+// accounts is the SQL that makes the accounts while a server is installed. It does not check privileges then,
+// so it does not know accounts, until told to load them.
 func (binlog) accounts(c *Cluster) string {
 	return fmt.Sprintf(`FLUSH PRIVILEGES;
 CREATE USER %[1]s@'%%' IDENTIFIED BY '%[4]s';
@@ -122,8 +122,8 @@ func (binlog) answers(ctx context.Context, s *Server, db *sql.DB) error {
 	return nil
 }
 
-// exec runs the statements on one server. None of those used here is written to the binary log, but for those meant
-// for the master.
+// exec runs the statements on one server. None of those used here is written to the binary log, but for those
+// meant for the master.
 func (binlog) exec(ctx context.Context, s *Server, statements ...string) error {
 	for _, q := range statements {
 		if _, err := s.db.ExecContext(ctx, s.Words(q)); err != nil {
@@ -136,9 +136,10 @@ func (binlog) exec(ctx context.Context, s *Server, statements ...string) error {
 
 // followBy lets the slave s replicate from its master; the option says by which positions.
 func (b binlog) followBy(ctx context.Context, s *Server, option string) error {
-	return b.exec(ctx, s, fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=%d, MASTER_USER='%s', "+
-		"MASTER_PASSWORD='%s', MASTER_CONNECT_RETRY=1, %s", // seconds until it tries again
-		s.master.port, binlogAdmin, s.cluster.password, option), "START SLAVE")
+	return b.exec(ctx, s,
+		fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=%d, MASTER_USER='%s', "+
+			"MASTER_PASSWORD='%s', MASTER_CONNECT_RETRY=1, %s", // seconds until it tries again
+			s.master.port, binlogAdmin, s.cluster.password, option), "START SLAVE")
 }
 
 func (b binlog) createDatabase(ctx context.Context, master *Server) error {

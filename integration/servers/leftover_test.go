@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// childEnv makes the test binary be the child of TestNothingIsLeftBehind; its value is the kind of its servers and how
-// it ends.
+// childEnv makes the test binary be the child of TestNothingIsLeftBehind; its value is the kind of its
+// servers and how it ends.
 const childEnv = "SERVERS_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child starts a cluster, prints its folder and the ids of its processes, and, once told to, ends without closing it.
-// One slave is frozen then and one has been killed, which must not make a difference.
+// child starts a cluster, prints its folder and the ids of its processes, and, once told to, ends without
+// closing it. One slave is frozen then and one has been killed, which must not make a difference.
 func child(k kind, how string) {
 	c, err := k.start(context.Background(), Config{Slaves: 2})
 	if err == nil {
@@ -44,7 +44,8 @@ func child(k kind, how string) {
 		fmt.Println(err)
 		os.Exit(3)
 	}
-	fmt.Println(c.reaper.dir, c.reaper.cmd.Process.Pid, c.Master.proc.cmd.Process.Pid, c.Slaves[0].proc.cmd.Process.Pid)
+	fmt.Println(c.reaper.dir, c.reaper.cmd.Process.Pid, c.Master.proc.cmd.Process.Pid,
+		c.Slaves[0].proc.cmd.Process.Pid)
 	_, _ = io.ReadAll(os.Stdin)
 	if how == "panic" {
 		panic("as asked")
@@ -146,8 +147,9 @@ func testNothingIsLeftBehind(t *testing.T, k kind) {
 	}
 }
 
-// childProcess is a test binary that starts a cluster. Its temporary files go to tmp, and all processes that it starts
-// have that, or the name of what is in it, in their arguments: so what it leaves behind is found without its help.
+// childProcess is a test binary that starts a cluster. Its temporary files go to tmp, and all processes that
+// it starts have that, or the name of what is in it, in their arguments: so what it leaves behind is found
+// without its help.
 type childProcess struct {
 	cmd    *exec.Cmd
 	stdin  io.Closer
@@ -190,8 +192,8 @@ func (p *childProcess) processes(t *testing.T) []string {
 	return lines
 }
 
-// memory returns the files of POSIX's shared memory that those processes have, and the ids of System V's segments, as
-// far as one may look into them.
+// memory returns the files of POSIX's shared memory that those processes have, and the ids of System V's
+// segments, as far as one may look into them.
 func (p *childProcess) memory(t *testing.T) (files, ids []string) {
 	t.Helper()
 	for _, task := range p.tasks(t) {

@@ -71,12 +71,14 @@ func (m mariaDB) replayed(ctx context.Context, s *Server, position string) error
 		if err == nil && statusErr == nil && status["Last_SQL_Errno"] == "0" {
 			continue // merely slow, or held, or its master is down
 		}
-		return fmt.Errorf("waiting for %s: %w", position, cmp.Or(err, statusErr, errors.New(status["Last_SQL_Error"])))
+		return fmt.Errorf("waiting for %s: %w", position,
+			cmp.Or(err, statusErr, errors.New(status["Last_SQL_Error"])))
 	}
 }
 
 func (m mariaDB) ownTransactions(ctx context.Context, s *Server) ([]string, error) {
-	// The last GTID of every server that ever wrote here: tells at once that there is none, however long the log.
+	// The last GTID of every server that ever wrote here: tells at once that there is none, however long the
+	// log.
 	var state string
 	if err := s.db.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_binlog_state").Scan(&state); err != nil {
 		return nil, err

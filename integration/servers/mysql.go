@@ -181,7 +181,8 @@ func (m mySQL) replayed(ctx context.Context, s *Server, position string) error {
 	return nil
 }
 
-// has says whether everybody sees on the slave what is in the position. It is an error if that is not to be expected.
+// has says whether everybody sees on the slave what is in the position. It is an error if that is not to be
+// expected.
 func (m mySQL) has(ctx context.Context, s *Server, position string) (has bool, err error) {
 	status, err := m.status(ctx, s)
 	if err != nil {

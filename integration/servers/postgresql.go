@@ -38,8 +38,9 @@ var _ engine = postgreSQL{}
 // postgreSQLPrograms are those needed; they have to be of one version.
 var postgreSQLPrograms = []string{"initdb", "postgres", "pg_basebackup"}
 
-// postgreSQLBin returns the folder with the programs: the first one in PATH that has them all, or else Debian's of the
-// newest version. (What Debian has in PATH are some clients, which pick a version as they like.)
+// postgreSQLBin returns the folder with the programs: the first one in PATH that has them all, or else
+// Debian's of the newest version. (What Debian has in PATH are some clients, which pick a version as they
+// like.)
 func postgreSQLBin() (string, error) {
 	debian, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil {
@@ -62,8 +63,8 @@ func postgreSQLBin() (string, error) {
 	return "", notInstalled(strings.Join(postgreSQLPrograms, ", "), postgreSQLPackage)
 }
 
-// postgreSQLAccount returns the account that PostgreSQL runs as: it refuses to be root. The result is nil if it can be
-// that of this process.
+// postgreSQLAccount returns the account that PostgreSQL runs as: it refuses to be root. The result is nil if
+// it can be that of this process.
 func postgreSQLAccount() (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -92,8 +93,8 @@ func (postgreSQL) tool(name string, args ...string) (command, error) {
 	if err != nil {
 		return command{}, err
 	}
-	// Nothing else from here: PGDATA, PGOPTIONS and the like would change what the programs do, and if they run as
-	// somebody else, the rest is none of his business.
+	// Nothing else from here: PGDATA, PGOPTIONS and the like would change what the programs do, and if they run
+	// as somebody else, the rest is none of his business.
 	env := []string{"LC_ALL=C"}
 	for _, name := range []string{"PATH", "LD_LIBRARY_PATH"} {
 		if value, ok := os.LookupEnv(name); ok {
@@ -103,8 +104,8 @@ func (postgreSQL) tool(name string, args ...string) (command, error) {
 	return command{argv: append([]string{filepath.Join(bin, name)}, args...), env: env, user: user}, nil
 }
 
-// fill runs a program that makes the data folder dir. That is there already, empty: where programs run as another
-// account, it is all that this one can write to.
+// fill runs a program that makes the data folder dir. That is there already, empty: where programs run as
+// another account, it is all that this one can write to.
 func (e postgreSQL) fill(ctx context.Context, r *reaper, dir string, c command) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
@@ -157,8 +158,8 @@ func (e postgreSQL) install(ctx context.Context, c *Cluster, dir string) error {
 	if err != nil {
 		return err
 	}
-	single.argv = append([]string{"/bin/sh", "-c", `echo "$0" | exec "$@"`, "CREATE DATABASE " + postgreSQLDatabase},
-		single.argv...)
+	createDatabase := "CREATE DATABASE " + postgreSQLDatabase
+	single.argv = append([]string{"/bin/sh", "-c", `echo "$0" | exec "$@"`, createDatabase}, single.argv...)
 	if err := e.run(ctx, c.reaper, dir, single); err != nil {
 		return fmt.Errorf("servers: installing PostgreSQL: %w", err)
 	}
@@ -224,9 +225,9 @@ func (e postgreSQL) command(s *Server) (command, error) {
 		"--max_logical_replication_workers=0",
 		"--shared_buffers=32MB",
 		"--dynamic_shared_memory_type=mmap", // in the data folder; what is in /dev/shm outlasts kill -9
-		// A server that is killed loses nothing: what is committed has been written, that is, reached the kernel, and
-		// nothing here has to survive the machine. But full_page_writes stays on: kill -9 may end a write between two
-		// pages of memory, which make one page of the database.
+		// A server that is killed loses nothing: what is committed has been written, that is, reached the kernel,
+		// and nothing here has to survive the machine. But full_page_writes stays on: kill -9 may end a write
+		// between two pages of memory, which make one page of the database.
 		"--fsync=off",
 		"--wal_init_zero=off",
 		"--min_wal_size=16MB",
@@ -235,7 +236,8 @@ func (e postgreSQL) command(s *Server) (command, error) {
 		"--wal_sender_timeout=5s",
 		"--wal_receiver_timeout=5s",
 		"--wal_retrieve_retry_interval=100ms", // until a slave tries again to reach its master
-		// No query on a slave fails because the master has cleaned up what it reads: if it shall, there is DROP TABLE.
+		// No query on a slave fails because the master has cleaned up what it reads: if it shall, there is DROP
+		// TABLE.
 		"--hot_standby_feedback=on",
 		"--wal_receiver_status_interval=1s",
 		// What it does is not for a test to foresee: it moves the position of an idle master, and takes locks.
@@ -253,8 +255,9 @@ func (e postgreSQL) command(s *Server) (command, error) {
 	if err != nil {
 		return command{}, err
 	}
-	// A server that was killed has left its id behind. If a process of the same account has it now, the new server would
-	// take that for the old one; unless it is its grandparent, as is usual when a machine has started again.
+	// A server that was killed has left its id behind. If a process of the same account has it now, the new
+	// server would take that for the old one; unless it is its grandparent, as is usual when a machine has
+	// started again.
 	if b, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid")); err == nil {
 		pid, _, _ := strings.Cut(string(b), "\n")
 		cmd.env = append(cmd.env, "PG_GRANDPARENT_PID="+pid)
@@ -334,8 +337,8 @@ func (postgreSQL) createDatabase(ctx context.Context, master *Server) error {
 	return tx.Commit()
 }
 
-// position is what has been flushed. What has been inserted into the log may be further for good, without a commit: at
-// the end of a segment, say.
+// position is what has been flushed. What has been inserted into the log may be further for good, without a
+// commit: at the end of a segment, say.
 func (postgreSQL) position(ctx context.Context, master *Server) (position string, err error) {
 	err = master.db.QueryRowContext(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&position)
 	return position, err
@@ -347,8 +350,9 @@ func (postgreSQL) replayed(ctx context.Context, s *Server, position string) erro
 		var standby bool
 		var there sql.NullBool
 		var at sql.NullString
-		failed = s.db.QueryRowContext(ctx, "SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn() >= $1::text::pg_lsn, "+
-			"pg_last_wal_replay_lsn()::text", position).Scan(&standby, &there, &at)
+		failed = s.db.QueryRowContext(ctx,
+			"SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn() >= $1::text::pg_lsn, "+
+				"pg_last_wal_replay_lsn()::text", position).Scan(&standby, &there, &at)
 		if failed == nil && !standby {
 			failed = errors.New("it is no longer a standby")
 		}
@@ -390,8 +394,8 @@ func (e postgreSQL) hold(ctx context.Context, s *Server) error {
 	if err := e.exec(ctx, s, "SELECT pg_wal_replay_pause()"); err != nil {
 		return err
 	}
-	// Either it pauses, or it has a transaction in its hands and waits until that is as old as Delay says; then it looks
-	// whether it is to pause, before it does anything else.
+	// Either it pauses, or it has a transaction in its hands and waits until that is as old as Delay says; then
+	// it looks whether it is to pause, before it does anything else.
 	return e.until(ctx, s.db, "SELECT pg_get_wal_replay_pause_state() = 'paused' OR EXISTS (SELECT FROM "+
 		"pg_stat_activity WHERE backend_type = 'startup' AND wait_event = 'RecoveryApplyDelay')")
 }
@@ -406,7 +410,8 @@ func (e postgreSQL) delay(ctx context.Context, s *Server, seconds int) error {
 	if err != nil {
 		return err
 	}
-	if err := e.exec(ctx, s, fmt.Sprintf("ALTER SYSTEM SET recovery_min_apply_delay = '%ds'", seconds)); err != nil {
+	set := fmt.Sprintf("ALTER SYSTEM SET recovery_min_apply_delay = '%ds'", seconds)
+	if err := e.exec(ctx, s, set); err != nil {
 		return err
 	}
 	if err := e.reload(ctx, s); err != nil {
@@ -430,8 +435,8 @@ func (e postgreSQL) reload(ctx context.Context, s *Server) error {
 		return err
 	}
 	defer conn.Close()
-	// The server tells one process after the other, in its own time. That of this connection being told a second time
-	// proves that all have been told the first time.
+	// The server tells one process after the other, in its own time. That of this connection being told a second
+	// time proves that all have been told the first time.
 	for range 2 {
 		var before string
 		if err := conn.QueryRowContext(ctx, "SELECT pg_conf_load_time()::text").Scan(&before); err != nil {
@@ -483,29 +488,12 @@ func (e postgreSQL) ownTransactions(ctx context.Context, s *Server) ([]string, e
 	return own, err
 }
 
-// postgreSQLRefused returns what a log has of statements that were refused because they write: SQLSTATE 25006.
+// postgreSQLRefused returns the statements that a log has as refused because they write: SQLSTATE 25006.
 func postgreSQLRefused(log io.Reader) ([]string, error) {
-	var refused []*strings.Builder
-	in := false // the message, or the statement, of the last one
+	var all refusals
 	for r := bufio.NewReader(log); ; {
 		line, err := r.ReadString('\n')
-		line = strings.TrimSuffix(line, "\n")
-		if more, ok := strings.CutPrefix(line, "\t"); ok { // of a text of several lines
-			if in {
-				refused[len(refused)-1].WriteString("\n" + more)
-			}
-		} else if who, code, kind, text, ok := postgreSQLLine(line); ok {
-			switch in = false; {
-			case code != "25006":
-			case kind == "ERROR" || kind == "FATAL":
-				in = true
-				refused = append(refused, &strings.Builder{})
-				refused[len(refused)-1].WriteString(who + " " + text)
-			case kind == "STATEMENT" && len(refused) > 0:
-				in = true
-				refused[len(refused)-1].WriteString(": " + text)
-			}
-		}
+		all.read(strings.TrimSuffix(line, "\n"))
 		if err == io.EOF {
 			break
 		}
@@ -514,10 +502,42 @@ func postgreSQLRefused(log io.Reader) ([]string, error) {
 		}
 	}
 	var own []string
-	for _, text := range refused {
+	for _, text := range all.texts {
 		own = append(own, text.String())
 	}
 	return own, nil
+}
+
+// refusals are gathered from a log line by line.
+type refusals struct {
+	texts []*strings.Builder // each the message, and the statement if the log has it
+	goOn  bool               // lines that begin with a tab continue the last text
+}
+
+func (r *refusals) read(line string) {
+	last := len(r.texts) - 1
+	if more, ok := strings.CutPrefix(line, "\t"); ok {
+		if r.goOn {
+			r.texts[last].WriteString("\n" + more)
+		}
+		return
+	}
+	who, code, kind, text, ok := postgreSQLLine(line)
+	if !ok {
+		return
+	}
+	r.goOn = false
+	switch {
+	case code != "25006":
+	case kind == "ERROR" || kind == "FATAL":
+		r.goOn = true
+		first := &strings.Builder{}
+		first.WriteString(who + " " + text)
+		r.texts = append(r.texts, first)
+	case kind == "STATEMENT" && last >= 0:
+		r.goOn = true
+		r.texts[last].WriteString(": " + text)
+	}
 }
 
 // postgreSQLLine takes a line apart with which a message, or a part of one, begins:

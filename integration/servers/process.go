@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// reaper is a shell that outlives this process, and then removes what it has left behind. It makes the folder,
-// is told of every process before that begins, and, when its standard input ends, because of close or because this
-// process ended, however that came, kills the processes and removes the folder.
+// reaper is a shell that outlives this process, and then removes what it has left behind. It makes the
+// folder, is told of every process before that begins, and, when its standard input ends, because of close or
+// because this process ended, however that came, kills the processes and removes the folder.
 //
-// There is no moment at which something would be forgotten: the folder is the reaper's from its first instant, and a
-// process waits, before it becomes a server, until the reaper knows of it. See run.
+// There is no moment at which something would be forgotten: the folder is the reaper's from its first
+// instant, and a process waits, before it becomes a server, until the reaper knows of it. See run.
 type reaper struct {
 	dir string
 	cmd *exec.Cmd
@@ -32,11 +32,12 @@ type reaper struct {
 
 // mktemp makes the folder here, not in Go, so that this process cannot end between making it and saying so.
 //
-// The processes are ended as by process.kill: stopped from the top of the tree down, so that no child of theirs can be
-// missed, and then killed. What a server that was killed leaves behind outside of the folder goes with it: PostgreSQL's
-// segments of shared memory. They are System V's, of a running server and of one that was killed before: the id is in
-// its file, but not from the first moment on, so the maps of processes are read as well. While it is installed, they
-// are POSIX's. Root may not everywhere remove what belongs to another account, which has to do it itself then.
+// The processes are ended as by process.kill: stopped from the top of the tree down, so that no child of
+// theirs can be missed, and then killed. What a server that was killed leaves behind outside of the folder
+// goes with it: PostgreSQL's segments of shared memory. They are System V's, of a running server and of one
+// that was killed before: the id is in its file, but not from the first moment on, so the maps of processes
+// are read as well. While it is installed, they are POSIX's. Root may not everywhere remove what belongs to
+// another account, which has to do it itself then.
 const reaperScript = `
 trap '' HUP INT QUIT TERM PIPE
 dir=$(umask 077 && mktemp -d "$1/servers-XXXXXXXX") || exit 1
@@ -120,8 +121,8 @@ func startReaper() (*reaper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("servers: %w", err)
 	}
-	// A session of its own: Ctrl-C ends this process, not the reaper. Neither does it hold this process's output open,
-	// for which go test would wait.
+	// A session of its own: Ctrl-C ends this process, not the reaper. Neither does it hold this process's output
+	// open, for which go test would wait.
 	cmd := exec.Command("/bin/sh", "-c", reaperScript, "servers-reaper", tmp)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Dir = "/"
@@ -154,7 +155,8 @@ func (r *reaper) tell(sign string, pid int) error {
 	return err
 }
 
-// close ends the reaper, which ends all processes that still run and removes the folder, and waits until it has.
+// close ends the reaper, which ends all processes that still run and removes the folder, and waits until it
+// has.
 func (r *reaper) close() error {
 	r.mu.Lock()
 	err := r.stdin.Close()
@@ -191,8 +193,8 @@ type account struct {
 	uid, gid uint32
 }
 
-// own makes the account the owner of a file or folder, letThrough lets it reach what is in a folder and is its own. If
-// it is nil, nothing has to be done: all belongs to the account of this process.
+// own makes the account the owner of a file or folder, letThrough lets it reach what is in a folder and is
+// its own. If it is nil, nothing has to be done: all belongs to the account of this process.
 func (a *account) own(name string) error {
 	if a == nil {
 		return nil
@@ -214,12 +216,12 @@ func (r *reaper) run(log string, c command) (*process, error) {
 		return nil, err
 	}
 	defer out.Close() // the child has its own
-	// A shell that becomes the program once it reads a line. It reads none, and ends, if this process ends before the
-	// reaper knows of it.
+	// A shell that becomes the program once it reads a line. It reads none, and ends, if this process ends
+	// before the reaper knows of it.
 	const wait = `read -r go && exec "$@" <"$0"`
 	cmd := exec.Command("/bin/sh", append([]string{"-c", wait, cmp.Or(c.stdin, os.DevNull)}, c.argv...)...)
-	// A session of its own, not just a group: what stands still in a group of this session would be sent SIGHUP and
-	// SIGCONT when this process ends, just when the reaper begins to stop it.
+	// A session of its own, not just a group: what stands still in a group of this session would be sent SIGHUP
+	// and SIGCONT when this process ends, just when the reaper begins to stop it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if c.user != nil {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.user.uid, Gid: c.user.gid}
@@ -282,7 +284,8 @@ func (p *process) ended() bool {
 // signal sends sig to the process; it fails, and hits nobody else, if that has ended.
 func (p *process) signal(sig syscall.Signal) error { return p.cmd.Process.Signal(sig) }
 
-// wait waits until the process has ended. That it ended by a signal, or with an exit code, is no error: see p.err.
+// wait waits until the process has ended. That it ended by a signal, or with an exit code, is no error: see
+// p.err.
 func (p *process) wait(ctx context.Context) error {
 	select {
 	case <-p.done:

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// Server is one server of a [Cluster]. It keeps its address and its data when it is stopped, killed and started.
+// Server is one server of a [Cluster]. It keeps its address and its data when it is stopped, killed and
+// started.
 type Server struct {
 	cluster *Cluster
 	daemon  daemon
@@ -63,22 +64,23 @@ func (s *Server) Addr() string {
 
 func (s *Server) ownAddr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// Port returns the server's port. It tells who answered a query: @@port on MariaDB and MySQL, inet_server_port() on
-// PostgreSQL.
+// Port returns the server's port. It tells who answered a query: @@port on MariaDB and MySQL,
+// inet_server_port() on PostgreSQL.
 func (s *Server) Port() int { return s.port }
 
-// DSN returns what the engine's Go driver (go-sql-driver/mysql, pgx) and GORM's dialector connect with as an ordinary
-// account: it may do everything in one database, which is there and empty, and nothing outside it. Times are UTC, and
-// scanned as time.Time; only those of PostgreSQL's timestamptz pgx returns in the zone of this process.
+// DSN returns what the engine's Go driver (go-sql-driver/mysql, pgx) and GORM's dialector connect with as an
+// ordinary account: it may do everything in one database, which is there and empty, and nothing outside it.
+// Times are UTC, and scanned as time.Time; only those of PostgreSQL's timestamptz pgx returns in the zone of
+// this process.
 func (s *Server) DSN() string { return s.cluster.engine.dsn(s) }
 
-// DB returns a pool of connections of this package's own, on which everything is allowed. On MariaDB and MySQL no
-// database is selected, on PostgreSQL it is connected to that of the DSN. It is for looking at the server past the code
-// under test; writing to a slave with it makes one of the [Server.OwnTransactions].
+// DB returns a pool of connections of this package's own, on which everything is allowed. On MariaDB and
+// MySQL no database is selected, on PostgreSQL it is connected to that of the DSN. It is for looking at the
+// server past the code under test; writing to a slave with it makes one of the [Server.OwnTransactions].
 func (s *Server) DB() *sql.DB { return s.db }
 
-// Start starts the server after Stop or Kill, and returns when it answers. A slave goes on replicating by itself, also
-// if it was held before.
+// Start starts the server after Stop or Kill, and returns when it answers. A slave goes on replicating by
+// itself, also if it was held before.
 func (s *Server) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,9 +103,9 @@ func (s *Server) sharing(do func(front *Server) error) error {
 	return do(s.front)
 }
 
-// Stop ends the server cleanly, without waiting for its clients, and waits until it has ended. It may be frozen, or not
-// running at all. A PostgreSQL master first sends its slaves the rest, and waits about 5 s for one that is frozen. MySQL
-// gives its clients 2 s, and its slaves 8 s more.
+// Stop ends the server cleanly, without waiting for its clients, and waits until it has ended. It may be
+// frozen, or not running at all. A PostgreSQL master first sends its slaves the rest, and waits about 5 s for
+// one that is frozen. MySQL gives its clients 2 s, and its slaves 8 s more.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,8 +138,8 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.Start(ctx)
 }
 
-// Kill ends the server by kill -9 of all its processes, and waits until they have ended. It may be frozen, or not
-// running at all.
+// Kill ends the server by kill -9 of all its processes, and waits until they have ended. It may be frozen, or
+// not running at all.
 func (s *Server) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,8 +157,8 @@ func (s *Server) Kill() error {
 	return nil
 }
 
-// Freeze stops the server in its tracks, with all its processes, by SIGSTOP, and returns when it stands still: the
-// kernel goes on accepting connections for it, but nothing answers.
+// Freeze stops the server in its tracks, with all its processes, by SIGSTOP, and returns when it stands
+// still: the kernel goes on accepting connections for it, but nothing answers.
 func (s *Server) Freeze() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,12 +210,13 @@ func (s *Server) Hold(ctx context.Context) error {
 
 // Release lets the slave replay again after Hold.
 func (s *Server) Release(ctx context.Context) error {
-	return s.replaying(ctx, "releasing", func(ctx context.Context) error { return s.cluster.engine.release(ctx, s) })
+	return s.replaying(ctx, "releasing",
+		func(ctx context.Context) error { return s.cluster.engine.release(ctx, s) })
 }
 
-// Delay lets the slave replay everything d after it happened on the master; 0 ends it. Servers count in whole seconds,
-// so d has to be a multiple of one, and the actual delay may be up to a second shorter. It outlasts restarts. (What
-// PostgreSQL delays is the commits.)
+// Delay lets the slave replay everything d after it happened on the master; 0 ends it. Servers count in whole
+// seconds, so d has to be a multiple of one, and the actual delay may be up to a second shorter. It outlasts
+// restarts. (What PostgreSQL delays is the commits.)
 func (s *Server) Delay(ctx context.Context, d time.Duration) error {
 	if d < 0 || d%time.Second != 0 {
 		return fmt.Errorf("servers: delaying %v by %v: not a number of whole seconds", s, d)
@@ -223,20 +226,21 @@ func (s *Server) Delay(ctx context.Context, d time.Duration) error {
 	})
 }
 
-// OwnTransactions returns what was written on the slave itself and not replicated, in order. As long as there is
-// nothing, no write has ever gone astray to it. The slave has to be up.
+// OwnTransactions returns what was written on the slave itself and not replicated, in order. As long as there
+// is nothing, no write has ever gone astray to it. The slave has to be up.
 //
-// On MariaDB and MySQL these are the transactions that the slave has in its binary log as its own, each with its position
-// and its SQL: the slave is writable, so a write that goes astray succeeds.
+// On MariaDB and MySQL these are the transactions that the slave has in its binary log as its own, each with
+// its position and its SQL: the slave is writable, so a write that goes astray succeeds.
 //
 // A node of Galera passes on what is written to it, and a slave of Group Replication refuses it, unless it is
 // told not to. On Galera the answer is a count of what the node has passed on since it was started.
 //
-// A PostgreSQL standby cannot be written to. There it returns the statements that the standby refused as writes
-// (SQLSTATE 25006), each with its time, its process, the message and the SQL. They are found in the server's log, which
-// has them before the client gets the error. Locking reads (SELECT … FOR UPDATE) are among them, and writes in a
-// transaction that the client itself made read-only; an error that PL/pgSQL caught within the server is not. A standby
-// that was promoted has one more entry, the last, which says so; what was written to it since is not found.
+// A PostgreSQL standby cannot be written to. There it returns the statements that the standby refused as
+// writes (SQLSTATE 25006), each with its time, its process, the message and the SQL. They are found in the
+// server's log, which has them before the client gets the error. Locking reads (SELECT … FOR UPDATE) are
+// among them, and writes in a transaction that the client itself made read-only; an error that PL/pgSQL
+// caught within the server is not. A standby that was promoted has one more entry, the last, which says so;
+// what was written to it since is not found.
 func (s *Server) OwnTransactions(ctx context.Context) ([]string, error) {
 	var own []string
 	err := s.slave(ctx, "reading the own transactions of", func(ctx context.Context) (err error) {
@@ -326,7 +330,8 @@ func (s *Server) start(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// running says whether the server's process is there; it may have ended by itself. s.mu is held, as in what follows.
+// running says whether the server's process is there; it may have ended by itself. s.mu is held, as in what
+// follows.
 func (s *Server) running() bool { return s.proc != nil && !s.proc.ended() }
 
 // logged returns the end of the server's log.
@@ -337,15 +342,17 @@ func (s *Server) logged() string {
 		return err.Error()
 	}
 	all := strings.Split(strings.TrimSpace(string(b)), "\n")
-	// After the one that says why a server ended come many notes: of plugins that shut down, of threads that start.
+	// After the one that says why a server ended come many notes: of plugins that shut down, of threads that
+	// start.
 	all = slices.DeleteFunc(all, func(line string) bool {
 		return strings.Contains(line, "Shutting down plugin") || strings.Contains(line, " [Note] ")
 	})
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// freePort returns a port at which nobody listens. It is below those that the kernel takes for outgoing connections:
-// one of them could otherwise sit on the port of a server that is down, and keep it from coming back.
+// freePort returns a port at which nobody listens. It is below those that the kernel takes for outgoing
+// connections: one of them could otherwise sit on the port of a server that is down, and keep it from coming
+// back.
 func freePort() (int, error) {
 	var last error
 	for range 100 {

@@ -1,5 +1,5 @@
-// Package servers runs real database servers for tests: a master and its slaves, MariaDB, MySQL or PostgreSQL, as child
-// processes on free ports of the loopback interface, in a temporary folder.
+// Package servers runs real database servers for tests: a master and its slaves, MariaDB, MySQL or
+// PostgreSQL, as child processes on free ports of the loopback interface, in a temporary folder.
 //
 //	func TestReading(t *testing.T) {
 //		c := servers.MariaDB(t, servers.Config{Slaves: 2})
@@ -14,8 +14,8 @@
 // happens to the test process (a panic, os.Exit, kill -9, at any moment), no server and no folder stays
 // behind: see reaper.
 //
-// MariaDB's and MySQL's slaves are writable on purpose: a write that went astray succeeds, and [Server.OwnTransactions]
-// proves it. PostgreSQL's cannot be: there it finds what they refused.
+// MariaDB's and MySQL's slaves are writable on purpose: a write that went astray succeeds, and
+// [Server.OwnTransactions] proves it. PostgreSQL's cannot be: there it finds what they refused.
 //
 // MySQL is the server that REPLICATED_MYSQL names, a program or its folder; or else a mysqld of 8.0.26 or
 // later in PATH; or else the one in gorm-replicated/mysql-9 in the user's cache, into which .ci/deps fetches
@@ -57,11 +57,12 @@ import (
 	"time"
 )
 
-// limit bounds every operation of this package whose context does not end earlier. It is far above what any of them
-// takes: it is there so that nothing hangs.
+// limit bounds every operation of this package whose context does not end earlier. It is far above what any
+// of them takes: it is there so that nothing hangs.
 const limit = time.Minute
 
-// ErrNotInstalled is returned, wrapped with the name of the program, if a program that a server needs is not there.
+// ErrNotInstalled is returned, wrapped with the name of the program, if a program that a server needs is not
+// there.
 var ErrNotInstalled = errors.New("servers: not installed")
 
 // Config says which servers to start. The zero value starts a master without slaves.
@@ -70,15 +71,16 @@ type Config struct {
 	Slaves int
 
 	// MasterOptions and SlaveOptions are added to the command line of the master and of each slave, after the
-	// options of this package, so that they win: "--max-connections=50". Default none. (Some settings of a PostgreSQL
-	// slave, max_connections among them, must not be lower than its master's.)
+	// options of this package, so that they win: "--max-connections=50". Default none. (Some settings of a
+	// PostgreSQL slave, max_connections among them, must not be lower than its master's.)
 	MasterOptions, SlaveOptions []string
 
 	// PgBouncer says how the PgBouncer before each server is run; only [StartPgBouncer] heeds it.
 	PgBouncer PgBouncer
 }
 
-// Cluster is a running master with its slaves. Its methods, and those of its servers, may be called concurrently.
+// Cluster is a running master with its slaves. Its methods, and those of its servers, may be called
+// concurrently.
 type Cluster struct {
 	Master *Server
 	Slaves []*Server
@@ -90,17 +92,17 @@ type Cluster struct {
 	close func() error
 }
 
-// engine is what servers of one kind do in their own way. Contexts that are passed to it have a deadline. SQL that it
-// runs on a slave must not count as one of the slave's own transactions.
+// engine is what servers of one kind do in their own way. Contexts that are passed to it have a deadline. SQL
+// that it runs on a slave must not count as one of the slave's own transactions.
 type engine interface {
 	daemon
 
-	// install makes dir, the data folder of a server without a history, for the servers of c. In it there is an account
-	// that may do everything, for this package.
+	// install makes dir, the data folder of a server without a history, for the servers of c. In it there is an
+	// account that may do everything, for this package.
 	install(ctx context.Context, c *Cluster, dir string) error
 
-	// create makes the data folder of s, which is about to be started for the first time: from the installed one or,
-	// if s is a slave, from its master, which runs. It may take the installed one away if s is the master.
+	// create makes the data folder of s, which is about to be started for the first time: from the installed one
+	// or, if s is a slave, from its master, which runs. It may take the installed one away if s is the master.
 	create(ctx context.Context, s *Server, installed string) error
 
 	// dsn is [Server.DSN].
@@ -112,10 +114,12 @@ type engine interface {
 	// follow lets the slave s, which has just been started for the first time, replicate from its master.
 	follow(ctx context.Context, s *Server) error
 
-	// createDatabase gives the account of [Server.DSN] its database, in the first transaction there is on the master.
+	// createDatabase gives the account of [Server.DSN] its database, in the first transaction there is on the
+	// master.
 	createDatabase(ctx context.Context, master *Server) error
 
-	// position returns how far the history of the master goes; replayed waits until the slave s has replayed as much.
+	// position returns how far the history of the master goes; replayed waits until the slave s has replayed as
+	// much.
 	position(ctx context.Context, master *Server) (string, error)
 	replayed(ctx context.Context, s *Server, position string) error
 
@@ -151,9 +155,9 @@ type fronted interface {
 	front() (_ daemon, apart bool)
 }
 
-// StartMariaDB starts a MariaDB master and its slaves, and returns when every slave replicates. The context ends the
-// attempt, not the servers: they run until Close, or until this process ends. If MariaDB is not there, the error is
-// [ErrNotInstalled].
+// StartMariaDB starts a MariaDB master and its slaves, and returns when every slave replicates. The context
+// ends the attempt, not the servers: they run until Close, or until this process ends. If MariaDB is not
+// there, the error is [ErrNotInstalled].
 func StartMariaDB(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, mariaDB{}, cfg)
 }
@@ -170,8 +174,8 @@ func StartMySQL(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, m, cfg)
 }
 
-// StartPostgreSQL is as StartMariaDB, with a PostgreSQL master and hot standbys that stream from it, each with a
-// replication slot.
+// StartPostgreSQL is as StartMariaDB, with a PostgreSQL master and hot standbys that stream from it, each
+// with a replication slot.
 func StartPostgreSQL(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, postgreSQL{}, cfg)
 }
@@ -204,7 +208,8 @@ func StartGalera(ctx context.Context, cfg Config) (*Cluster, error) {
 	return start(ctx, g, cfg)
 }
 
-// MariaDB is StartMariaDB for one test: it fails or skips the test as [Check] does, and closes the cluster at its end.
+// MariaDB is StartMariaDB for one test: it fails or skips the test as [Check] does, and closes the cluster at
+// its end.
 func MariaDB(t testing.TB, cfg Config) *Cluster {
 	t.Helper()
 	c, err := StartMariaDB(t.Context(), cfg)
@@ -237,8 +242,8 @@ func forTest(t testing.TB, c *Cluster, err error) *Cluster {
 }
 
 // Check does nothing if err, from StartMariaDB or its like, is nil. If it is ErrNotInstalled, the test is
-// skipped, naming what is missing; but where everything should be present, which the environment says with CI=true, and
-// for all other errors, the test fails.
+// skipped, naming what is missing; but where everything should be present, which the environment says with
+// CI=true, and for all other errors, the test fails.
 func Check(t testing.TB, err error) {
 	t.Helper()
 	switch {
@@ -364,8 +369,8 @@ func (c *Cluster) CatchUp(ctx context.Context) error {
 	return each(c.Slaves, func(s *Server) error { return s.CatchUp(ctx) })
 }
 
-// Close ends all servers, whatever state they are in, and removes the folder. Calling it again does nothing more, and
-// returns the same error.
+// Close ends all servers, whatever state they are in, and removes the folder. Calling it again does nothing
+// more, and returns the same error.
 func (c *Cluster) Close() error { return c.close() }
 
 func (c *Cluster) closeNow() error {
@@ -401,7 +406,8 @@ func each(servers []*Server, do func(*Server) error) error {
 	return errors.Join(errs...)
 }
 
-// program returns the path of a program of the operating system's package. Servers often live where only root looks.
+// program returns the path of a program of the operating system's package. Servers often live where only root
+// looks.
 func program(name, pkg string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
@@ -418,7 +424,8 @@ func notInstalled(name, pkg string) error {
 	return fmt.Errorf("%w: %s (Debian has it in the package %s)", ErrNotInstalled, name, pkg)
 }
 
-// poll calls ready, at intervals, until it returns nil. When the context ends first, the error is ready's last one.
+// poll calls ready, at intervals, until it returns nil. When the context ends first, the error is ready's
+// last one.
 func poll(ctx context.Context, ready func() error) error {
 	// Most of what is waited for is there in a moment; what is not shall not cost much.
 	const least, most = time.Millisecond, 20 * time.Millisecond

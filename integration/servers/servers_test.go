@@ -88,8 +88,8 @@ func (k kind) open(t *testing.T, s *Server) *sql.DB {
 	return db
 }
 
-// TestCluster takes one cluster through everything that can be done to it, in an order: each step leaves it whole but
-// for the last, in which writes go astray.
+// TestCluster takes one cluster through everything that can be done to it, in an order: each step leaves it
+// whole but for the last, in which writes go astray.
 func TestCluster(t *testing.T) { eachKind(t, testCluster) }
 
 func testCluster(t *testing.T, k kind) {
@@ -139,7 +139,8 @@ func testCluster(t *testing.T, k kind) {
 			}
 			if s.ID() != i+1 || port != s.Port() || seen[s.Addr()] || !strings.Contains(s.DSN(), s.Addr()) ||
 				!strings.HasSuffix(s.Addr(), fmt.Sprint(":", port)) {
-				t.Errorf("%v at %s: ID %d, port %d, of who answers %d, DSN %s", s, s.Addr(), s.ID(), s.Port(), port, s.DSN())
+				t.Errorf("%v at %s: ID %d, port %d, of who answers %d, DSN %s", s, s.Addr(), s.ID(), s.Port(),
+					port, s.DSN())
 			}
 			if d := time.Since(now); now.Location() != time.UTC || d < -time.Minute || d > time.Minute {
 				t.Errorf("%v: its time is %v, which differs by %v", s, now, d)
@@ -441,9 +442,7 @@ func ownOfBinlog(t *testing.T, s *Server) {
 	t.Helper()
 	var id int
 	var readOnly bool
-	if err := s.DB().QueryRowContext(t.Context(), "SELECT @@server_id, @@read_only").Scan(&id, &readOnly); err != nil {
-		t.Fatal(err)
-	}
+	ok(t, s.DB().QueryRowContext(t.Context(), "SELECT @@server_id, @@read_only").Scan(&id, &readOnly))
 	if id != s.ID() || readOnly {
 		t.Errorf("%v: @@server_id %d, @@read_only %v", s, id, readOnly)
 	}
@@ -455,8 +454,9 @@ func ownOfGroupReplication(t *testing.T, s *Server) {
 	var id int
 	var state, role string
 	var readOnly bool
-	err := s.DB().QueryRowContext(t.Context(), "SELECT @@server_id, member_state, member_role, @@super_read_only "+
-		"FROM performance_schema.replication_group_members WHERE member_id = @@server_uuid").
+	err := s.DB().QueryRowContext(t.Context(),
+		"SELECT @@server_id, member_state, member_role, @@super_read_only "+
+			"FROM performance_schema.replication_group_members WHERE member_id = @@server_uuid").
 		Scan(&id, &state, &role, &readOnly)
 	ok(t, err)
 	want := "SECONDARY"
@@ -589,7 +589,8 @@ func astrayOnPostgreSQL(t *testing.T, k kind, c *Cluster) {
 			if len(own) != want {
 				t.Fatalf("got %q, want %d", own, want)
 			}
-			if last := want - 1; row.found && !strings.HasSuffix(own[last], " in a read-only transaction: "+row.query) {
+			const refused = " in a read-only transaction: "
+			if last := want - 1; row.found && !strings.HasSuffix(own[last], refused+row.query) {
 				t.Errorf("got %.1000q", own[last])
 			}
 		})
@@ -668,8 +669,9 @@ func TestPostgreSQLIsKilledWhateverItDoes(t *testing.T) {
 	// One that looks after neither its parent nor its client.
 	working := func() error {
 		var n int
-		err := c.Master.DB().QueryRowContext(ctx, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%1e12%' "+
-			"AND state = 'active' AND pid <> pg_backend_pid()").Scan(&n)
+		err := c.Master.DB().QueryRowContext(ctx,
+			"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%1e12%' "+
+				"AND state = 'active' AND pid <> pg_backend_pid()").Scan(&n)
 		if err == nil && n != 1 {
 			err = fmt.Errorf("%d at work", n)
 		}
@@ -845,9 +847,11 @@ func TestMySQLIsFound(t *testing.T) {
 		{name: "in PATH, too old", inPath: "8.0.25", cached: "9.7.4", want: "cached"},
 		{name: "in PATH, far too old", inPath: "5.7.44", want: none},
 		{name: "in PATH, MariaDB's", inPath: "10.11.14-MariaDB-0+deb12u2", cached: "9.7.4", want: "cached"},
-		{name: "named", named: "mine/server", there: "mine/server", inPath: "8.0.36", cached: "9.7.4", want: "named"},
+		{name: "named", named: "mine/server", there: "mine/server", inPath: "8.0.36", cached: "9.7.4",
+			want: "named"},
 		{name: "named by its folder", named: "mine", there: "mine/mysqld", cached: "9.7.4", want: "named"},
-		{name: "named by the folder above", named: "mine", there: "mine/bin/mysqld", cached: "9.7.4", want: "named"},
+		{name: "named by the folder above", named: "mine", there: "mine/bin/mysqld", cached: "9.7.4",
+			want: "named"},
 		{name: "named, and not there", named: "mine", cached: "9.7.4", want: none},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -924,7 +928,8 @@ func withDescendants(t *testing.T, all []task) []task {
 	return all
 }
 
-// segments returns the id of the segment of System V's shared memory that belongs to a data folder; only PostgreSQL has one.
+// segments returns the id of the segment of System V's shared memory that belongs to a data folder; only
+// PostgreSQL has one.
 func segments(t *testing.T, data string) []string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))

@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// The tree of a process: itself and all processes that descend from it, whatever groups and sessions they have made for
-// themselves. It is read from /proc; where there is none, a tree is its root alone.
+// The tree of a process: itself and all processes that descend from it, whatever groups and sessions they
+// have made for themselves. It is read from /proc; where there is none, a tree is its root alone.
 
 // task is a process of a tree. Ids of processes are used again; that one together with when it began is not.
 type task struct {
@@ -53,7 +53,8 @@ func (t task) stat() (stat, error) {
 	return st, err
 }
 
-// ended says whether t has ended. A process that nobody has waited for yet has: its new parent may never do it.
+// ended says whether t has ended. A process that nobody has waited for yet has: its new parent may never do
+// it.
 func (t task) ended() bool {
 	st, err := t.stat()
 	return err != nil || st.state == 'Z' || st.state == 'X'
@@ -98,11 +99,12 @@ func children(parents []task) ([]task, error) {
 	return found, nil
 }
 
-// freeze stops the tree and returns when all of it stands still. Whether it succeeds or not, p.frozen is what it has
-// stopped, parents first.
+// freeze stops the tree and returns when all of it stands still. Whether it succeeds or not, p.frozen is what
+// it has stopped, parents first.
 //
-// It goes down level by level. The children of processes that stand still are a list that holds: no more of them are
-// made, and none that ends is waited for, so that no other process could take its id and be hit in its place.
+// It goes down level by level. The children of processes that stand still are a list that holds: no more of
+// them are made, and none that ends is waited for, so that no other process could take its id and be hit in
+// its place.
 func (p *process) freeze(ctx context.Context) error {
 	root := task{pid: p.cmd.Process.Pid}
 	p.frozen = nil
@@ -134,7 +136,8 @@ func (p *process) thaw() error { return p.signalFrozen(syscall.SIGCONT) }
 
 // kill ends the tree by SIGKILL, and waits until nothing of it runs any more.
 func (p *process) kill(ctx context.Context) error {
-	// So that no process comes to be that the signal does not reach. Should it fail, as much as it found is killed.
+	// So that no process comes to be that the signal does not reach. Should it fail, as much as it found is
+	// killed.
 	err := p.freeze(ctx)
 	tree := p.frozen
 	err = errors.Join(err, p.signalFrozen(syscall.SIGKILL), p.wait(ctx))
@@ -151,8 +154,8 @@ func (p *process) kill(ctx context.Context) error {
 	})
 }
 
-// signalFrozen sends sig to all that freeze has stopped, the root last: before that goes on, or ends, the others keep
-// their ids.
+// signalFrozen sends sig to all that freeze has stopped, the root last: before that goes on, or ends, the
+// others keep their ids.
 func (p *process) signalFrozen(sig syscall.Signal) error {
 	var errs []error
 	for _, t := range slices.Backward(p.frozen) {
