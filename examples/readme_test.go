@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// TestReadmeQuotesWhatIsCompiled has every piece of Go in the README stand, line by line, in one of the programs.
+// TestReadmeQuotesWhatIsCompiled has every piece of Go in the README stand, line by line, in one of the
+// programs.
 func TestReadmeQuotesWhatIsCompiled(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {

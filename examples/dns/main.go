@@ -1,8 +1,10 @@
-// Command dns reads from all servers that one name leads to. Each address is a slave of its own, as the plugin needs it: it has to ask the very
-// server that it reads how far that is. When the name leads elsewhere, slaves come and go while requests run. It is an example to copy, and
-// no service discovery: where something else knows the servers, ask that, and call SetSlaves.
+// Command dns reads from all servers that one name leads to. Each address is a slave of its own, as the
+// plugin needs it: it has to ask the very server that it reads how far that is. When the name leads
+// elsewhere, slaves come and go while requests run. It is an example to copy, and no service discovery: where
+// something else knows the servers, ask that, and call SetSlaves.
 //
-//	export MASTER_DSN='user:password@tcp(db1:3306)/app' SLAVES_DSN='user:password@tcp(slaves.example.net:3306)/app?timeout=2s'
+//	export MASTER_DSN='user:password@tcp(db1:3306)/app'
+//	export SLAVES_DSN='user:password@tcp(slaves.example.net:3306)/app?timeout=2s'
 //	export SECRET=$(openssl rand -base64 32) # the same for all instances
 //	go run ./dns
 //
@@ -54,7 +56,12 @@ func main() {
 	if err := db.Use(plugin); err != nil {
 		log.Fatal(err)
 	}
-	follower := &follower{name: name, lookup: net.DefaultResolver.LookupHost, slave: slave, set: plugin.SetSlaves}
+	follower := &follower{
+		name:   name,
+		lookup: net.DefaultResolver.LookupHost,
+		slave:  slave,
+		set:    plugin.SetSlaves,
+	}
 	follower.look(context.Background()) // before the first request; while there is no answer the master serves
 	go follower.run(context.Background(), every)
 	log.Fatal(http.ListenAndServe("127.0.0.1:8080", plugin.Middleware(routes(db))))
@@ -107,8 +114,8 @@ func (f *follower) run(ctx context.Context, every time.Duration) {
 	}
 }
 
-// look sets the slaves if the name leads elsewhere than before. A resolver that fails, or knows of none, says nothing of the servers: then they stay.
-// What could not be set is tried again at the next look.
+// look sets the slaves if the name leads elsewhere than before. A resolver that fails, or knows of none, says
+// nothing of the servers: then they stay. What could not be set is tried again at the next look.
 func (f *follower) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -137,9 +144,10 @@ func (f *follower) look(ctx context.Context) {
 	f.addresses = found
 }
 
-// slavesOf returns the name in a DSN, and what makes a slave of an address in its place. Slaves of one address have the same DSN each time, by which
-// SetSlaves knows those that stay. Where the DSN has tls=true, the servers' certificates have to be for their addresses, or it names a
-// configuration with a ServerName: see mysql.RegisterTLSConfig of the driver.
+// slavesOf returns the name in a DSN, and what makes a slave of an address in its place. Slaves of one
+// address have the same DSN each time, by which SetSlaves knows those that stay. Where the DSN has tls=true,
+// the servers' certificates have to be for their addresses, or it names a configuration with a ServerName:
+// see mysql.RegisterTLSConfig of the driver.
 func slavesOf(dsn string) (name string, slave func(address string) gorm.Dialector, err error) {
 	cfg, err := driver.ParseDSN(dsn)
 	if err != nil {

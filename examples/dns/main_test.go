@@ -20,7 +20,8 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// site is a master and as many slaves as have an address, in SQLite files. Each has one note, which is its own address.
+// site is a master and as many slaves as have an address, in SQLite files. Each has one note, which is its
+// own address.
 type site struct {
 	db       *gorm.DB
 	plugin   *replicated.Plugin
@@ -49,7 +50,8 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.plugin = replicated.New(replicated.Config{DefaultIntent: replicated.Slave, Logger: slog.New(slog.DiscardHandler)})
+	s.plugin = replicated.New(replicated.Config{DefaultIntent: replicated.Slave,
+		Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(func() {
 		if err := errors.Join(s.plugin.Close(), master.Close()); err != nil {
 			t.Error(err)
@@ -61,7 +63,9 @@ func newSite(t *testing.T) *site {
 	s.follower = &follower{
 		name:   "slaves",
 		lookup: func(context.Context, string) ([]string, error) { return slices.Clone(s.found), s.err },
-		slave:  func(address string) gorm.Dialector { return replicated.Server{Dialector: open(address), ID: address} },
+		slave: func(address string) gorm.Dialector {
+			return replicated.Server{Dialector: open(address), ID: address}
+		},
 		set: func(slaves ...gorm.Dialector) error {
 			s.sets++
 			return s.plugin.SetSlaves(slaves...)
@@ -80,7 +84,8 @@ func fill(t *testing.T, server gorm.Dialector, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(db.AutoMigrate(&Note{}), db.Create(&Note{Text: text}).Error, pool.Close()); err != nil {
+	err = errors.Join(db.AutoMigrate(&Note{}), db.Create(&Note{Text: text}).Error, pool.Close())
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -123,13 +128,18 @@ func TestSlavesFollowTheName(t *testing.T) {
 		log     string // a part of what is logged, "" for nothing
 	}{
 		{"no resolver at first: the master serves", nil, failure, 0, []string{"master"}, "no such host"},
-		{"the first addresses", []string{"192.0.2.2", "192.0.2.1"}, nil, 1, []string{"192.0.2.1", "192.0.2.2"}, "leads to [192.0.2.1 192.0.2.2]"},
-		{"the same the other way round, and twice", []string{"192.0.2.1", "192.0.2.2", "192.0.2.1"}, nil, 1, []string{"192.0.2.1", "192.0.2.2"}, ""},
-		{"the resolver fails: they stay", nil, failure, 1, []string{"192.0.2.1", "192.0.2.2"}, "the slaves stay [192.0.2.1 192.0.2.2]"},
+		{"the first addresses", []string{"192.0.2.2", "192.0.2.1"}, nil, 1, []string{"192.0.2.1", "192.0.2.2"},
+			"leads to [192.0.2.1 192.0.2.2]"},
+		{"the same the other way round, and twice", []string{"192.0.2.1", "192.0.2.2", "192.0.2.1"}, nil, 1,
+			[]string{"192.0.2.1", "192.0.2.2"}, ""},
+		{"the resolver fails: they stay", nil, failure, 1, []string{"192.0.2.1", "192.0.2.2"},
+			"the slaves stay [192.0.2.1 192.0.2.2]"},
 		{"the resolver has none: they stay", nil, nil, 1, []string{"192.0.2.1", "192.0.2.2"}, "no addresses"},
-		{"one is added, by IPv6", []string{"192.0.2.1", "192.0.2.2", "2001:db8::3"}, nil, 2, []string{"192.0.2.1", "192.0.2.2", "2001:db8::3"}, "2001:db8::3"},
+		{"one is added, by IPv6", []string{"192.0.2.1", "192.0.2.2", "2001:db8::3"}, nil, 2,
+			[]string{"192.0.2.1", "192.0.2.2", "2001:db8::3"}, "2001:db8::3"},
 		{"two are gone", []string{"2001:db8::3"}, nil, 3, []string{"2001:db8::3"}, "no longer to [192.0.2.1"},
-		{"one is back", []string{"192.0.2.1", "2001:db8::3"}, nil, 4, []string{"192.0.2.1", "2001:db8::3"}, "leads to"},
+		{"one is back", []string{"192.0.2.1", "2001:db8::3"}, nil, 4, []string{"192.0.2.1", "2001:db8::3"},
+			"leads to"},
 	} {
 		text.Reset()
 		s.found, s.err = step.found, step.err
@@ -190,7 +200,8 @@ func TestBusyMaster(t *testing.T) {
 	} {
 		w := httptest.NewRecorder()
 		failed(w, err)
-		if after := w.Header().Get("Retry-After"); w.Code != want || (after != "") != (want == http.StatusServiceUnavailable) {
+		if after := w.Header().Get("Retry-After"); w.Code != want ||
+			(after != "") != (want == http.StatusServiceUnavailable) {
 			t.Errorf("%v: status %d, Retry-After %q; want %d", err, w.Code, after, want)
 		}
 	}

@@ -1,5 +1,6 @@
-// Command gin is the plugin with gin. The middleware goes around the engine, and handlers use c.Request.Context(): a
-// *gin.Context is a context.Context too, but not the one that carries the request's session.
+// Command gin is the plugin with gin. The middleware goes around the engine, and handlers use
+// c.Request.Context(): a *gin.Context is a context.Context too, but not the one that carries the request's
+// session.
 //
 // The table is made by ../nethttp, which is the complete program.
 //

@@ -46,8 +46,8 @@ func openFiles() (*backend, error) {
 	return b, nil
 }
 
-// openServers takes MySQL or MariaDB servers that replicate already. It makes the guestbook's table on the master, and
-// waits a while for the slaves to have it.
+// openServers takes MySQL or MariaDB servers that replicate already. It makes the guestbook's table on the
+// master, and waits a while for the slaves to have it.
 func openServers(ctx context.Context, master string, slaves []string) (*backend, error) {
 	b := &backend{addresses: map[string]string{}}
 	dsns := append([]string{master}, slaves...)

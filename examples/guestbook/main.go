@@ -1,5 +1,5 @@
-// Command guestbook is a small web application on one master and two slaves, made to watch the plugin at work: every
-// page says which server answered its queries, and why.
+// Command guestbook is a small web application on one master and two slaves, made to watch the plugin at
+// work: every page says which server answered its queries, and why.
 //
 //	go run -C examples ./guestbook                                  # SQLite files, which replay a log
 //	go run -C examples ./guestbook -tour                            # no browser: print who answers what
@@ -45,10 +45,12 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("guestbook", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // errors are returned; help is printed below
 	addr := flags.String("addr", "127.0.0.1:8080", "`address` to listen on")
-	tour := flags.Bool("tour", false, "do not serve; walk through the guestbook, print who answered, and fail if it is not as expected.\n"+
-		"With -master it leaves its entries in your table guestbook_entries")
-	master := flags.String("master", "", "`DSN` of a MySQL or MariaDB master, such as user:password@tcp(127.0.0.1:3306)/database.\n"+
-		"Without it the guestbook lives in SQLite files of its own, removed at the end")
+	tour := flags.Bool("tour", false,
+		"do not serve; walk through the guestbook, print who answered, and fail if it is not as expected.\n"+
+			"With -master it leaves its entries in your table guestbook_entries")
+	master := flags.String("master", "",
+		"`DSN` of a MySQL or MariaDB master, such as user:password@tcp(127.0.0.1:3306)/database.\n"+
+			"Without it the guestbook lives in SQLite files of its own, removed at the end")
 	flags.Var(&slaves, "slave", "`DSN` of a slave of -master; may be given several times")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

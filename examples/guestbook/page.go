@@ -61,18 +61,21 @@ type server struct {
 // place is a page in the navigation.
 type place struct{ Path, Name string }
 
-var places = []place{{"/", "Latest"}, {"/fresh", "Fresh"}, {"/archive", "Archive"}, {"/both", "Both"}, {"/rules", "Rules"}}
+var places = []place{
+	{"/", "Latest"}, {"/fresh", "Fresh"}, {"/archive", "Archive"}, {"/both", "Both"}, {"/rules", "Rules"},
+}
 
 const (
 	introHome = `A plain handler. The method decides: GET and HEAD only read, so a slave answers; ` +
-		`anything else may write, so the master does. Whoever has written brings a token, and is answered by a slave that ` +
-		`has replayed it, or by the master.`
+		`anything else may write, so the master does. Whoever has written brings a token, and is answered by ` +
+		`a slave that has replayed it, or by the master.`
 	introFresh   = `This handler is wrapped in <code>UseMaster</code>: a GET that must see the newest state.`
-	introArchive = `This handler is wrapped in <code>UseSlave</code>: its reads go to a slave whatever the method is, ` +
-		`and whether or not the switch is on.`
+	introArchive = `This handler is wrapped in <code>UseSlave</code>: its reads go to a slave whatever ` +
+		`the method is, and whether or not the switch is on.`
 	introBoth   = `This handler is marked both ways. The master wins.`
-	introSearch = `A POST that only reads: <code>Config.Routes</code> says so, with the pattern <code>POST /search</code>.`
-	introRules  = `One GET request, whose queries ask for their server in one way after another.`
+	introSearch = `A POST that only reads: <code>Config.Routes</code> says so, with the pattern ` +
+		`<code>POST /search</code>.`
+	introRules = `One GET request, whose queries ask for their server in one way after another.`
 )
 
 // rule is a query that shows one rule of routing.
@@ -103,17 +106,20 @@ var rules = []rule{
 		func(db *gorm.DB) error {
 			return readOne(db.WithContext(replicated.WithSlave(replicated.WithMaster(db.Statement.Context))))
 		}},
-	{"sql", "SQL that provably only reads", `db.WithContext(ctx).Raw("SELECT count(*) FROM guestbook_entries").Scan(&n)`,
+	{"sql", "SQL that provably only reads",
+		`db.WithContext(ctx).Raw("SELECT count(*) FROM guestbook_entries").Scan(&n)`,
 		func(db *gorm.DB) error {
 			var n int64
 			return db.Raw("SELECT count(*) FROM guestbook_entries").Scan(&n).Error
 		}},
-	{"connection", "SQL that depends on its connection", `db.WithContext(ctx).Raw("SELECT last_insert_rowid()").Scan(&id)`,
+	{"connection", "SQL that depends on its connection",
+		`db.WithContext(ctx).Raw("SELECT last_insert_rowid()").Scan(&id)`,
 		func(db *gorm.DB) error {
 			var id int64
 			return db.Raw(lastInsertID[db.Name()]).Scan(&id).Error
 		}},
-	{"read-only", "a read-only transaction", `db.WithContext(ctx).Transaction(find, &sql.TxOptions{ReadOnly: true})`,
+	{"read-only", "a read-only transaction",
+		`db.WithContext(ctx).Transaction(find, &sql.TxOptions{ReadOnly: true})`,
 		func(db *gorm.DB) error {
 			return db.Transaction(readOne, &sql.TxOptions{ReadOnly: true})
 		}},
@@ -151,7 +157,8 @@ func (s *site) complete(p *page, r *http.Request, all []answer) error {
 func (s *site) servers(ctx context.Context, all []answer) ([]server, error) {
 	servers := []server{{Name: masterName, Role: "master", Address: s.backend.addresses[masterName]}}
 	for i := range s.backend.slaves {
-		servers = append(servers, server{Name: slaveName(i), Role: "slave", Address: s.backend.addresses[slaveName(i)]})
+		servers = append(servers,
+			server{Name: slaveName(i), Role: "slave", Address: s.backend.addresses[slaveName(i)]})
 	}
 	if s.backend.replication != nil {
 		status, err := s.backend.replication.Status(ctx)
@@ -168,15 +175,21 @@ func (s *site) servers(ctx context.Context, all []answer) ([]server, error) {
 			servers[i].Plugin = status
 		}
 	}
-	for _, a := range all {
-		for i := range servers {
-			// There is one master, whatever the plugin calls it.
-			if servers[i].Role == a.Role && (a.Role == "master" || a.Server == servers[i].Name) {
-				servers[i].Answered++
-			}
-		}
+	for i := range servers {
+		servers[i].Answered = servers[i].answered(all)
 	}
 	return servers, nil
+}
+
+// answered returns how many of the answers are the server's.
+func (s server) answered(all []answer) (n int64) {
+	for _, a := range all {
+		// There is one master, whatever the plugin calls it.
+		if a.Role == s.Role && (a.Role == "master" || a.Server == s.Name) {
+			n++
+		}
+	}
+	return n
 }
 
 var functions = template.FuncMap{

@@ -7,10 +7,10 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// positions tells the plugin how far the servers in files are, which it has no way to know: the master in its log, a
-// slave in the replay of it. The log gets its rows in the transactions that make the changes, in the order of their
-// commits, so its end covers all that is committed. A slave's number is in its file, changed by the transaction that
-// replays: whoever reads the file after that number was read sees all of it.
+// positions tells the plugin how far the servers in files are, which it has no way to know: the master in its
+// log, a slave in the replay of it. The log gets its rows in the transactions that make the changes, in the
+// order of their commits, so its end covers all that is committed. A slave's number is in its file, changed
+// by the transaction that replays: whoever reads the file after that number was read sees all of it.
 type positions struct{}
 
 var _ replicated.PositionSource = positions{}

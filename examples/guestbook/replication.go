@@ -15,10 +15,10 @@ import (
 	"github.com/glebarez/sqlite"
 )
 
-// SQLite has no replication, so the guestbook brings its own, of the oldest kind: triggers on the master write every
-// change as a statement into a log, in the transaction that makes the change, and each slave executes that log in
-// order, some time later. Rolled back work never reaches the log, and the log is in commit order because SQLite has
-// one writer at a time.
+// SQLite has no replication, so the guestbook brings its own, of the oldest kind: triggers on the master
+// write every change as a statement into a log, in the transaction that makes the change, and each slave
+// executes that log in order, some time later. Rolled back work never reaches the log, and the log is in
+// commit order because SQLite has one writer at a time.
 
 const entriesSchema = `
 CREATE TABLE guestbook_entries (
@@ -209,7 +209,8 @@ func newSlave(name string, log, db *sql.DB) (*slave, error) {
 	return s, nil
 }
 
-// SetLag sets how old a change must be before the slave replays it. It holds for changes already waiting, too.
+// SetLag sets how old a change must be before the slave replays it. It holds for changes already waiting,
+// too.
 func (s *slave) SetLag(lag time.Duration) {
 	s.mu.Lock()
 	s.lag = lag
@@ -217,8 +218,8 @@ func (s *slave) SetLag(lag time.Duration) {
 	s.nudge()
 }
 
-// Stop stops the replay, as STOP SLAVE does: the slave goes on answering, and does not change any more once Stop has
-// returned.
+// Stop stops the replay, as STOP SLAVE does: the slave goes on answering, and does not change any more once
+// Stop has returned.
 func (s *slave) Stop() {
 	s.mu.Lock()
 	s.stopped = true
@@ -273,8 +274,8 @@ func (s *slave) run(ctx context.Context) {
 	}
 }
 
-// replay executes the rows of the log that are due at now, one batch at most. If it leaves rows behind that will be
-// due by themselves, more is true and wait says when to come back.
+// replay executes the rows of the log that are due at now, one batch at most. If it leaves rows behind that
+// will be due by themselves, more is true and wait says when to come back.
 func (s *slave) replay(ctx context.Context, now time.Time) (wait time.Duration, more bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -396,8 +397,8 @@ func createFile(dsn, schema string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The journal mode is a property of the file, and stays. One connection, so that the statements of the schema
-	// follow each other.
+	// The journal mode is a property of the file, and stays. One connection, so that the statements of the
+	// schema follow each other.
 	db.SetMaxOpenConns(1)
 	for _, statement := range []string{"PRAGMA journal_mode = WAL", schema} {
 		if _, err := db.Exec(statement); err != nil {

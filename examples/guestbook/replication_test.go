@@ -71,13 +71,15 @@ func exec(t *testing.T, db *sql.DB, query string, args ...any) {
 
 func sign(t *testing.T, master *sql.DB, message string) {
 	t.Helper()
-	exec(t, master, "INSERT INTO guestbook_entries (name, message, created_at) VALUES ('Ada', ?, ?)", message, time.Now())
+	exec(t, master, "INSERT INTO guestbook_entries (name, message, created_at) VALUES ('Ada', ?, ?)",
+		message, time.Now())
 }
 
 // contents is a table as text, a line for each entry.
 func contents(t *testing.T, db *sql.DB) []string {
 	t.Helper()
-	rows, err := db.Query("SELECT id || '|' || name || '|' || message || '|' || created_at FROM guestbook_entries ORDER BY id")
+	rows, err := db.Query(
+		"SELECT id || '|' || name || '|' || message || '|' || created_at FROM guestbook_entries ORDER BY id")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +127,8 @@ func TestSlavesBecomeWhatTheMasterIs(t *testing.T) {
 	}
 	exec(t, master, "UPDATE guestbook_entries SET message = 'changed', id = 100 WHERE message = 'plain'")
 	exec(t, master, "DELETE FROM guestbook_entries WHERE message = ''")
-	exec(t, master, "INSERT INTO guestbook_entries (name, message, created_at) SELECT name, message, created_at FROM guestbook_entries")
+	exec(t, master, "INSERT INTO guestbook_entries (name, message, created_at) "+
+		"SELECT name, message, created_at FROM guestbook_entries")
 	r.Written()
 	await(t, r)
 	want := contents(t, master)
@@ -226,7 +229,8 @@ func TestReplayTakesABatchAtATime(t *testing.T) {
 		sign(t, master, "many")
 	}
 	now := time.Now().Add(time.Second)
-	if wait, more, err := s.replay(t.Context(), now); wait != 0 || !more || err != nil || s.position != replayBatch {
+	if wait, more, err := s.replay(t.Context(), now); wait != 0 || !more || err != nil ||
+		s.position != replayBatch {
 		t.Errorf("first batch: wait %v, more %v, error %v, position %d", wait, more, err, s.position)
 	}
 	if _, more, err := s.replay(t.Context(), now); more || err != nil || s.position != replayBatch+1 {
@@ -286,7 +290,8 @@ func TestRolledBackWorkIsNotReplayed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec("INSERT INTO guestbook_entries (name, message, created_at) VALUES ('Ada', 'never', '')"); err != nil {
+	_, err = tx.Exec("INSERT INTO guestbook_entries (name, message, created_at) VALUES ('Ada', 'never', '')")
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Rollback(); err != nil {
@@ -377,7 +382,8 @@ func TestAwaitEndsWithItsContext(t *testing.T) {
 func TestTheApplicationCannotWriteOnASlave(t *testing.T) {
 	r, _ := start(t)
 	for _, dsn := range r.SlaveDSNs() {
-		_, err := open(t, dsn).Exec("INSERT INTO guestbook_entries (name, message, created_at) VALUES ('Eve', 'hi', '')")
+		slave := open(t, dsn)
+		_, err := slave.Exec("INSERT INTO guestbook_entries (name, message, created_at) VALUES ('Eve', 'hi', '')")
 		if err == nil || !strings.Contains(err.Error(), "readonly") {
 			t.Errorf("%s: error %v, want one about a readonly database", dsn, err)
 		}
@@ -401,12 +407,13 @@ func TestPathsInDSNs(t *testing.T) {
 	}
 }
 
-// A position of the master covers what was committed before, one of a slave is there to be read, and one that has
-// nothing yet has a position as well.
+// A position of the master covers what was committed before, one of a slave is there to be read, and one that
+// has nothing yet has a position as well.
 func TestPositions(t *testing.T) {
 	r, master := start(t)
 	ctx, replay, slave := t.Context(), r.Slave("slave-1"), open(t, r.SlaveDSNs()[0])
-	position := func(db *sql.DB, read func(context.Context, *sql.Conn) (replicated.Position, error)) replicated.Position {
+	type reader func(context.Context, *sql.Conn) (replicated.Position, error)
+	position := func(db *sql.DB, read reader) replicated.Position {
 		t.Helper()
 		conn, err := db.Conn(ctx)
 		if err != nil {

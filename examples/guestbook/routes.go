@@ -113,8 +113,8 @@ const (
 	headerReason = "X-Routed-Because"
 )
 
-// describe puts the answers into the response's headers, a value for each query in turn: so programs learn what the
-// page shows to people. Like every header it has to be called before the response begins.
+// describe puts the answers into the response's headers, a value for each query in turn: so programs learn
+// what the page shows to people. Like every header it has to be called before the response begins.
 func describe(header http.Header, all []answer) {
 	for _, one := range all {
 		header.Add(headerServer, one.Server)

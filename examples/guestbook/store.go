@@ -28,8 +28,8 @@ type Entry struct {
 // TableName is long so that on a server of yours it does not meet a table of yours.
 func (Entry) TableName() string { return "guestbook_entries" }
 
-// store reads and writes the entries. It says nothing about masters and slaves: that is in the contexts, which the
-// plugin reads, and every query here is given the context of the request that it serves.
+// store reads and writes the entries. It says nothing about masters and slaves: that is in the contexts,
+// which the plugin reads, and every query here is given the context of the request that it serves.
 type store struct{ db *gorm.DB }
 
 // Latest returns the newest entries, newest first, and how many there are in all.
@@ -70,8 +70,8 @@ func (s store) Add(ctx context.Context, name, message string) (Entry, error) {
 	return read, err
 }
 
-// checkEntry returns what a visitor wrote without the white space around it, and what to tell the visitor if it
-// cannot be taken like that.
+// checkEntry returns what a visitor wrote without the white space around it, and what to tell the visitor if
+// it cannot be taken like that.
 func checkEntry(name, message string) (_, _, complaint string) {
 	name = strings.TrimSpace(name)
 	message = strings.TrimSpace(strings.ReplaceAll(message, "\r\n", "\n"))

@@ -25,8 +25,8 @@ const (
 
 var errNotAsExpected = errors.New("not everything is as expected")
 
-// runTour drives the guestbook at url over HTTP, as two visitors, and prints who answered. The text does not vary from
-// run to run. It returns errNotAsExpected if a row is not as expected.
+// runTour drives the guestbook at url over HTTP, as two visitors, and prints who answered. The text does not
+// vary from run to run. It returns errNotAsExpected if a row is not as expected.
 func runTour(ctx context.Context, url string, slaves []string, lag bool, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, tourTimeout)
 	defer cancel()
@@ -39,7 +39,8 @@ func runTour(ctx context.Context, url string, slaves []string, lag bool, out io.
 	err = t.walk(lag)
 	t.print(out)
 	if !lag {
-		fmt.Fprintln(out, "\nLeft out, because the guestbook does not control the replication of real servers: a slave that is behind.")
+		fmt.Fprintln(out, "\nLeft out, because the guestbook does not control the replication of real servers: "+
+			"a slave that is behind.")
 	}
 	if err != nil {
 		return fmt.Errorf("the tour stopped: %w", err)
@@ -120,10 +121,13 @@ func (t *tour) methods() error {
 	}
 	t.judge("GET / when the slave has replayed it: entry there", r, "slave", "method")
 	incomplete := url.Values{"name": {"Ada"}}
-	if err := t.ask("POST", "/entries", incomplete, "POST /entries without a message: only reads", "master", "method"); err != nil {
+	err = t.ask("POST", "/entries", incomplete, "POST /entries without a message: only reads",
+		"master", "method")
+	if err != nil {
 		return err
 	}
-	return t.ask("POST", "/search", url.Values{"text": {"Ada"}}, "POST /search, which is in Routes", "slave", "route pattern")
+	search := url.Values{"text": {"Ada"}}
+	return t.ask("POST", "/search", search, "POST /search, which is in Routes", "slave", "route pattern")
 }
 
 func (t *tour) marks() error {
@@ -133,7 +137,8 @@ func (t *tour) marks() error {
 	if err := t.ask("GET", "/archive", nil, "GET /archive, in UseSlave", "slave", "handler"); err != nil {
 		return err
 	}
-	if err := t.ask("POST", "/archive", url.Values{}, "POST /archive, in UseSlave", "slave", "handler"); err != nil {
+	err := t.ask("POST", "/archive", url.Values{}, "POST /archive, in UseSlave", "slave", "handler")
+	if err != nil {
 		return err
 	}
 	return t.ask("GET", "/both", nil, "GET /both, in UseSlave and UseMaster", "master", "handler")
@@ -165,13 +170,15 @@ func (t *tour) theSwitch() error {
 	if _, err := t.do(t.other, "POST", "/auto-read-on-slave", url.Values{"on": {"false"}}); err != nil {
 		return err
 	}
-	if err := t.ask("GET", "/", nil, "AUTO_READ_ON_SLAVE off: GET /", "master", "switched off"); err != nil {
+	const off = "AUTO_READ_ON_SLAVE off: "
+	if err := t.ask("GET", "/", nil, off+"GET /", "master", "switched off"); err != nil {
 		return err
 	}
-	if err := t.ask("GET", "/archive", nil, "AUTO_READ_ON_SLAVE off: GET /archive", "slave", "handler"); err != nil {
+	if err := t.ask("GET", "/archive", nil, off+"GET /archive", "slave", "handler"); err != nil {
 		return err
 	}
-	if err := t.ask("POST", "/search", url.Values{"text": {"Ada"}}, "AUTO_READ_ON_SLAVE off: POST /search", "slave", "route pattern"); err != nil {
+	search := url.Values{"text": {"Ada"}}
+	if err := t.ask("POST", "/search", search, off+"POST /search", "slave", "route pattern"); err != nil {
 		return err
 	}
 	if _, err := t.do(t.other, "POST", "/auto-read-on-slave", url.Values{"on": {"true"}}); err != nil {
@@ -271,7 +278,8 @@ func (t *tour) allStopped() error {
 	return nil
 }
 
-// ask makes one request, without a token, and judges who answered it. The label is the request itself if it is empty.
+// ask makes one request, without a token, and judges who answered it. The label is the request itself if it
+// is empty.
 func (t *tour) ask(method, path string, form url.Values, label, role string, reasons ...string) error {
 	r, err := t.do(t.other, method, path, form)
 	if err != nil {
@@ -281,7 +289,8 @@ func (t *tour) ask(method, path string, form url.Values, label, role string, rea
 	return nil
 }
 
-// judge adds a row: every query was to be answered by one server of that role, for those reasons, in that order.
+// judge adds a row: every query was to be answered by one server of that role, for those reasons, in that
+// order.
 func (t *tour) judge(label string, r reply, role string, reasons ...string) {
 	got := distinct(r.answers, func(a answer) string { return a.Reason })
 	servers := distinct(r.answers, func(a answer) string { return a.Server })
@@ -357,7 +366,8 @@ func (t *tour) everySlave() error {
 // sign has Ada write an entry and returns its text. With a label it adds a row, too.
 func (t *tour) sign(label string) (message string, err error) {
 	t.signed++
-	message = fmt.Sprintf("Entry %d of the tour of %s.", t.signed, time.Now().UTC().Format("2006-01-02 15:04:05.000000"))
+	now := time.Now().UTC().Format("2006-01-02 15:04:05.000000")
+	message = fmt.Sprintf("Entry %d of the tour of %s.", t.signed, now)
 	r, err := t.do(t.ada, "POST", "/entries", url.Values{"name": {"Ada"}, "message": {message}})
 	if err == nil && r.status != http.StatusSeeOther {
 		err = fmt.Errorf("POST /entries: status %d: %s", r.status, r.body)
@@ -368,8 +378,8 @@ func (t *tour) sign(label string) (message string, err error) {
 	return message, err
 }
 
-// signAndReadWithin has Ada write an entry, and her and another visitor read the first page before that time has
-// passed, so that no slave with such a lag can have the entry.
+// signAndReadWithin has Ada write an entry, and her and another visitor read the first page before that time
+// has passed, so that no slave with such a lag can have the entry.
 func (t *tour) signAndReadWithin(lag time.Duration) (message string, own, others reply, err error) {
 	for range tourTries {
 		begin := time.Now()
@@ -414,7 +424,8 @@ func shows(message string) func(reply) bool {
 // fromSlave tells whether a page was read from a slave.
 func fromSlave(r reply) bool { return len(r.answers) > 0 && r.answers[0].Role == "slave" }
 
-// again reads the first page several times, and returns all answers as one: a page without the message, if there was any.
+// again reads the first page several times, and returns all answers as one: a page without the message, if
+// there was any.
 func (t *tour) again(who *http.Client, message string) (all reply, err error) {
 	for n := range tourTimes {
 		r, err := t.do(who, "GET", "/", nil)
@@ -462,9 +473,11 @@ func (t *tour) do(who *http.Client, method, path string, form url.Values) (reply
 		return reply{}, err
 	}
 	r := reply{status: response.StatusCode, body: string(body)}
-	servers, roles, reasons := response.Header.Values(headerServer), response.Header.Values(headerRole), response.Header.Values(headerReason)
+	servers, roles, reasons := response.Header.Values(headerServer), response.Header.Values(headerRole),
+		response.Header.Values(headerReason)
 	if len(roles) != len(servers) || len(reasons) != len(servers) {
-		return r, fmt.Errorf("%s %s: headers of different lengths: %q, %q, %q", method, path, servers, roles, reasons)
+		return r, fmt.Errorf("%s %s: headers of different lengths: %q, %q, %q", method, path, servers,
+			roles, reasons)
 	}
 	for i := range servers {
 		r.answers = append(r.answers, answer{Server: servers[i], Role: roles[i], Reason: reasons[i]})

@@ -27,7 +27,8 @@ const (
 	queryTimeout = 10 * time.Second // for all that one request asks
 	seedTimeout  = 10 * time.Second
 
-	// A minute is the default. With less, a visitor who stops a replay soon sees that slave not being read any more.
+	// A minute is the default. With less, a visitor who stops a replay soon sees that slave not being read any
+	// more.
 	maxLag = 20 * time.Second
 )
 
@@ -81,7 +82,8 @@ func (s *site) seed(ctx context.Context) error {
 	for _, e := range []Entry{
 		{Name: "Ada", Message: "The first entry. It was written on the master, like every other one."},
 		{Name: "Grace", Message: "I am reading this from a slave, a moment later."},
-		{Name: "Edgar", Message: "Set a lag of ten seconds and sign the book: you find your entry, on the master. Others wait."},
+		{Name: "Edgar",
+			Message: "Set a lag of ten seconds and sign the book: you find your entry, on the master. Others wait."},
 	} {
 		if _, err := s.store.Add(ctx, e.Name, e.Message); err != nil {
 			return fmt.Errorf("write the first entries: %w", err)
@@ -100,8 +102,8 @@ func (s *site) Close() error {
 	return err
 }
 
-// Handler is the whole of the site. The plugin's middleware stands around the handlers that ask the database, and the
-// record around the plugin's, because what it puts in the context is for the observer.
+// Handler is the whole of the site. The plugin's middleware stands around the handlers that ask the database,
+// and the record around the plugin's, because what it puts in the context is for the observer.
 func (s *site) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.home)
@@ -141,8 +143,9 @@ func withTimeout(next http.Handler, d time.Duration) http.Handler {
 func withHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; "+
-			"base-uri 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy",
+			"default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; "+
+				"base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store") // a page is about the very request that asked for it
@@ -176,8 +179,10 @@ func (s *site) sign(w http.ResponseWriter, r *http.Request) {
 	}
 	name, message, complaint := checkEntry(r.PostForm.Get("name"), r.PostForm.Get("message"))
 	if complaint != "" {
-		s.showLatest(w, r, http.StatusUnprocessableEntity, page{Title: "Latest entries", Place: "/", Intro: introHome,
-			CanSign: true, Name: name, Message: message, Complaint: complaint})
+		s.showLatest(w, r, http.StatusUnprocessableEntity, page{
+			Title: "Latest entries", Place: "/", Intro: introHome,
+			CanSign: true, Name: name, Message: message, Complaint: complaint,
+		})
 		return
 	}
 	entry, err := s.store.Add(r.Context(), name, message)

@@ -100,7 +100,8 @@ func (v *visitor) awaitReplay() {
 
 func (v *visitor) request(method, path string, form url.Values) *http.Request {
 	v.t.Helper()
-	r, err := http.NewRequestWithContext(v.t.Context(), method, v.server.URL+path, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(v.t.Context(), method, v.server.URL+path,
+		strings.NewReader(form.Encode()))
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -210,7 +211,8 @@ func TestTourNoticesWhatIsNotAsExpected(t *testing.T) {
 	var out bytes.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := runTour(ctx, v.server.URL, []string{"slave-1"}, true, &out); err == nil || errors.Is(err, errNotAsExpected) {
+	if err := runTour(ctx, v.server.URL, []string{"slave-1"}, true, &out); err == nil ||
+		errors.Is(err, errNotAsExpected) {
 		t.Errorf("error %v of a tour that cannot go on; want one that says why", err)
 	}
 }
@@ -247,7 +249,8 @@ func TestTourNoticesThatThereAreNoTokens(t *testing.T) {
 
 func TestTourNoticesAChangeOfSlaveWithinARequest(t *testing.T) {
 	walk := &tour{}
-	walk.judge("GET /", reply{status: 200, answers: []answer{{"slave-1", "slave", "method"}, {"slave-2", "slave", "method"}}}, "slave", "method")
+	answers := []answer{{"slave-1", "slave", "method"}, {"slave-2", "slave", "method"}}
+	walk.judge("GET /", reply{status: 200, answers: answers}, "slave", "method")
 	if !walk.failed {
 		t.Errorf("row %+v; want one that says NO", walk.rows[0])
 	}
@@ -259,7 +262,8 @@ func TestEntriesAreEscaped(t *testing.T) {
 	v.post("/entries", http.StatusSeeOther, "name", `Eve <img src=x onerror=alert(1)>`, "message", evil)
 	body := v.get("/fresh")
 	lacks(t, body, "<script", "<img")
-	contains(t, body, "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;", "Eve &lt;img src=x onerror=alert(1)&gt;")
+	contains(t, body, "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;",
+		"Eve &lt;img src=x onerror=alert(1)&gt;")
 
 	_, body = v.post("/search", http.StatusOK, "text", `"><script>alert(1)</script>`)
 	lacks(t, body, "<script", `value=""`)
@@ -270,7 +274,8 @@ func TestEntriesAreEscaped(t *testing.T) {
 func TestSigning(t *testing.T) {
 	v := visitFiles(t)
 	before := v.total()
-	location, _ := v.post("/entries", http.StatusSeeOther, "name", "  Joan ", "message", "\r\n two\r\nlines \r\n")
+	location, _ := v.post("/entries", http.StatusSeeOther, "name", "  Joan ", "message",
+		"\r\n two\r\nlines \r\n")
 	if want := "/?signed=" + strconv.FormatInt(before+1, 10); location != want {
 		t.Errorf("redirected to %q, want %q", location, want)
 	}
@@ -299,7 +304,8 @@ func TestWhatCannotBeWritten(t *testing.T) {
 			}
 		})
 	}
-	v.post("/entries", http.StatusSeeOther, "name", strings.Repeat("é", maxName), "message", strings.Repeat("é", maxMessage))
+	v.post("/entries", http.StatusSeeOther, "name", strings.Repeat("é", maxName), "message",
+		strings.Repeat("é", maxMessage))
 	v.post("/entries", http.StatusRequestEntityTooLarge, "name", "Joan", "message", strings.Repeat("x", maxBody))
 	v.post("/search", http.StatusUnprocessableEntity, "text", strings.Repeat("x", maxSearch+1))
 }
@@ -369,9 +375,10 @@ func TestAnEntryThatTheSlavesDoNotHaveYet(t *testing.T) {
 			v.each((*slave).Start)
 			v.awaitReplay()
 			// The plugin has still to hear that the slaves have it.
-			body := v.get(location)
-			for end := time.Now().Add(3 * time.Second); !strings.Contains(body, answered+tt.byThen) && time.Now().Before(end); body = v.get(location) {
+			body, end := v.get(location), time.Now().Add(3*time.Second)
+			for !strings.Contains(body, answered+tt.byThen) && time.Now().Before(end) {
 				time.Sleep(tourPoll)
+				body = v.get(location)
 			}
 			contains(t, body, "Thank you.", "Has all 4 changes.", tt.again, answered+tt.byThen)
 		})
@@ -399,23 +406,28 @@ func TestTheLagOfSlaves(t *testing.T) {
 
 	b := newFiles(t)
 	b.source = nil
-	contains(t, visitBackend(t, b, secret()).get("/"), "Its lag is not known: no positions are known of the dialect")
+	contains(t, visitBackend(t, b, secret()).get("/"),
+		"Its lag is not known: no positions are known of the dialect")
 
 	for _, tt := range []struct {
 		status replicated.ServerStatus
 		want   string
 	}{
-		{replicated.ServerStatus{Serving: true, LagKnown: true, Lag: 1234 * time.Millisecond}, "At most 1.3 s behind."},
-		{replicated.ServerStatus{LagKnown: true, Lag: time.Hour, Reason: "behind by 1h"}, `<b class="warn">Not read: behind by 1h.</b>`},
+		{replicated.ServerStatus{Serving: true, LagKnown: true, Lag: 1234 * time.Millisecond},
+			"At most 1.3 s behind."},
+		{replicated.ServerStatus{LagKnown: true, Lag: time.Hour, Reason: "behind by 1h"},
+			`<b class="warn">Not read: behind by 1h.</b>`},
 		{replicated.ServerStatus{Serving: true, Reason: "log_bin is OFF"}, "Its lag is not known: log_bin is OFF."},
 	} {
 		var text strings.Builder
-		if err := v.site.pages.ExecuteTemplate(&text, "lag", server{Plugin: tt.status}); err != nil || strings.TrimSpace(text.String()) != tt.want {
+		if err := v.site.pages.ExecuteTemplate(&text, "lag", server{Plugin: tt.status}); err != nil ||
+			strings.TrimSpace(text.String()) != tt.want {
 			t.Errorf("%+v shows as %q, error %v; want %q", tt.status, &text, err, tt.want)
 		}
 	}
 	for d, want := range map[time.Duration]string{
-		0: "0.0 s", 1: "0.1 s", 100 * time.Millisecond: "0.1 s", 101 * time.Millisecond: "0.2 s", 12 * time.Second: "12.0 s",
+		0: "0.0 s", 1: "0.1 s", 100 * time.Millisecond: "0.1 s", 101 * time.Millisecond: "0.2 s",
+		12 * time.Second: "12.0 s",
 	} {
 		if got := showBound(d); got != want {
 			t.Errorf("showBound(%v) = %q, want %q", d, got, want)
@@ -455,7 +467,8 @@ func TestControlsLeadBackToThePage(t *testing.T) {
 	for from, want := range map[string]string{
 		"/archive": "/archive", "": "/", "https://example.com/": "/", "//example.com": "/", "/nowhere": "/",
 	} {
-		if location, _ := v.post("/auto-read-on-slave", http.StatusSeeOther, "on", "true", "from", from); location != want {
+		location, _ := v.post("/auto-read-on-slave", http.StatusSeeOther, "on", "true", "from", from)
+		if location != want {
 			t.Errorf("from %q: redirected to %q, want %q", from, location, want)
 		}
 	}
@@ -484,7 +497,8 @@ func TestEveryPage(t *testing.T) {
 		response, body := v.do(v.request("GET", place.Path, nil), http.StatusOK)
 		contains(t, body, `<a href="`+place.Path+`" aria-current="page">`+place.Name, "</html>", styleURL())
 		for name, want := range map[string]string{
-			"Content-Type": "text/html; charset=utf-8", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
+			"Content-Type": "text/html; charset=utf-8", "X-Content-Type-Options": "nosniff",
+			"Cache-Control": "no-store",
 		} {
 			if got := response.Header.Get(name); got != want {
 				t.Errorf("%s: %s %q, want %q", place.Path, name, got, want)
@@ -516,13 +530,15 @@ func TestRecentRequests(t *testing.T) {
 		v.get("/")
 	}
 	if latest = v.site.visits.Latest(); len(latest) != maxVisits || latest[maxVisits-1].Path != "/" {
-		t.Errorf("%d recent requests, the oldest for %s; want %d, for /", len(latest), latest[len(latest)-1].Path, maxVisits)
+		t.Errorf("%d recent requests, the oldest for %s; want %d, for /", len(latest),
+			latest[len(latest)-1].Path, maxVisits)
 	}
 }
 
 func TestRealServersAreNotControlled(t *testing.T) {
 	b := newFiles(t)
-	v := visitBackend(t, &backend{master: b.master, slaves: b.slaves, addresses: map[string]string{"slave-1": "db1:3306"}})
+	addresses := map[string]string{"slave-1": "db1:3306"}
+	v := visitBackend(t, &backend{master: b.master, slaves: b.slaves, addresses: addresses})
 	body := v.get("/")
 	contains(t, body, "db1:3306", "slave-2")
 	lacks(t, body, "/slaves/", "Lag")
@@ -568,7 +584,8 @@ func TestFlags(t *testing.T) {
 		})
 	}
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-h"}, &out); !errors.Is(err, flag.ErrHelp) || !strings.Contains(out.String(), "-tour") {
+	if err := run(t.Context(), []string{"-h"}, &out); !errors.Is(err, flag.ErrHelp) ||
+		!strings.Contains(out.String(), "-tour") {
 		t.Errorf("error %v, output %q; want flag.ErrHelp and the flags", err, &out)
 	}
 }
@@ -610,7 +627,8 @@ func TestServeFinishesWhatIsUnderWay(t *testing.T) {
 
 func TestShares(t *testing.T) {
 	got := shares([]answer{
-		{"slave-1", "slave", "method"}, {"master", "master", "clause"}, {"slave-1", "slave", "method"}, {"slave-1", "slave", "context"},
+		{"slave-1", "slave", "method"}, {"master", "master", "clause"}, {"slave-1", "slave", "method"},
+		{"slave-1", "slave", "context"},
 	})
 	want := []share{{"slave-1", "slave", 3, "method, context"}, {"master", "master", 1, "clause"}}
 	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {

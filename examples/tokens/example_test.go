@@ -86,7 +86,8 @@ func Example_users() {
 }
 
 func open() *servers.Pair {
-	pair, err := servers.Open(&Order{}, replicated.Config{Secrets: [][]byte{servers.Secret()}, DefaultIntent: replicated.Slave})
+	pair, err := servers.Open(&Order{},
+		replicated.Config{Secrets: [][]byte{servers.Secret()}, DefaultIntent: replicated.Slave})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -33,8 +33,8 @@ func Sell(db *gorm.DB, queue chan<- Job) http.HandlerFunc {
 	}
 }
 
-// Invoice does a job. It reads from a slave that has the order, if there is one, because Config.DefaultIntent is Slave
-// here. WithSlave would not do: it asks for a slave, even for one that is behind.
+// Invoice does a job. It reads from a slave that has the order, if there is one, because Config.DefaultIntent
+// is Slave here. WithSlave would not do: it asks for a slave, even for one that is behind.
 func Invoice(ctx context.Context, db *gorm.DB, job Job) (string, error) {
 	ctx = replicated.From(db).WithToken(ctx, job.Token)
 	var order Order

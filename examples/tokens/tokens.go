@@ -1,5 +1,5 @@
-// Package tokens shows how tokens travel where no cookie does: to a background job, to another service, and for clients
-// that keep nothing. Each file is something to copy, and the examples prove that it works.
+// Package tokens shows how tokens travel where no cookie does: to a background job, to another service, and
+// for clients that keep nothing. Each file is something to copy, and the examples prove that it works.
 package tokens
 
 import (

@@ -8,8 +8,9 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// Users keeps tokens for clients that keep nothing themselves, neither cookies nor headers: by user, on the server. A
-// real one is shared by all instances of the application, such as in Redis, and forgets what is older than Token.TTL.
+// Users keeps tokens for clients that keep nothing themselves, neither cookies nor headers: by user, on the
+// server. A real one is shared by all instances of the application, such as in Redis, and forgets what is
+// older than Token.TTL.
 type Users struct {
 	Plugin *replicated.Plugin
 	Name   func(*http.Request) string // of the user who makes a request, "" for nobody; must be authentic
@@ -31,7 +32,8 @@ func (u *Users) Middleware(next http.Handler) http.Handler {
 		}
 		r = r.Clone(r.Context())
 		r.Header.Set(tokenHeader, u.token(name))
-		begun := &firstByte{ResponseWriter: w, do: sync.OnceFunc(func() { u.keep(name, w.Header().Get(tokenHeader)) })}
+		begun := &firstByte{ResponseWriter: w,
+			do: sync.OnceFunc(func() { u.keep(name, w.Header().Get(tokenHeader)) })}
 		next.ServeHTTP(begun, r)
 		begun.do()
 	})
@@ -43,8 +45,8 @@ func (u *Users) token(name string) string {
 	return u.tokens[name]
 }
 
-// keep adds a token to the one that is kept: two requests of one user may end in any order, and neither token tells of
-// all that both have written.
+// keep adds a token to the one that is kept: two requests of one user may end in any order, and neither token
+// tells of all that both have written.
 func (u *Users) keep(name, token string) {
 	if token == "" {
 		return
@@ -62,8 +64,8 @@ func (u *Users) keep(name, token string) {
 	u.tokens[name] = both
 }
 
-// firstByte does something before the first byte of a response, when the plugin has put the token into its header: who
-// has the response may already make the next request.
+// firstByte does something before the first byte of a response, when the plugin has put the token into its
+// header: who has the response may already make the next request.
 type firstByte struct {
 	http.ResponseWriter
 	do func()
@@ -77,5 +79,8 @@ func (w *firstByte) WriteHeader(status int) {
 }
 
 func (w *firstByte) Write(b []byte) (int, error) { w.do(); return w.ResponseWriter.Write(b) }
-func (w *firstByte) Flush()                      { w.do(); _ = http.NewResponseController(w.ResponseWriter).Flush() }
+func (w *firstByte) Flush() {
+	w.do()
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}
 func (w *firstByte) Unwrap() http.ResponseWriter { return w.ResponseWriter }

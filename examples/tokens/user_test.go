@@ -32,7 +32,8 @@ func TestUsersKeepAllTokens(t *testing.T) {
 			t.Fatal("the slave is not read although it has the first order")
 		}
 	}
-	if got, want := reads(users.token("ann")), []string{"master: no slave covers the token"}; !slices.Equal(got, want) {
+	want := []string{"master: no slave covers the token"}
+	if got := reads(users.token("ann")); !slices.Equal(got, want) {
 		t.Errorf("ann's orders come from %q, want %q", got, want)
 	}
 }
@@ -49,7 +50,8 @@ func TestUsersKeepTokensBeforeTheResponseBegins(t *testing.T) {
 	pair := open()
 	t.Cleanup(func() { pair.Close() })
 	users := &Users{Plugin: pair.Plugin, Name: func(*http.Request) string { return "ann" }}
-	r := httptest.NewRequest(http.MethodPost, "/orders", strings.NewReader(url.Values{"item": {"teapot"}}.Encode()))
+	r := httptest.NewRequest(http.MethodPost, "/orders",
+		strings.NewReader(url.Values{"item": {"teapot"}}.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	var body string
 	users.Middleware(create(pair.DB)).ServeHTTP(eager{httptest.NewRecorder(), func() {

@@ -1,5 +1,5 @@
-// Package servers gives the examples' tests a master and a slave, in SQLite files that do not replicate: each keeps the
-// rows that were put there, so that what a program reads says where it came from.
+// Package servers gives the examples' tests a master and a slave, in SQLite files that do not replicate: each
+// keeps the rows that were put there, so that what a program reads says where it came from.
 package servers
 
 import (
@@ -115,7 +115,8 @@ func (p *Pair) Close() error {
 }
 
 func (p *Pair) open(path string) (*gorm.DB, error) {
-	db, err := gorm.Open(sqlite.Open(path+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)"), &gorm.Config{Logger: logger.Discard})
+	db, err := gorm.Open(sqlite.Open(path+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)"),
+		&gorm.Config{Logger: logger.Discard})
 	if err != nil {
 		return nil, err
 	}
@@ -178,8 +179,8 @@ type Step struct {
 	Route        string // of its only query, as "server: reason"
 }
 
-// Check gives h the steps, with one note on the slave to begin with, and expects that the one note they post is on the
-// master alone.
+// Check gives h the steps, with one note on the slave to begin with, and expects that the one note they post
+// is on the master alone.
 func (p *Pair) Check(t *testing.T, h http.Handler, steps []Step) {
 	t.Helper()
 	if err := p.Slave.Exec("INSERT INTO notes (text) VALUES ('from the slave')").Error; err != nil {
@@ -188,22 +189,7 @@ func (p *Pair) Check(t *testing.T, h http.Handler, steps []Step) {
 	var cookies []*http.Cookie
 	for _, step := range steps {
 		t.Run(step.Method+" "+step.Path, func(t *testing.T) {
-			r := httptest.NewRequest(step.Method, step.Path, strings.NewReader(step.Form.Encode()))
-			if step.Form != nil {
-				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			}
-			if step.Cookie {
-				for _, c := range cookies {
-					r.AddCookie(c)
-				}
-			}
-			p.Routes()
-			w := httptest.NewRecorder()
-			h.ServeHTTP(w, r)
-			if routes := p.Routes(); w.Code != step.Status || !strings.Contains(w.Body.String(), step.Body) || !slices.Equal(routes, []string{step.Route}) {
-				t.Errorf("status %d, body %q, routes %q; want %+v", w.Code, w.Body, routes, step)
-			}
-			if brought := w.Result().Cookies(); len(brought) > 0 {
+			if brought := p.check(t, h, step, cookies); len(brought) > 0 {
 				cookies = brought
 			}
 		})
@@ -214,4 +200,27 @@ func (p *Pair) Check(t *testing.T, h http.Handler, steps []Step) {
 			t.Errorf("%d notes on the %s, want 1; %v", notes, name, err)
 		}
 	}
+}
+
+// check gives h one step, with the cookies if it is to have them, and returns those of the response.
+func (p *Pair) check(t *testing.T, h http.Handler, step Step, cookies []*http.Cookie) []*http.Cookie {
+	t.Helper()
+	r := httptest.NewRequest(step.Method, step.Path, strings.NewReader(step.Form.Encode()))
+	if step.Form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if step.Cookie {
+		for _, c := range cookies {
+			r.AddCookie(c)
+		}
+	}
+	p.Routes() // those of earlier steps
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	routes := p.Routes()
+	if w.Code != step.Status || !strings.Contains(w.Body.String(), step.Body) ||
+		!slices.Equal(routes, []string{step.Route}) {
+		t.Errorf("status %d, body %q, routes %q; want %+v", w.Code, w.Body, routes, step)
+	}
+	return w.Result().Cookies()
 }
