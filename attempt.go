@@ -302,3 +302,16 @@ func (st *statement) beginTx(ctx context.Context, to destination, opts *sql.TxOp
 	}
 	return nil, a, err
 }
+
+// readOnly returns opts for a transaction on a slave. Where the database can,
+// it refuses the writes that nobody sees in the SQL, such as a stored function's.
+func (rt *router) readOnly(opts *sql.TxOptions) *sql.TxOptions {
+	if name := rt.dialectName; name != "mysql" && name != "postgres" {
+		return opts
+	}
+	readOnly := sql.TxOptions{ReadOnly: true}
+	if opts != nil {
+		readOnly.Isolation = opts.Isolation
+	}
+	return &readOnly
+}

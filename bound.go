@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"reflect"
+	"slices"
 
 	"gorm.io/gorm"
 
@@ -296,8 +297,8 @@ func sqlDBOf(p gorm.ConnPool) *sql.DB {
 	return nil
 }
 
-// admit judges a statement that is about to run on conn as a prepared one: our own pool, or what is bound.
-func (rt *router) admit(ctx context.Context, conn any, query string) error {
+// admitPrepared judges a statement that is about to run on conn as a prepared one: our own pool, or what is bound.
+func (rt *router) admitPrepared(ctx context.Context, conn any, query string) error {
 	cp, ok := conn.(gorm.ConnPool)
 	if !ok {
 		return nil
@@ -306,4 +307,24 @@ func (rt *router) admit(ctx context.Context, conn any, query string) error {
 		return c.admit(ctx, query)
 	}
 	return rt.admitBound(ctx, cp, query, false, false, undecided)
+}
+
+// connKey is the setting under which a write remembers the connection that
+// it is bound to.
+type connKey struct{}
+
+func isLocking(stmt *gorm.Statement) bool {
+	_, ok := stmt.Clauses["FOR"]
+	return ok
+}
+
+// misplaced says, once for each group, that a transaction on another database writes to its tables.
+func (rt *router) misplaced(g *group, master *cluster.Server) {
+	if g == nil || master == nil || slices.Contains(g.cluster.Masters, master) {
+		return
+	}
+	g.warned.Do(func() {
+		rt.config.Logger.Warn("replicated: a transaction or connection of another group writes to a table of this one, "+
+			"and stays where it is: begin it behind db.Clauses(dbresolver.Use(name))", "group", g.name, "server", master.ID)
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
+	"gorm.io/plugin/dbresolver"
 )
 
 func (rt *router) register(db *gorm.DB) error {
@@ -141,11 +142,6 @@ func isColumnTypes(stmt *gorm.Statement) bool {
 	return ok && limit.Limit != nil && *limit.Limit == 1
 }
 
-func isLocking(stmt *gorm.Statement) bool {
-	_, ok := stmt.Clauses["FOR"]
-	return ok
-}
-
 // routeWrite runs before creates, updates and deletes, and before the transaction that GORM wraps around them.
 func (rt *router) routeWrite(db *gorm.DB) {
 	if db.Error != nil {
@@ -225,23 +221,6 @@ func (rt *router) reportWrite(stmt *gorm.Statement, to *pool, f *facts) {
 	})
 }
 
-// markTable remembers that a session has written to the table of a create, update or delete.
-func (rt *router) markTable(stmt *gorm.Statement) {
-	session := lookup(stmt.Context).remembers(rt)
-	if session == nil {
-		return
-	}
-	session.markWritten(rt.orGlobal(rt.tableGroup(stmt)))
-	if stmt.TableExpr != nil && rt.index() != nil { // "users AS u, orders AS o"
-		tables := rt.kinds.Load().Look("TABLE " + stmt.TableExpr.SQL).Tables
-		rt.remember(stmt.Context, judgement{writes, false, tables}, nil)
-	}
-}
-
-// connKey is the setting under which a write remembers the connection that
-// it is bound to.
-type connKey struct{}
-
 // settleWrite runs after creates, updates and deletes. When GORM ends the
 // transaction around one, it resets the statement to the pool of the *gorm.DB, which would take
 // the rest of a db.Connection block off its connection.
@@ -261,13 +240,6 @@ func (rt *router) notice(db *gorm.DB) bool {
 		rt.warned.Do(func() { rt.config.Logger.Error("replicated: routing is undone", "error", errDBResolver) })
 	}
 	return true
-}
-
-func clauseOf(stmt *gorm.Statement) choice {
-	if i, ok := stmt.Clauses[pluginName].Expression.(Intent); ok {
-		return choose(i)
-	}
-	return undecided
 }
 
 // sharding is the name of gorm.io/sharding. Its pool says that it begins transactions. But if the pool inside
@@ -347,4 +319,19 @@ func (rt *router) carry(stmt *gorm.Statement, from origin, c choice) {
 	config := *stmt.DB.Config
 	config.ConnPool = carried
 	stmt.DB.Config = &config
+}
+
+// errDBResolver says how to move over.
+var errDBResolver = errors.New("dbresolver is registered on the same *gorm.DB, and would move statements too: " +
+	"remove db.Use(dbresolver.Register(…)), give its Replicas to Config.Slaves, its Sources to Config.Masters and its Policy to Config.Policy, " +
+	"what it registers for single tables to Plugin.Register, " +
+	"and set Config.DefaultIntent to Slave to go on reading from slaves outside of requests")
+
+func usesDBResolver(db *gorm.DB) bool {
+	for _, plugin := range db.Plugins {
+		if _, ok := plugin.(*dbresolver.DBResolver); ok {
+			return true
+		}
+	}
+	return false
 }

@@ -1,6 +1,7 @@
 package replicated
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -191,3 +192,14 @@ type Server struct {
 	// with [LeastLatency]. Other policies do not see it. 1,000,000 at most. Default: 1.
 	Weight int
 }
+
+// registration is a call of Register.
+type registration struct {
+	group  Group
+	tables []any
+}
+
+// mistakes are those of a configuration.
+type mistakes []error
+
+func (m *mistakes) add(format string, args ...any) { *m = append(*m, fmt.Errorf(format, args...)) }

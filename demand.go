@@ -42,22 +42,5 @@ func (d *demand) and(newer *demand, now time.Time, ttl time.Duration) *demand {
 	return &both
 }
 
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-// raise adds to what the session must not read behind.
-func (m *memory) raise(newer *demand, now time.Time, ttl time.Duration) {
-	for {
-		old := m.demand.Load()
-		if m.demand.CompareAndSwap(old, old.and(newer, now, ttl)) {
-			return
-		}
-	}
-}
-
 // forever is the time of a demand that no slave meets.
 var forever = time.Unix(1<<40, 0)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -88,20 +89,6 @@ func (g *group) choose(servers []*cluster.Server, pools []gorm.ConnPool) *cluste
 // several tells whether there is more than one master.
 func (g *group) several() bool { return len(g.cluster.Masters) > 1 }
 
-// master returns the master for a session: the one it has used, if there are several.
-func (g *group) master(m *memory) *cluster.Server {
-	if !g.several() {
-		return g.cluster.Masters[0]
-	}
-	if m == nil {
-		return g.choose(g.cluster.Masters, g.cluster.MasterPools)
-	}
-	if m.master.Load() == nil {
-		m.master.CompareAndSwap(nil, g.choose(g.cluster.Masters, g.cluster.MasterPools))
-	}
-	return m.master.Load()
-}
-
 // hasSlaves tells whether g was given slaves that Close has not closed.
 func (g *group) hasSlaves() bool { return len(g.cluster.View().All) > 0 }
 
@@ -155,13 +142,10 @@ func (g *group) field() string {
 	return fmt.Sprintf("group %q: ", g.name)
 }
 
-// misplaced says, once for each group, that a transaction on another database writes to its tables.
-func (rt *router) misplaced(g *group, master *cluster.Server) {
-	if g == nil || master == nil || slices.Contains(g.cluster.Masters, master) {
-		return
+// recognisable returns p, or nil if comparing it would panic.
+func recognisable(p gorm.ConnPool) gorm.ConnPool {
+	if p != nil && reflect.TypeOf(p).Comparable() {
+		return p
 	}
-	g.warned.Do(func() {
-		rt.config.Logger.Warn("replicated: a transaction or connection of another group writes to a table of this one, "+
-			"and stays where it is: begin it behind db.Clauses(dbresolver.Use(name))", "group", g.name, "server", master.ID)
-	})
+	return nil
 }

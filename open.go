@@ -17,21 +17,6 @@ import (
 	"gorm.io/plugin/dbresolver"
 )
 
-// errDBResolver says how to move over.
-var errDBResolver = errors.New("dbresolver is registered on the same *gorm.DB, and would move statements too: " +
-	"remove db.Use(dbresolver.Register(…)), give its Replicas to Config.Slaves, its Sources to Config.Masters and its Policy to Config.Policy, " +
-	"what it registers for single tables to Plugin.Register, " +
-	"and set Config.DefaultIntent to Slave to go on reading from slaves outside of requests")
-
-func usesDBResolver(db *gorm.DB) bool {
-	for _, plugin := range db.Plugins {
-		if _, ok := plugin.(*dbresolver.DBResolver); ok {
-			return true
-		}
-	}
-	return false
-}
-
 // openGroups opens the servers of all groups, after every mistake in their configuration was added to found. It
 // returns the groups, the global one first, and the index of the others.
 func (rt *router) openGroups(db *gorm.DB, own gorm.ConnPool, found mistakes) ([]*group, index, error) {

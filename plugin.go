@@ -133,6 +133,7 @@ func (p *Plugin) initialize(db *gorm.DB, deadline time.Time) error {
 	p.relate()
 	p.grant()
 	p.monitor(deadline)
+	p.admit = p.admitPrepared
 	root := groups[0].pools[0]
 	if statements == nil {
 		if db.Statement != nil {

@@ -106,3 +106,10 @@ func shorten(t token.Token, until time.Time) (token.Token, bool) {
 	}
 	return append(t, rest), true
 }
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

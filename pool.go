@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"reflect"
 
 	"gorm.io/gorm"
 
@@ -278,14 +277,6 @@ func unwrap(p gorm.ConnPool) (gorm.ConnPool, *gorm.PreparedStmtDB) {
 		}
 		p, innermost = prepared.ConnPool, prepared
 	}
-}
-
-// recognisable returns p, or nil if comparing it would panic.
-func recognisable(p gorm.ConnPool) gorm.ConnPool {
-	if p != nil && reflect.TypeOf(p).Comparable() {
-		return p
-	}
-	return nil
 }
 
 // ours returns the pool of this plugin that cp is or wraps, and whether it is wrapped in prepared statements. It

@@ -1,7 +1,9 @@
 package replicated
 
 import (
+	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,7 +48,8 @@ type router struct {
 	notices     *slog.Logger    // of the monitor, which waits for nobody
 	parse       func(model any) (table string, err error)
 
-	ownServer *cluster.Server // of the connection of the *gorm.DB
+	admit     func(ctx context.Context, conn any, query string) error // what a prepared statement is asked for each time it runs
+	ownServer *cluster.Server                                         // of the connection of the *gorm.DB
 
 	policies      sync.Mutex // see group
 	unknown       names      // in dbresolver.Use, that nobody registered
@@ -94,3 +97,25 @@ func (rt *router) index() index {
 
 // now is a time that costs half of what time.Now does.
 func (rt *router) now() time.Duration { return time.Since(rt.base) }
+
+// names remembers names, but no more than mostNames: they may come with a request.
+type names struct {
+	mu    sync.Mutex
+	known map[string]bool
+}
+
+const mostNames = 16
+
+// add reports whether the name is new, and remembered from now on.
+func (n *names) add(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.known[name] || len(n.known) == mostNames {
+		return false
+	}
+	if n.known == nil {
+		n.known = make(map[string]bool)
+	}
+	n.known[strings.Clone(name)] = true
+	return true
+}

@@ -2,6 +2,7 @@ package replicated
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
 	"github.com/gorm-replicated/replicated/internal/firstbyte"
@@ -138,3 +139,27 @@ type carried struct {
 
 // late tells whether it is too late for the client to hear of more.
 func (c *carried) late() bool { return c.response != nil && c.response.Begun() }
+
+// raise adds to what the session must not read behind.
+func (m *memory) raise(newer *demand, now time.Time, ttl time.Duration) {
+	for {
+		old := m.demand.Load()
+		if m.demand.CompareAndSwap(old, old.and(newer, now, ttl)) {
+			return
+		}
+	}
+}
+
+// master returns the master for a session: the one it has used, if there are several.
+func (g *group) master(m *memory) *cluster.Server {
+	if !g.several() {
+		return g.cluster.Masters[0]
+	}
+	if m == nil {
+		return g.choose(g.cluster.Masters, g.cluster.MasterPools)
+	}
+	if m.master.Load() == nil {
+		m.master.CompareAndSwap(nil, g.choose(g.cluster.Masters, g.cluster.MasterPools))
+	}
+	return m.master.Load()
+}

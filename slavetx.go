@@ -89,19 +89,6 @@ func (t *slaveTx) QueryRowContext(ctx context.Context, query string, args ...any
 	return t.Tx.QueryRowContext(ctx, query, args...)
 }
 
-// readOnly returns opts for a transaction on a slave. Where the database can,
-// it refuses the writes that nobody sees in the SQL, such as a stored function's.
-func (rt *router) readOnly(opts *sql.TxOptions) *sql.TxOptions {
-	if name := rt.dialectName; name != "mysql" && name != "postgres" {
-		return opts
-	}
-	readOnly := sql.TxOptions{ReadOnly: true}
-	if opts != nil {
-		readOnly.Isolation = opts.Isolation
-	}
-	return &readOnly
-}
-
 // errorRow returns a row whose Err and Scan return err. Only database/sql can
 // make one.
 func errorRow(err error) *sql.Row {

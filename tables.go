@@ -3,12 +3,8 @@ package replicated
 import (
 	"fmt"
 	"reflect"
-	"regexp"
-	"strconv"
 	"strings"
-	"sync"
 
-	"github.com/gorm-replicated/replicated/internal/sqlkind"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 )
@@ -49,28 +45,6 @@ func (rt *router) groupOf(stmt *gorm.Statement) *group {
 		}
 	}
 	return rt.tableGroup(stmt)
-}
-
-// names remembers names, but no more than mostNames: they may come with a request.
-type names struct {
-	mu    sync.Mutex
-	known map[string]bool
-}
-
-const mostNames = 16
-
-// add reports whether the name is new, and remembered from now on.
-func (n *names) add(name string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.known[name] || len(n.known) == mostNames {
-		return false
-	}
-	if n.known == nil {
-		n.known = make(map[string]bool)
-	}
-	n.known[strings.Clone(name)] = true
-	return true
 }
 
 // tableGroup returns the group of a statement's table, or nil.
@@ -133,43 +107,6 @@ func usedGroup(stmt *gorm.Statement) string {
 	return ""
 }
 
-// about returns the group of a statement by its SQL, or nil. What asks the catalog, as the Migrator does, has the table's name among its arguments.
-func (x index) about(tables *sqlkind.Tables, n nature, query string, args []any) *group {
-	if tables != nil && tables.Main != "" {
-		return x.named(tables.Main)
-	}
-	if n == catalog {
-		return x.named(catalogArgument(query, args))
-	}
-	return nil
-}
-
-// catalogArgument returns the argument that a query of the catalog compares with the name of a table, or "".
-func catalogArgument(query string, args []any) string {
-	at := tableName.FindStringSubmatchIndex(query)
-	if at == nil {
-		return ""
-	}
-	n := strings.Count(query[:at[1]], "?")
-	if at[2] >= 0 {
-		n, _ = strconv.Atoi(query[at[2]:at[3]])
-	}
-	if n < 1 || n > len(args) {
-		return ""
-	}
-	name, _ := args[n-1].(string)
-	return name
-}
-
-// tableName matches where the Migrators of MySQL and PostgreSQL compare the name of a table.
-var tableName = regexp.MustCompile(`(?i)\b(?:table_?name|relname)"?\s*=\s*(?:\?|\$([0-9]+))`)
-
-// registration is a call of Register.
-type registration struct {
-	group  Group
-	tables []any
-}
-
 // names returns the names of the tables, models and groups that were registered; "" for a mistake. parse tells a model's table.
 func (r registration) names(parse func(model any) (string, error), found *mistakes) []string {
 	names := make([]string, len(r.tables))
@@ -206,4 +143,11 @@ func parser(db *gorm.DB) func(any) (string, error) {
 		}
 		return stmt.Schema.Table, nil
 	}
+}
+
+func clauseOf(stmt *gorm.Statement) choice {
+	if i, ok := stmt.Clauses[pluginName].Expression.(Intent); ok {
+		return choose(i)
+	}
+	return undecided
 }

@@ -206,11 +206,6 @@ func (c Config) sealer(groups []registration, found *mistakes) *token.Sealer {
 	return sealer
 }
 
-// mistakes are those of a configuration.
-type mistakes []error
-
-func (m *mistakes) add(format string, args ...any) { *m = append(*m, fmt.Errorf(format, args...)) }
-
 // named splits a server's dialector from the name it may be wrapped in.
 func named(d gorm.Dialector) (Server, gorm.Dialector) {
 	switch s := d.(type) {

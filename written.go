@@ -6,48 +6,8 @@ import (
 	"time"
 
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
+	"gorm.io/gorm"
 )
-
-// judge judges SQL. Where the dialect is not known, what GORM built is
-// taken for the read it looks like, and anything else may write.
-func (rt *router) judge(query string, built bool) judgement {
-	v := rt.kinds.Load().Look(query)
-	j := judgement{natures[v.Kind], v.CallsUnknown, v.Tables}
-	if rt.dialect == sqlkind.Other {
-		j.nature = j.nature.unjudged(built)
-	}
-	return j
-}
-
-// judgement is what SQL tells of a statement.
-type judgement struct {
-	nature  nature
-	strange bool            // it calls a function of which nobody knows whether it writes
-	tables  *sqlkind.Tables // that have been registered
-}
-
-// mayWriteOnMaster tells whether a statement counts as a write of its session if it runs on a master, and not
-// by want of a slave. A slave refuses what an unknown function writes.
-func (j judgement) mayWriteOnMaster() bool { return j.nature.mayWrite() || j.strange }
-
-// unjudged is what n is worth in a dialect that is not known.
-func (n nature) unjudged(built bool) nature {
-	switch {
-	case n == writes:
-		return writes
-	case !built:
-		return unknown
-	case n == unknown:
-		return reads
-	}
-	return n // locks
-}
-
-// rejectsWrite applies Config.RejectWrites. Raw SQL in a dialect that cannot be
-// judged is not refused: most of it only reads.
-func (rt *router) rejectsWrite(f *facts) bool {
-	return rt.rejects && f.rejectsWrite() && !(f.nature == unknown && rt.dialect == sqlkind.Other)
-}
 
 // remember remembers that a session has written to the groups of the tables that a statement names, which ran on a master of g, or on
 // one that is not known if that is nil. If its SQL is unknown, or a function in it, it may have written to
@@ -118,24 +78,15 @@ func (s *session) demandsOn(g *group, tables *sqlkind.Tables) *demand {
 	return d
 }
 
-// fill adds what the context and the configuration say about a statement of g, and returns the session and what
-// that remembers of g. It fills f in place: copying so many small fields costs more than the rules do.
-func (rt *router) fill(ctx context.Context, g *group, f *facts) (*session, *memory) {
-	f.auto, f.fallback = rt.auto.Load(), rt.fallback
-	scope := lookup(ctx)
-	session := scope.of(rt)
-	if scope != nil {
-		f.explicit, f.handler = scope.explicit, scope.handler
-		f.limited, f.staleness = scope.limited, scope.staleness
-	}
+// markTable remembers that a session has written to the table of a create, update or delete.
+func (rt *router) markTable(stmt *gorm.Statement) {
+	session := lookup(stmt.Context).remembers(rt)
 	if session == nil {
-		if f.explicit == undecided && f.handler == undecided && f.fallback == Master {
-			rt.withoutIntent.Add(1)
-		}
-		return nil, nil
+		return
 	}
-	memory := session.memoryOf(g)
-	f.inRequest, f.pattern, f.method = session.request, session.pattern, session.method
-	f.wrote = memory.wrote.Load()
-	return session, memory
+	session.markWritten(rt.orGlobal(rt.tableGroup(stmt)))
+	if stmt.TableExpr != nil && rt.index() != nil { // "users AS u, orders AS o"
+		tables := rt.kinds.Load().Look("TABLE " + stmt.TableExpr.SQL).Tables
+		rt.remember(stmt.Context, judgement{writes, false, tables}, nil)
+	}
 }
