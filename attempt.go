@@ -70,8 +70,8 @@ func (st *statement) beginThere(ctx context.Context, to destination) (attempt, e
 	return a, nil
 }
 
-// end ends an attempt with its error, and returns that, or errUnanswered if it was cancelled. Then there may be a
-// result that is not to be used.
+// end ends an attempt with its error, and returns that, or errUnanswered if it was cancelled. Then there
+// may be a result that is not to be used.
 func (st *statement) end(a *attempt, err error) error {
 	if f := a.flight; f != nil {
 		if a.server.End(&f.reads) {
@@ -178,7 +178,8 @@ func (st *statement) retryOn(ctx context.Context, a *attempt, err error) (destin
 	return a.destination, err
 }
 
-// retryThere tells whether a statement is to be tried again on the same server because of how it was run there.
+// retryThere tells whether a statement is to be tried again on the same server because of how it was run
+// there.
 func (st *statement) retryThere(ctx context.Context, a *attempt, err error) bool {
 	switch {
 	case st.retries >= mostRetries:
@@ -191,7 +192,8 @@ func (st *statement) retryThere(ctx context.Context, a *attempt, err error) bool
 	return a.fallback && st.group.maxOnMaster > 0 && errors.Is(err, driver.ErrBadConn) && ctx.Err() == nil
 }
 
-// judge decides whose fault it is that a has failed with err. It may ask the slave, and says what that answered.
+// judge decides whose fault it is that a has failed with err. It may ask the slave, and says what that
+// answered.
 func (st *statement) judge(ctx context.Context, a *attempt, err error) (cluster.Verdict, cluster.Serving) {
 	failure := cluster.Failure{
 		Err: err, Dialect: st.router.dialectName, Place: a.server.PlaceOf(err),
@@ -218,14 +220,14 @@ func (st *statement) elsewhere(ctx context.Context, failed *cluster.Server) (des
 	return st.decide(ctx)
 }
 
-// toMaster has the statement run on the master, because a slave says that it writes: it looks like a read, and
-// calls a function that does.
+// toMaster has the statement run on the master, because a slave says that it writes: it looks like a read,
+// and calls a function that does.
 func (st *statement) toMaster(ctx context.Context, slave *cluster.Server) (to destination, err error) {
 	rt, g := st.router, st.group
 	original := cmp.Or(st.original, st.query)
 	if shape, isNew := rt.kinds.Load().Learn(original); isNew {
-		rt.config.Logger.Warn("replicated: a slave refused a statement as a write; from now on it goes to the master",
-			"server", slave.ID, "sql", shape)
+		rt.config.Logger.Warn("replicated: a slave refused a statement as a write; "+
+			"from now on it goes to the master", "server", slave.ID, "sql", shape)
 	}
 	if rt.rejects {
 		return to, ErrWriteOnSlave
@@ -244,8 +246,9 @@ func (rt *router) anotherText(query string) string {
 	return fmt.Sprintf("%s\n/* %d */", query, rt.replans.Add(1))
 }
 
-// flightOn returns the flight of reads on server with a context: that of its request, or without one that of
-// whoever uses the context; or one of its own for a single read, if the place is taken by one that has not ended.
+// flightOn returns the flight of reads on server with a context: that of its request, or without one that
+// of whoever uses the context; or one of its own for a single read, if the place is taken by one that has
+// not ended.
 func (st *statement) flightOn(ctx context.Context, server *cluster.Server) *flight {
 	g := st.group
 	var place *atomic.Pointer[flight]
@@ -277,7 +280,9 @@ func (st *statement) flightOn(ctx context.Context, server *cluster.Server) *flig
 }
 
 // beginTx begins a transaction. The attempt that succeeded tells where.
-func (st *statement) beginTx(ctx context.Context, to destination, opts *sql.TxOptions) (gorm.ConnPool, attempt, error) {
+func (st *statement) beginTx(
+	ctx context.Context, to destination, opts *sql.TxOptions,
+) (gorm.ConnPool, attempt, error) {
 	a, err := st.begin(ctx, to)
 	for err == nil {
 		there := opts

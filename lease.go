@@ -10,8 +10,8 @@ import (
 	"github.com/gorm-replicated/replicated/internal/rowsctx"
 )
 
-// ErrMasterBusy is the error of a read for which there was no slave while Failover.MaxOnMaster others ran on the
-// master for the same reason. Nothing was executed.
+// ErrMasterBusy is the error of a read for which there was no slave while Failover.MaxOnMaster others ran
+// on the master for the same reason. Nothing was executed.
 var ErrMasterBusy = errors.New(
 	"replicated: no slave serves, and the master is busy with reads that fell back to it")
 
@@ -46,8 +46,8 @@ func (g *group) lease(ctx context.Context, master *cluster.Server) (*lease, erro
 	return l, nil
 }
 
-// end ends the lease. It may be called in the middle of the closing of rows, after which the connection can be
-// closed.
+// end ends the lease. It may be called in the middle of the closing of rows, after which the connection can
+// be closed.
 func (l *lease) end() {
 	l.ended.Do(func() {
 		l.group.onMaster.Add(-1)

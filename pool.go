@@ -11,8 +11,9 @@ import (
 )
 
 // pool is the gorm.ConnPool of a routed statement. It sees the final SQL and decides then. The pool of the
-// *gorm.DB itself is one too: that is how Begin, for which GORM runs no callback, is routed. What GORM derives
-// from a statement gets its pool, so what was settled for the statement stands in it. It is never changed.
+// *gorm.DB itself is one too: that is how Begin, for which GORM runs no callback, is routed. What GORM
+// derives from a statement gets its pool, so what was settled for the statement stands in it. It is never
+// changed.
 type pool struct {
 	router   *router
 	group    *group
@@ -56,8 +57,8 @@ func (c *pool) GetDBConn() (*sql.DB, error) { return c.first().DB() }
 // first is the master for what no context tells the session of.
 func (c *pool) first() *cluster.Server { return cmp.Or(c.on, c.group.cluster.Masters[0]) }
 
-// chosen returns the pool that a callback has chosen for the statement with this context: c, unless there is a
-// wrapper of another plugin around it.
+// chosen returns the pool that a callback has chosen for the statement with this context: c, unless there
+// is a wrapper of another plugin around it.
 func (c *pool) chosen(ctx context.Context) *pool {
 	if !c.router.wrapped.Load() {
 		return c
@@ -83,8 +84,8 @@ func (c *pool) choose(stmt *gorm.Statement, wrapped bool) {
 	}
 }
 
-// PrepareContext prepares on the first master of its own group: a statement outlives the request, so it cannot
-// follow its intent, and GORM keeps it with others of that server. What may write counts as written.
+// PrepareContext prepares on the first master of its own group: a statement outlives the request, so it
+// cannot follow its intent, and GORM keeps it with others of that server. What may write counts as written.
 func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
 	c = c.chosen(ctx)
 	if err := c.admit(ctx, query); err != nil {
@@ -207,8 +208,8 @@ func (c *pool) QueryRowContext(ctx context.Context, query string, args ...any) *
 	return errorRow(err)
 }
 
-// BeginTx begins a transaction: on a slave if it is read-only and the intent is Slave, or if a clause asks for
-// it; otherwise on the master.
+// BeginTx begins a transaction: on a slave if it is read-only and the intent is Slave, or if a clause asks
+// for it; otherwise on the master.
 func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
 	c = c.chosen(ctx)
 	st := c.statement()
@@ -252,7 +253,8 @@ func (c *pool) wrapTx(conn gorm.ConnPool, server *cluster.Server) (gorm.ConnPool
 				return (*sql.Tx)(nil), err
 			}
 		}
-		return (*sql.Tx)(nil), gorm.ErrInvalidTransaction // GORM compares, and goes on without one around a single write
+		// GORM compares with this one, and goes on without a transaction around a single write.
+		return (*sql.Tx)(nil), gorm.ErrInvalidTransaction
 	}
 	switch {
 	case server.Slave:
@@ -267,7 +269,8 @@ func (c *pool) wrapTx(conn gorm.ConnPool, server *cluster.Server) (gorm.ConnPool
 	return &gorm.PreparedStmtTX{Tx: tx, PreparedStmtDB: c.router.judged(server, server.Pool)}, nil
 }
 
-// unwrap takes a pool out of GORM's prepared statements, which nest, and returns the innermost of those as well.
+// unwrap takes a pool out of GORM's prepared statements, which nest, and returns the innermost of those as
+// well.
 func unwrap(p gorm.ConnPool) (gorm.ConnPool, *gorm.PreparedStmtDB) {
 	var innermost *gorm.PreparedStmtDB
 	for {
@@ -279,8 +282,8 @@ func unwrap(p gorm.ConnPool) (gorm.ConnPool, *gorm.PreparedStmtDB) {
 	}
 }
 
-// ours returns the pool of this plugin that cp is or wraps, and whether it is wrapped in prepared statements. It
-// returns nil for what is bound or foreign.
+// ours returns the pool of this plugin that cp is or wraps, and whether it is wrapped in prepared
+// statements. It returns nil for what is bound or foreign.
 func (rt *router) ours(cp gorm.ConnPool) (_ *pool, prepared bool) {
 	if c, ok := cp.(*pool); ok && c.router == rt {
 		return c, c.prepared

@@ -72,9 +72,9 @@ func (o origin) natureOf(n nature) nature {
 	return n
 }
 
-// clauseFor returns which clause counts for a statement of nature n that came with c. Only a clause of its own
-// vouches for SQL that is not provably a read. Only Begin directly behind one puts a transaction that may write
-// on a slave.
+// clauseFor returns which clause counts for a statement of nature n that came with c. Only a clause of its
+// own vouches for SQL that is not provably a read. Only Begin directly behind one puts a transaction that
+// may write on a slave.
 func (o origin) clauseFor(n nature, c choice) choice {
 	if c == chooseSlave && (o == hasClause && n == begins || o == ofClause && n != reads) {
 		return undecided
@@ -103,8 +103,8 @@ type facts struct {
 	failed []*cluster.Server // have failed the statement
 }
 
-// resolve applies the rules of routing: the first that applies decides. docs/routing.md lists them by the same
-// numbers.
+// resolve applies the rules of routing: the first that applies decides. docs/routing.md lists them by the
+// same numbers.
 func resolve(f *facts) (Intent, Reason) {
 	switch {
 	case f.bound: // 1
@@ -214,10 +214,12 @@ func (d *demands) tellTime(v *cluster.View) {
 	}
 }
 
-// candidates returns the slaves that will do for a statement whose intent is Slave, and their pools. Where the
-// code asks for a slave, demands are dropped until one will: first the token's, then MaxLag, never
+// candidates returns the slaves that will do for a statement whose intent is Slave, and their pools. Where
+// the code asks for a slave, demands are dropped until one will: first the token's, then MaxLag, never
 // WithMaxStaleness. If there is none all the same, the reason says what there is no slave for.
-func candidates(v *cluster.View, d *demands, asked bool) (servers []*cluster.Server, pools []gorm.ConnPool, missing Reason) {
+func candidates(v *cluster.View, d *demands, asked bool) (
+	servers []*cluster.Server, pools []gorm.ConnPool, missing Reason,
+) {
 	find := func(met func(*cluster.State) bool) bool {
 		for i := range v.All {
 			if s := &v.All[i]; s.Up && !slices.Contains(d.failed, s.Server) && met(s) {
@@ -243,4 +245,5 @@ func candidates(v *cluster.View, d *demands, asked bool) (servers []*cluster.Ser
 
 // ErrWriteOnSlave is the error of a write that Config.RejectWrites refused, and of what writes or takes locks
 // in a transaction that was begun on a slave. Nothing was executed.
-var ErrWriteOnSlave = errors.New("replicated: refused: it writes or takes a lock, and the intent is to read from a slave")
+var ErrWriteOnSlave = errors.New(
+	"replicated: refused: it writes or takes a lock, and the intent is to read from a slave")

@@ -97,13 +97,16 @@ func (st *statement) master(m *memory) *cluster.Server {
 	return st.group.master(m)
 }
 
-// findSlave says which slave a statement runs on whose intent is Slave, or that it runs on the master and why.
+// findSlave says which slave a statement runs on whose intent is Slave, or that it runs on the master and
+// why.
 func (st *statement) findSlave(ctx context.Context, to *destination, session *session, view *cluster.View) {
 	var missing Reason
 	to.server, missing = st.slave(ctx, session, view)
 	if to.server == nil && st.repeatOn != nil {
 		failed := st.failed
-		st.failed = slices.DeleteFunc(slices.Clone(failed), func(s *cluster.Server) bool { return s == st.repeatOn })
+		st.failed = slices.DeleteFunc(slices.Clone(failed), func(s *cluster.Server) bool {
+			return s == st.repeatOn
+		})
 		if to.server, missing = st.slave(ctx, session, view); to.server == st.repeatOn {
 			to.server.DropIdle() // its other connections may have ended, too
 		}
@@ -119,21 +122,15 @@ func (st *statement) findSlave(ctx context.Context, to *destination, session *se
 	}
 }
 
-// slave picks the slave for a statement. Without one that will do it returns nil and what there is no slave for.
-func (st *statement) slave(ctx context.Context, session *session, view *cluster.View) (*cluster.Server, Reason) {
+// slave picks the slave for a statement. Without one that will do it returns nil and what there is no slave
+// for.
+func (st *statement) slave(
+	ctx context.Context, session *session, view *cluster.View,
+) (*cluster.Server, Reason) {
 	g, m := st.group, session.memoryOf(st.group)
-	kept, token := m.kept(), session.demandsOn(st.group, st.tables)
-	if !st.limited && len(st.failed) == 0 && (token == nil || kept != nil && token.met.Load() == kept.State()) {
-		if kept != nil {
-			if !kept.Mark() {
-				g.cluster.Used()
-			}
-			return kept, 0
-		}
-		if len(view.Slaves) > 0 && !view.Recovering && view.Holds(time.Now()) {
-			g.cluster.Used()
-			return m.keep(g.choose(view.Slaves, view.Pools)), 0
-		}
+	kept, token := m.kept(), session.demandsOn(g, st.tables)
+	if slave := st.atOnce(view, m, kept, token); slave != nil {
+		return slave, 0
 	}
 	g.cluster.Used()
 	if st.limited && st.staleness > 0 {
@@ -142,21 +139,53 @@ func (st *statement) slave(ctx context.Context, session *session, view *cluster.
 	for {
 		d := demands{token: token, limited: st.limited, staleness: st.staleness, failed: st.failed}
 		d.tellTime(view)
-		server, missing := st.among(view, &d, m, kept)
-		if server != nil || missing == ReasonRecovering {
-			return server, missing
+		slave, missing := st.among(view, &d, m, kept)
+		if slave != nil || missing == ReasonRecovering {
+			return slave, missing
 		}
-		// Another round finds out more about positions, and nothing about a time that is not over.
-		if missing == ReasonToken && !d.now.Before(token.until) || missing == ReasonStaleness && st.staleness > 0 {
-			g.cluster.Hurry()
-		}
-		if missing == ReasonLag {
-			g.cluster.Lapse(d.now)
-		}
+		g.hurry(&d, missing)
 		if missing != ReasonToken || st.router.shadow.Load() || !session.await(ctx, g, token, view) {
 			return nil, missing
 		}
 		view = g.cluster.View()
+	}
+}
+
+// atOnce returns the slave for a statement that demands nothing of it but what is known: the session's own,
+// which it remembers for as long as the view says what it said then, or else any that the view says may be
+// read. It returns nil if the slaves have to be looked at more closely.
+func (st *statement) atOnce(
+	view *cluster.View, m *memory, kept *cluster.Server, token *demand,
+) *cluster.Server {
+	g := st.group
+	switch {
+	case st.limited, len(st.failed) > 0:
+		return nil
+	case kept != nil && (token == nil || token.met.Load() == kept.State()):
+		if !kept.Mark() {
+			g.cluster.Used()
+		}
+		return kept
+	case token == nil && len(view.Slaves) > 0 && !view.Recovering && view.Holds(time.Now()):
+		g.cluster.Used()
+		return m.keep(g.choose(view.Slaves, view.Pools))
+	}
+	return nil
+}
+
+// hurry has the servers asked again, if that can help a statement for which there is no slave.
+func (g *group) hurry(d *demands, missing Reason) {
+	switch missing {
+	case ReasonToken:
+		if !d.now.Before(d.token.until) { // nothing is to be found out about a time that is not over
+			g.cluster.Hurry()
+		}
+	case ReasonStaleness:
+		if d.staleness > 0 {
+			g.cluster.Hurry()
+		}
+	case ReasonLag:
+		g.cluster.Lapse(d.now)
 	}
 }
 
@@ -184,9 +213,9 @@ func (st *statement) among(
 	return nil, missing
 }
 
-// present returns those of some slaves that take part this time: one that has just come back does not always. If
-// none does, it tells whether the master shall have the read: it has had them before they came back, can have it
-// now, and nobody insists on a slave.
+// present returns those of some slaves that take part this time: one that has just come back does not
+// always. If none does, it tells whether the master shall have the read: it has had them before they came
+// back, can have it now, and nobody insists on a slave.
 func (g *group) present(
 	view *cluster.View, servers []*cluster.Server, pools []gorm.ConnPool, now time.Time, insists bool,
 ) (_ []*cluster.Server, _ []gorm.ConnPool, spare bool) {
