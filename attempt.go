@@ -65,7 +65,10 @@ func (st *statement) beginThere(ctx context.Context, to destination) (attempt, e
 	if timeout := st.router.timeout; timeout > 0 {
 		a.flight = st.flightOn(ctx, to.server)
 		a.ctx = a.flight.ctx
-		g.cluster.Begin(to.server, &a.flight.reads, cluster.Now(), timeout)
+		if st.now == 0 {
+			st.now = cluster.Now()
+		}
+		g.cluster.Begin(to.server, &a.flight.reads, st.now, timeout)
 	}
 	return a, nil
 }
@@ -88,7 +91,7 @@ func (st *statement) end(a *attempt, err error) error {
 	if err != nil {
 		a.endLease()
 	} else if st.router.config.Token.Monotonic {
-		lookup(a.ctx).of(st.router).memoryOf(st.group).noteRead(a.server)
+		st.memory.noteRead(a.server)
 	}
 	return err
 }
@@ -126,6 +129,7 @@ const mostRetries = 2
 // next begins the attempt that follows on a, which failed with err, or returns the error to end with.
 func (st *statement) next(ctx context.Context, a attempt, err error) (attempt, error) {
 	for {
+		st.now = 0
 		to, final := st.retryOn(ctx, &a, err)
 		if final != nil {
 			return a, final
@@ -147,7 +151,7 @@ func (st *statement) retryOn(ctx context.Context, a *attempt, err error) (destin
 	case err == ErrMasterBusy:
 		return a.destination, err
 	}
-	verdict, serving := st.judge(ctx, a, err)
+	verdict, serving := st.verdict(ctx, a, err)
 	switch verdict {
 	case cluster.Replan:
 		if st.retries == mostRetries {
@@ -192,9 +196,9 @@ func (st *statement) retryThere(ctx context.Context, a *attempt, err error) bool
 	return a.fallback && st.group.maxOnMaster > 0 && errors.Is(err, driver.ErrBadConn) && ctx.Err() == nil
 }
 
-// judge decides whose fault it is that a has failed with err. It may ask the slave, and says what that
+// verdict decides whose fault it is that a has failed with err. It may ask the slave, and says what that
 // answered.
-func (st *statement) judge(ctx context.Context, a *attempt, err error) (cluster.Verdict, cluster.Serving) {
+func (st *statement) verdict(ctx context.Context, a *attempt, err error) (cluster.Verdict, cluster.Serving) {
 	failure := cluster.Failure{
 		Err: err, Dialect: st.router.dialectName, Place: a.server.PlaceOf(err),
 		Ended: ctx.Err() != nil, Unanswered: err == errUnanswered, Left: a.server.Left(),
@@ -233,7 +237,7 @@ func (st *statement) toMaster(ctx context.Context, slave *cluster.Server) (to de
 		return to, ErrWriteOnSlave
 	}
 	rt.remember(ctx, judgement{unknown, false, rt.judge(original, st.built).tables}, g)
-	to = destination{server: st.master(lookup(ctx).of(rt).memoryOf(g)), reason: ReasonRefused}
+	to = destination{server: st.master(st.memory), reason: ReasonRefused}
 	if rt.observer != nil {
 		rt.observer.Routed(ctx, Route{Group: g.name, Server: to.server.ID, Intent: Master, Reason: to.reason})
 	}
@@ -250,12 +254,17 @@ func (rt *router) anotherText(query string) string {
 // of whoever uses the context; or one of its own for a single read, if the place is taken by one that has
 // not ended.
 func (st *statement) flightOn(ctx context.Context, server *cluster.Server) *flight {
+	if st.inRequest {
+		if f := st.memory.flight.Load(); f != nil && f.server == server && f.shared.Serves(ctx) {
+			return f
+		}
+	}
 	g := st.group
 	var place *atomic.Pointer[flight]
 	v := reflect.ValueOf(ctx)
 	comparable := v.Kind() == reflect.Pointer
-	if s := lookup(ctx).of(st.router); s != nil && s.request { // its context ends soon
-		place = &s.memoryOf(g).flight
+	if st.inRequest { // its context ends soon
+		place = &st.memory.flight
 	} else if comparable {
 		place = &g.flights[(v.Pointer()>>6+uintptr(server.Slot()))%uintptr(len(g.flights))]
 	} else if comparable = ctx == context.Background(); comparable {

@@ -73,11 +73,11 @@ func (m *memory) demands() *demand {
 
 // kept returns the slave that serves the session: its first one, while that
 // may be read. One request reads one state.
-func (m *memory) kept() *cluster.Server {
+func (m *memory) kept(now time.Duration) *cluster.Server {
 	if m == nil {
 		return nil
 	}
-	if slave := m.slave.Load(); slave != nil && slave.Fits() {
+	if slave := m.slave.Load(); slave != nil && slave.FitsAt(now) {
 		return slave
 	}
 	return nil

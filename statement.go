@@ -19,6 +19,8 @@ type statement struct {
 
 	router *router
 	group  *group
+	memory *memory         // what the session remembers of the group; nil without a session
+	now    time.Duration   // when decide looked, as cluster.Now has it; 0 if that is too long ago
 	on     *cluster.Server // the master to use, if not any
 	query  string
 	built  bool // GORM built the SQL, in a dialect that cannot be judged
@@ -48,7 +50,8 @@ func (st *statement) decide(ctx context.Context) (to destination, err error) {
 	if g.err != nil {
 		return to, g.err
 	}
-	session, memory := rt.fill(ctx, g, &st.facts)
+	var session *session
+	session, st.memory = rt.fill(ctx, g, &st.facts)
 	if !st.wrote && len(rt.groups) > 1 {
 		st.wrote = rt.wrote(ctx, g, st.tables)
 	}
@@ -67,13 +70,13 @@ func (st *statement) decide(ctx context.Context) (to destination, err error) {
 		st.findSlave(ctx, &to, session, view)
 	}
 	if to.intent == Master {
-		to.server = st.master(memory)
+		to.server = st.master(st.memory)
 	}
 	decided := to.server
 	if rt.shadow.Load() {
 		if to.fallback, to.spared = false, false; to.intent == Slave {
 			to.server.Shadowed.Add(1)
-			to.server = st.master(memory)
+			to.server = st.master(st.memory)
 		}
 	}
 	if st.final != nil && !to.server.Slave {
@@ -127,11 +130,13 @@ func (st *statement) findSlave(ctx context.Context, to *destination, session *se
 func (st *statement) slave(
 	ctx context.Context, session *session, view *cluster.View,
 ) (*cluster.Server, Reason) {
-	g, m := st.group, session.memoryOf(st.group)
-	kept, token := m.kept(), session.demandsOn(g, st.tables)
-	if slave := st.atOnce(view, m, kept, token); slave != nil {
+	g := st.group
+	st.now = cluster.Now()
+	kept, token := st.memory.kept(st.now), session.demandsOn(g, st.tables)
+	if slave := st.atOnce(view, kept, token); slave != nil {
 		return slave, 0
 	}
+	st.now = 0
 	g.cluster.Used()
 	if st.limited && st.staleness > 0 {
 		g.cluster.Want(st.staleness)
@@ -139,7 +144,7 @@ func (st *statement) slave(
 	for {
 		d := demands{token: token, limited: st.limited, staleness: st.staleness, failed: st.failed}
 		d.tellTime(view)
-		slave, missing := st.among(view, &d, m, kept)
+		slave, missing := st.among(view, &d, kept)
 		if slave != nil || missing == ReasonRecovering {
 			return slave, missing
 		}
@@ -155,7 +160,7 @@ func (st *statement) slave(
 // which it remembers for as long as the view says what it said then, or else any that the view says may be
 // read. It returns nil if the slaves have to be looked at more closely.
 func (st *statement) atOnce(
-	view *cluster.View, m *memory, kept *cluster.Server, token *demand,
+	view *cluster.View, kept *cluster.Server, token *demand,
 ) *cluster.Server {
 	g := st.group
 	switch {
@@ -168,7 +173,7 @@ func (st *statement) atOnce(
 		return kept
 	case token == nil && len(view.Slaves) > 0 && !view.Recovering && view.Holds(time.Now()):
 		g.cluster.Used()
-		return m.keep(g.choose(view.Slaves, view.Pools))
+		return st.memory.keep(g.choose(view.Slaves, view.Pools))
 	}
 	return nil
 }
@@ -191,7 +196,7 @@ func (g *group) hurry(d *demands, missing Reason) {
 
 // among picks a slave of the view that meets the demands: the session's own, which is kept, if it does.
 func (st *statement) among(
-	view *cluster.View, d *demands, m *memory, kept *cluster.Server,
+	view *cluster.View, d *demands, kept *cluster.Server,
 ) (*cluster.Server, Reason) {
 	if s := view.Of(kept); s != nil && d.metBy(view, s) {
 		if d.token != nil {
@@ -208,7 +213,7 @@ func (st *statement) among(
 		}
 	}
 	if len(fit) > 0 {
-		return m.change(st.group.choose(fit, pools)), 0
+		return st.memory.change(st.group.choose(fit, pools)), 0
 	}
 	return nil, missing
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -481,3 +482,33 @@ func TestUsualHiddenLocks(t *testing.T) {
 		}
 	}
 }
+
+// TestErrorsThatCannotBeCompared: an error of a driver may be of any type, such as a slice.
+func TestErrorsThatCannotBeCompared(t *testing.T) {
+	for _, way := range waysToRead {
+		if way.name == "Begin" || way.name == "Transaction" {
+			continue // the driver does not fail it by its text
+		}
+		for _, mode := range modes[:2] {
+			s := newFailover(t, 1, mode.config, false, nil)
+			for _, on := range append(s.slaves, s.master) {
+				on.fail = func(query string) error {
+					if strings.Contains(query, way.from) {
+						return many{io.ErrUnexpectedEOF, io.ErrNoProgress}
+					}
+					return nil
+				}
+			}
+			err := way.run(s.in(replicated.WithSlave(t.Context()), mode.session))
+			if !errors.Is(err, io.ErrNoProgress) {
+				t.Errorf("%s, %s: got %v", way.name, mode.name, err)
+			}
+		}
+	}
+}
+
+type many []error
+
+func (m many) Error() string { return "many" }
+
+func (m many) Unwrap() []error { return m }
