@@ -45,15 +45,15 @@ type ahead struct {
 }
 
 // compare holds what a slave said last against what the masters said.
-func (p *picture) compare(s *watched, now time.Time) { s.ahead.undecided = p.weigh(s, now) }
+func (p *picture) compare(s *slave, now time.Time) { s.ahead.undecided = p.weigh(s, now) }
 
 // weigh is compare, and tells whether the next answers may decide more.
-func (p *picture) weigh(s *watched, now time.Time) bool {
-	if !s.answered || !s.reading.Position.Known() || len(p.masters) == 0 {
+func (p *picture) weigh(s *slave, now time.Time) bool {
+	if !s.reading.Position.Known() || len(p.masters) == 0 {
 		return false
 	}
 	a := &s.ahead
-	if a.by.Known() && (!s.reading.Position.Covers(a.by) || s.down && s.founded) {
+	if a.by.Known() && (!s.reading.Position.Covers(a.by) || s.life.out() && s.founded) {
 		a.by, a.strayed = position.Position{}, false
 	}
 	readings, after := make([]position.Reading, len(p.masters)), true

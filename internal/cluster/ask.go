@@ -10,59 +10,52 @@ import (
 
 // Ask has a server asked for its position, without waiting for the answer.
 func (c *Cluster) Ask(s *Server) {
-	if m := c.monitor; m != nil && !m.cfg.Blind {
-		m.mu.Lock()
-		w := find(m.servers, s)
-		m.mu.Unlock()
-		if w != nil {
-			w.probe.ask()
-		}
+	if w := c.asked(s); w != nil {
+		w.probe.ask()
 	}
 }
 
-// Position asks a server for its position. The question begins after the call, and several who call at about the
-// same time share it. The error is that the server did not answer, or that ctx ended.
+// Position asks a server for its position. The question begins after the call, and several who call at about
+// the same time share it. The error is that the server did not answer, or that ctx ended.
 func (c *Cluster) Position(ctx context.Context, s *Server) (position.Reading, error) {
-	if c.monitor == nil || c.monitor.cfg.Blind {
+	w := c.asked(s)
+	if w == nil {
 		return position.Reading{Reason: "not watched"}, nil
 	}
-	c.monitor.mu.Lock()
-	servers := c.monitor.servers
-	c.monitor.mu.Unlock()
-	for _, w := range servers {
-		if w.server != s {
-			continue
-		}
-		q, _ := w.probe.join(true)
-		select {
-		case <-q.done:
-			return q.reading, q.err
-		case <-ctx.Done():
-			return position.Reading{}, ctx.Err()
-		}
+	q, _ := w.probe.join(true)
+	select {
+	case <-q.done:
+		return q.reading, q.err
+	case <-ctx.Done():
+		return position.Reading{}, ctx.Err()
 	}
-	return position.Reading{Reason: "not watched"}, nil
+}
+
+// asked returns what is known of a server that is asked for positions, nil if it is not.
+func (c *Cluster) asked(s *Server) *watched {
+	m := c.monitor
+	if m == nil || m.cfg.Blind {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i := slices.IndexFunc(m.servers, func(w *watched) bool { return w.server == s }); i >= 0 {
+		return m.servers[i]
+	}
+	return nil
 }
 
 // Serves asks whether a slave serves, over a new connection, and returns Unasked if ctx ends before the
 // answer is there. If it does not serve, it leaves the view. It is for a read that failed: the question
-// begins after the call, and whoever calls meanwhile shares it. What is known to be out, and has not answered
-// since, is not asked.
+// begins after the call, and whoever calls meanwhile shares it. A slave that is away is not asked.
 //
 // Unlike to Answers, a refusal is an answer: the slave lives, and does not serve.
 func (c *Cluster) Serves(ctx context.Context, s *Server) Serving {
-	m := c.monitor
-	if m == nil {
-		return Serves
-	}
-	m.mu.Lock()
-	w := m.watchedSlave(s)
-	out := w != nil && w.down && w.failed > 0
-	m.mu.Unlock()
+	w, life := c.watchedSlave(s)
 	switch {
 	case w == nil:
-		return Serves // it has left, which is judged apart
-	case out:
+		return Serves // nobody watches it, or it has left, which is judged apart
+	case life == LifeAway:
 		return ServesNot
 	}
 	s.doubted.Store(true)
@@ -75,27 +68,43 @@ func (c *Cluster) Serves(ctx context.Context, s *Server) Serving {
 	if q.err == nil || q.err == errBusy || q.err == errClosed {
 		return Serves
 	}
-	c.failed(s, q.err, true)
+	c.failed(s, q.err, tooManyMissing)
 	return ServesNot
 }
 
-// answerCounts is for how long an answer counts as one to Answers: with many slow reads the slave shall not be asked for each.
+// watchedSlave returns what is known of s, nil if nobody watches it, and where it is in its life.
+func (c *Cluster) watchedSlave(s *Server) (*slave, Life) {
+	m := c.monitor
+	if m == nil {
+		return nil, LifeLeft
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w := find(m.picture.slaves, s); w != nil {
+		return w, w.life
+	}
+	return nil, LifeLeft
+}
+
+// answerCounts is for how long an answer counts as one to Answers: with many slow reads the slave shall not
+// be asked for each.
 const answerCounts = 50 * time.Millisecond
 
-// Answers asks whether a slave is alive, over a connection that is not that of a read; who asks at the same time shares the answer. If it is
-// not, it leaves the view. It is for a read that takes long: downs is Server.Downs from when that began. That another read has failed is no answer.
+// Answers asks whether a slave is alive, over a connection that is not that of a read. Whoever asks at the
+// same time shares the answer. If it is not alive, it leaves the view. Answers is for a read that takes long:
+// downs is Server.Downs from when that began. That another read has failed is no answer.
 func (c *Cluster) Answers(s *Server, downs uint64) bool {
 	m := c.monitor
 	if m == nil {
 		return true
 	}
 	m.mu.Lock()
-	w := m.watchedSlave(s)
+	w := find(m.picture.slaves, s)
 	if w == nil {
 		w = find(m.leaving, s)
 	}
-	// For certain, or it was since the read began, whose connection is from before.
-	down := s.Downs() != downs || w != nil && w.gone
+	// It is lost, or it was since the read began, whose connection is from before.
+	down := s.Downs() != downs || w != nil && s.State().lost
 	lately := w != nil && time.Since(w.heard) < answerCounts
 	m.mu.Unlock()
 	if w == nil || down || lately {
@@ -106,37 +115,27 @@ func (c *Cluster) Answers(s *Server, downs uint64) bool {
 	if q.err == nil || q.err == errBusy || q.err == errClosed || spoke(q.err) {
 		return true
 	}
-	c.failed(s, q.err, true)
+	c.failed(s, q.err, tooManyMissing)
 	return false
 }
 
 // Failed says that a slave is to blame for a read that failed: see [Judge]. It leaves the view at once.
-func (c *Cluster) Failed(s *Server, err error) { c.failed(s, err, false) }
+func (c *Cluster) Failed(s *Server, err error) { c.failed(s, err, readFailed) }
 
-func (c *Cluster) failed(s *Server, err error, founded bool) {
+func (c *Cluster) failed(s *Server, err error, e event) {
 	m := c.monitor
 	if m == nil {
 		return
 	}
 	m.mu.Lock()
-	now := time.Now()
-	if w := m.watchedSlave(s); w != nil && !w.down && m.ctx.Err() == nil {
+	if w := find(m.picture.slaves, s); w != nil && !w.life.out() && m.ctx.Err() == nil {
+		now := time.Now()
 		w.err = err
 		s.refused.Store(true)
-		w.leave(now, founded)
+		w.happens(e, now, 0)
 		m.publish(now)
 	}
 	m.mu.Unlock()
 	m.start()
 	m.wake()
-}
-
-// watchedSlave returns what is known of s, or nil if it has left.
-func (m *monitor) watchedSlave(s *Server) *watched { return find(m.picture.slaves, s) }
-
-func find(all []*watched, s *Server) *watched {
-	if i := slices.IndexFunc(all, func(w *watched) bool { return w.server == s }); i >= 0 {
-		return all[i]
-	}
-	return nil
 }

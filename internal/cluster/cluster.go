@@ -66,7 +66,6 @@ func (c *Cluster) SetSlaves(slaves []*Server, used func(*Server) bool) bool {
 	}
 	for _, s := range c.slaves {
 		if !slices.Contains(slaves, s) {
-			s.left.Store(true)
 			s.shared = slices.ContainsFunc(slaves, s.SharesPool) || used(s)
 		}
 	}
@@ -110,10 +109,7 @@ func (c *Cluster) closeNow() error {
 	if c.monitor != nil {
 		c.monitor.stop()
 	}
-	c.publish(newView(nil, nil))
-	for _, s := range c.slaves {
-		s.left.Store(true)
-	}
+	c.publish(newView(nil))
 	all := c.slaves
 	if c.monitor != nil {
 		for _, w := range c.monitor.leaving {

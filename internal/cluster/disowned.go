@@ -30,7 +30,7 @@ const diverged = "has diverged: "
 // address leads to it. But what was found before stays, or the outage of the master would bring back slaves that must not be
 // read; except that a server is not the master for an address that does not answer. A master counts as answering until
 // it has failed to as often as a slave may: one lost question must not make slaves come and go.
-func (p *picture) disowned(s *watched, before string) string {
+func (p *picture) disowned(s *slave, before string) string {
 	for _, m := range p.masters {
 		if m.tells() && m.reading.Identity != "" && m.reading.Identity == s.reading.Identity {
 			return fmt.Sprintf("is the master: the same server as %s", m.server.ID)
@@ -64,9 +64,4 @@ func brief(p position.Position) string {
 		text = text[:most] + "…"
 	}
 	return text
-}
-
-// tells tells whether what a master said last can be held against a slave.
-func (w *watched) tells() bool {
-	return w.answered && w.failed < missed && !w.reading.WrongRole && w.reading.Err == nil
 }

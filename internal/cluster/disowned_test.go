@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorm-replicated/replicated/internal/position"
 )
@@ -37,6 +38,11 @@ func mariaDB(t *testing.T, id uint32, identity, logged, replayed string) positio
 	return position.Reading{Identity: identity, Own: origins.By(id), Origins: origins, Writable: true}
 }
 
+// answering returns a server that has answered this.
+func answering(id string, reading position.Reading) *master {
+	return &master{watched: watched{server: &Server{ID: id}, asked: epoch, reading: reading}}
+}
+
 func TestDisowned(t *testing.T) {
 	const (
 		isMaster    = "is the master: the same server as master-1"
@@ -52,53 +58,53 @@ func TestDisowned(t *testing.T) {
 		return mariaDB(t, id, "", logged, replayed)
 	}
 	also := func(r position.Reading) *position.Reading { return &r }
-	master := my("m", uuidM+":1-9", uuidM+":1-9")
+	well := my("m", uuidM+":1-9", uuidM+":1-9")
 	astray := my("s", uuidM+":1-9,"+ownS, ownS)
-	silent := func(w *watched) { w.failed, w.err = missed, errors.New("connection refused") }
+	silent := func(w *master) { w.failed, w.err = missed, errors.New("connection refused") }
 	tests := []struct {
 		name   string
 		master position.Reading
 		slave  position.Reading
-		change func(*watched) // the master
+		change func(*master) // the master
 		second *position.Reading
 		before string
 		want   string
 	}{
-		{name: "a slave that wrote nothing", master: master, slave: my("s", uuidM+":1-8", "")},
-		{name: "somebody wrote to it", master: master, slave: astray, want: hasDiverged + "(" + ownS + ")"},
-		{name: "somebody wrote to it, but it takes no writes", master: master, slave: with(astray, func(r *position.Reading) { r.Writable, r.ReadOnly = false, true })},
-		{name: "somebody wrote to it, but whether it takes writes is not known", master: master, slave: with(astray, func(r *position.Reading) { r.Writable = false })},
+		{name: "a slave that wrote nothing", master: well, slave: my("s", uuidM+":1-8", "")},
+		{name: "somebody wrote to it", master: well, slave: astray, want: hasDiverged + "(" + ownS + ")"},
+		{name: "somebody wrote to it, but it takes no writes", master: well, slave: with(astray, func(r *position.Reading) { r.Writable, r.ReadOnly = false, true })},
+		{name: "somebody wrote to it, but whether it takes writes is not known", master: well, slave: with(astray, func(r *position.Reading) { r.Writable = false })},
 		{name: "the old master, which lost nothing", master: my("m", uuidM+":1-9,"+uuidS+":1-3", uuidM+":1-9"), slave: astray},
 		{name: "the old master, which had more", master: my("m", uuidM+":1-9,"+uuidS+":1-2", uuidM+":1-9"), slave: astray, want: hasDiverged + "(" + uuidS + ":3)"},
-		{name: "the master has no position", master: with(master, func(r *position.Reading) { r.Position = position.Position{} }), slave: astray, before: hasDiverged + "(before)"},
-		{name: "the master has a position of another kind", master: with(master, func(r *position.Reading) { r.Position = at(1) }), slave: astray},
+		{name: "the master has no position", master: with(well, func(r *position.Reading) { r.Position = position.Position{} }), slave: astray, before: hasDiverged + "(before)"},
+		{name: "the master has a position of another kind", master: with(well, func(r *position.Reading) { r.Position = at(1) }), slave: astray},
 
-		{name: "the master has not answered yet", master: master, slave: astray, change: func(w *watched) { w.answered = false }},
-		{name: "the master does not answer", master: master, slave: astray, change: silent},
-		{name: "the master does not answer, and it had diverged before", master: master, slave: astray, change: silent, before: hasDiverged + "(before)", want: hasDiverged + "(before)"},
-		{name: "the master does not answer, and it was made to take no writes", master: master, slave: with(astray, func(r *position.Reading) { r.Writable = false }), change: silent, before: hasDiverged + "(before)"},
-		{name: "the master does not answer, and it was made anew", master: master, slave: my("s", uuidM+":1-8", ""), change: silent, before: hasDiverged + "(before)"},
+		{name: "the master has not answered yet", master: well, slave: astray, change: func(w *master) { w.asked = time.Time{} }},
+		{name: "the master does not answer", master: well, slave: astray, change: silent},
+		{name: "the master does not answer, and it had diverged before", master: well, slave: astray, change: silent, before: hasDiverged + "(before)", want: hasDiverged + "(before)"},
+		{name: "the master does not answer, and it was made to take no writes", master: well, slave: with(astray, func(r *position.Reading) { r.Writable = false }), change: silent, before: hasDiverged + "(before)"},
+		{name: "the master does not answer, and it was made anew", master: well, slave: my("s", uuidM+":1-8", ""), change: silent, before: hasDiverged + "(before)"},
 		{name: "the master's address did not answer, and led to it before", master: my("s", "", ""), slave: my("s", uuidM+":1-9", ""), change: silent, before: isMaster},
-		{name: "the master missed a question", master: master, slave: astray, change: func(w *watched) { w.failed = missed - 1 }, want: hasDiverged + "(" + ownS + ")"},
-		{name: "the master answered with an error", master: master, slave: astray, change: func(w *watched) { w.reading.Err = errors.New("no") }, before: hasDiverged + "(before)", want: hasDiverged + "(before)"},
-		{name: "the master is none", master: master, slave: astray, change: func(w *watched) { w.reading.WrongRole = true }},
-		{name: "the master was told wrong before", master: master, slave: my("s", uuidM+":1-8", ""), before: hasDiverged + "(before)"},
+		{name: "the master missed a question", master: well, slave: astray, change: func(w *master) { w.failed = missed - 1 }, want: hasDiverged + "(" + ownS + ")"},
+		{name: "the master answered with an error", master: well, slave: astray, change: func(w *master) { w.reading.Err = errors.New("no") }, before: hasDiverged + "(before)", want: hasDiverged + "(before)"},
+		{name: "the master is none", master: well, slave: astray, change: func(w *master) { w.reading.WrongRole = true }},
+		{name: "the master was told wrong before", master: well, slave: my("s", uuidM+":1-8", ""), before: hasDiverged + "(before)"},
 
 		{name: "it is the master", master: my("s", uuidM+":1-9,"+ownS, ownS), slave: astray, want: isMaster},
 		{name: "it is the master, and takes no writes", master: my("s", uuidM+":1-9", ""), slave: with(my("s", uuidM+":1-9", ""), func(r *position.Reading) { r.Writable = false }), want: isMaster},
-		{name: "it is the master, which missed a question", master: my("s", "", ""), slave: my("s", "", ""), change: func(w *watched) { w.failed = missed - 1 }, want: isMaster},
+		{name: "it is the master, which missed a question", master: my("s", "", ""), slave: my("s", "", ""), change: func(w *master) { w.failed = missed - 1 }, want: isMaster},
 		{name: "neither says who it is", master: my("", uuidM+":1-9", ""), slave: my("", uuidM+":1-8", "")},
 		{name: "nobody says anything", master: position.Reading{}, slave: position.Reading{}},
 		{name: "sequences", master: position.Reading{Position: at(5)}, slave: position.Reading{Position: at(7), Own: at(7), Writable: true}},
 
-		{name: "of two masters neither has it", master: master, second: also(my("n", uuidN+":1-5", "")), slave: astray, want: hasDiverged + "(" + ownS + ")"},
-		{name: "of two masters one has it", master: master, second: also(my("n", uuidN+":1-5,"+ownS, "")), slave: astray},
+		{name: "of two masters neither has it", master: well, second: also(my("n", uuidN+":1-5", "")), slave: astray, want: hasDiverged + "(" + ownS + ")"},
+		{name: "of two masters one has it", master: well, second: also(my("n", uuidN+":1-5,"+ownS, "")), slave: astray},
 		{name: "of two masters each has some", master: my("m", uuidM+":1-9,"+uuidS+":1", ""), second: also(my("n", uuidS+":2-3", "")), slave: astray},
 		{name: "of two masters each has some, not all", master: my("m", uuidM+":1-9,"+uuidS+":1", ""), second: also(my("n", uuidS+":3", "")), slave: astray, want: hasDiverged + "(" + uuidS + ":2)"},
-		{name: "of two masters one has no position", master: master, second: also(my("n", "", "")), slave: astray},
-		{name: "of two masters one has not answered", master: master, change: silent, second: also(my("n", uuidN+":1-5", "")), slave: astray},
-		{name: "the second of two masters", master: master, second: also(my("s", uuidN+":1-5", "")), slave: astray, want: "is the master: the same server as master-2"},
-		{name: "the second of two masters, the first is silent", master: master, change: silent, second: also(my("s", uuidN+":1-5", "")), slave: astray, want: "is the master: the same server as master-2"},
+		{name: "of two masters one has no position", master: well, second: also(my("n", "", "")), slave: astray},
+		{name: "of two masters one has not answered", master: well, change: silent, second: also(my("n", uuidN+":1-5", "")), slave: astray},
+		{name: "the second of two masters", master: well, second: also(my("s", uuidN+":1-5", "")), slave: astray, want: "is the master: the same server as master-2"},
+		{name: "the second of two masters, the first is silent", master: well, change: silent, second: also(my("s", uuidN+":1-5", "")), slave: astray, want: "is the master: the same server as master-2"},
 
 		{name: "MariaDB, somebody wrote to it", master: maria(1, "0-1-9", ""), slave: maria(2, "0-1-8,0-2-9", "0-1-8"), want: hasDiverged + "(0-2-9)"},
 		{name: "MariaDB, somebody wrote to it, long ago", master: maria(1, "0-1-900", ""), slave: maria(2, "0-2-9", "0-1-900"), want: hasDiverged + "(0-2-9)"},
@@ -107,14 +113,14 @@ func TestDisowned(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := &picture{masters: []*watched{{server: &Server{ID: "master-1"}, answered: true, reading: tt.master}}}
+			p := &picture{masters: []*master{answering("master-1", tt.master)}}
 			if tt.change != nil {
 				tt.change(p.masters[0])
 			}
 			if tt.second != nil {
-				p.masters = append(p.masters, &watched{server: &Server{ID: "master-2"}, answered: true, reading: *tt.second})
+				p.masters = append(p.masters, answering("master-2", *tt.second))
 			}
-			s := &watched{server: &Server{ID: "slave", Slave: true}, answered: true, reading: tt.slave}
+			s := &slave{watched: answering("slave", tt.slave).watched}
 			if got := p.disowned(s, tt.before); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
@@ -128,8 +134,8 @@ func TestDisownedIsShort(t *testing.T) {
 	for i := range 1000 {
 		gaps += ":" + strings.Repeat("9", 1+i%15) + "1"
 	}
-	p := &picture{masters: []*watched{{server: &Server{ID: "master"}, answered: true, reading: mySQL(t, "m", uuidM+":1-9", "")}}}
-	s := &watched{server: &Server{ID: "slave"}, answered: true, reading: mySQL(t, "s", gaps, gaps)}
+	p := &picture{masters: []*master{answering("master", mySQL(t, "m", uuidM+":1-9", ""))}}
+	s := &slave{watched: answering("slave", mySQL(t, "s", gaps, gaps)).watched}
 	if got := p.disowned(s, ""); len(got) > 200 || !strings.HasSuffix(got, "…)") {
 		t.Errorf("%d bytes: %s", len(got), got)
 	}

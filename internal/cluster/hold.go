@@ -1,9 +1,6 @@
 package cluster
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // What is known of a slave ends by itself. A monitor that hangs, or a machine that was suspended, asks
 // nobody: then nothing takes a slave out of the view, and yet it must not be read as if it had been asked a
@@ -31,7 +28,7 @@ func (p *picture) holdFor() time.Duration { return p.maxLag + p.patience }
 func patience(interval time.Duration) time.Duration { return missed*(interval+questionTimeout) + grace }
 
 // until returns until when it holds that s belongs into the view; zero: for ever.
-func (p *picture) until(s *watched) time.Time {
+func (p *picture) until(s *slave) time.Time {
 	if p.blind {
 		return time.Time{}
 	}
@@ -51,27 +48,6 @@ func (s *State) Age(now time.Time) time.Duration { return since(s.FreshAsOf, now
 // Holds tells whether what the view says holds for all of Slaves.
 func (v *View) Holds(now time.Time) bool { return v.Until.IsZero() || since(v.Until, now) < 0 }
 
-// origin is what times on the monotonic clock are counted from. To ask for the time since then costs half of
-// what time.Now does.
-var origin = time.Now()
-
-// noEnd is the time until which a state holds that nothing ends. Zero is the time of what is not in the view.
-const noEnd = math.MaxInt64
-
-// monotonic returns t as Server.until has it.
-func monotonic(t time.Time) int64 {
-	if t.IsZero() {
-		return noEnd
-	}
-	return int64(t.Sub(origin))
-}
-
-// Fits tells whether the server is a slave that may be read, by the current view and the monotonic clock.
-func (s *Server) Fits() bool {
-	until := s.until.Load()
-	return until == noEnd || until != 0 && int64(time.Since(origin)) < until
-}
-
 // Lapse takes those slaves out of service of which what the view says does not hold any longer, by either
 // clock, and has them asked. It is for the beginning of requests: Fits, which every read asks, has no time
 // for the wall clock.
@@ -81,8 +57,10 @@ func (c *Cluster) Lapse(now time.Time) {
 		return
 	}
 	for i := range v.All {
-		if s := &v.All[i]; !s.Holds(now) {
-			s.Server.until.CompareAndSwap(monotonic(s.Until), 0) // not what a newer view has said
+		if s := &v.All[i]; s.Readable && !s.Holds(now) {
+			lapsed := *s
+			lapsed.Readable = false
+			s.Server.state.CompareAndSwap(s, &lapsed) // not what a newer view has said
 		}
 	}
 	c.Hurry()

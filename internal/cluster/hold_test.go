@@ -134,16 +134,16 @@ func TestLateRounds(t *testing.T) {
 func TestSuspendedMachine(t *testing.T) {
 	began := time.Now()
 	p := picture{maxLag: time.Minute, patience: 7 * time.Second, ring: ring{maxLag: time.Minute}}
-	master, slave := &watched{server: &Server{}}, &watched{server: &Server{Slave: true}}
-	p.masters, p.slaves = []*watched{master}, []*watched{slave}
+	m, s := &master{watched: watched{server: &Server{}}}, &slave{watched: watched{server: &Server{Slave: true}}}
+	p.masters, p.slaves = []*master{m}, []*slave{s}
 	hear := func(began time.Time, n uint64, heard func(*question)) {
 		heard(&question{began: began, reading: position.Reading{Position: at(n)}})
 	}
-	hearMaster := func(q *question) { p.hearMaster(master, q) }
+	hearMaster := func(q *question) { p.hearMaster(m, q) }
 	hear(began, 1, hearMaster)
-	hear(began, 1, func(q *question) { p.hearSlave(slave, q, began, 0) })
-	state, fits := p.state(slave, began)
-	if !fits {
+	hear(began, 1, func(q *question) { p.hearSlave(s, q, began, 0) })
+	state := p.state(s, began)
+	if !state.Readable {
 		t.Fatalf("before: %+v", state)
 	}
 	awake := asleep(began.Add(time.Second), time.Hour)
@@ -159,20 +159,26 @@ func TestSuspendedMachine(t *testing.T) {
 
 	// The first round: the master has gone on.
 	hear(awake, 2, hearMaster)
-	hear(awake, 1, func(q *question) { p.hearSlave(slave, q, awake, 0) })
-	if state, fits := p.state(slave, awake); fits {
+	hear(awake, 1, func(q *question) { p.hearSlave(s, q, awake, 0) })
+	if state := p.state(s, awake); state.Readable {
 		t.Errorf("after: %+v", state)
 	}
-	hear(awake, 2, func(q *question) { p.hearSlave(slave, q, awake, 0) })
-	if state, fits := p.state(slave, awake); !fits || !state.Holds(awake.Add(time.Second)) {
+	hear(awake, 2, func(q *question) { p.hearSlave(s, q, awake, 0) })
+	if state := p.state(s, awake); !state.Readable || !state.Holds(awake.Add(time.Second)) {
 		t.Errorf("when it has replayed: %+v", state)
 	}
 }
 
 // TestLapse takes out of service what does not hold by the wall clock, which Fits does not look at.
 func TestLapse(t *testing.T) {
+	t.Run("with positions", func(t *testing.T) { testLapse(t, func(*stage) {}) })
+	t.Run("without", func(t *testing.T) { testLapse(t, func(g *stage) { g.master.lacks("none") }) })
+}
+
+func testLapse(t *testing.T, set func(*stage)) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newStage(t, 1, 1, stageConfig)
+		set(g)
 		g.begin(t)
 		slave, rounds := g.slavesOf()[0], g.began()
 		g.Lapse(time.Now())

@@ -9,17 +9,18 @@ import (
 	"time"
 )
 
-// monitor watches the servers of a cluster, in rounds: at the time t0 the masters are asked for their position, then each
-// slave for its own. A slave that covers what the masters had at t0 is fresh as of t0, otherwise as of the latest earlier
-// time whose position it covers: see ring. That needs no clock but this process's, and an idle master makes nobody lag.
+// monitor watches the servers of a cluster, in rounds: at the time t0 the masters are asked for their
+// position, then each slave for its own. A slave that covers what the masters had at t0 is fresh as of t0,
+// otherwise as of the latest earlier time whose position it covers: see ring. That needs no clock but this
+// process's, and an idle master makes nobody lag.
 //
-// One goroutine begins the rounds and publishes the views. Questions have goroutines of their own, which take in the
-// answers: those that callers got from a master as well.
+// One goroutine begins the rounds and publishes the views. Questions have goroutines of their own, which take
+// in the answers: those that callers got from a master as well.
 type monitor struct {
 	cluster *Cluster
 	cfg     Monitoring
 	servers []*watched
-	leaving []*watched     // have left, but reads still run there; guarded by mu, as servers is
+	leaving []*slave       // have left, but reads still run there; guarded by mu, as servers is
 	random  func() float64 // for jitter
 
 	newAsker func(*Server) asker
@@ -52,59 +53,72 @@ type monitor struct {
 }
 
 func newMonitor(c *Cluster, cfg Monitoring, newAsker func(*Server) asker) *monitor {
-	m := &monitor{cluster: c, cfg: cfg, newAsker: newAsker, random: rand.Float64, ended: make(chan struct{}), woken: make(chan struct{}, 1), first: make(chan struct{})}
+	m := &monitor{
+		cluster: c, cfg: cfg, newAsker: newAsker, random: rand.Float64,
+		ended: make(chan struct{}), woken: make(chan struct{}, 1), first: make(chan struct{}),
+	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.picture = picture{
 		maxLag: cfg.MaxLag, patience: patience(cfg.Interval), blind: cfg.Blind, ring: ring{maxLag: cfg.MaxLag},
 	}
 	for _, s := range c.Masters {
-		m.picture.masters = append(m.picture.masters, m.watch(s))
+		m.picture.masters = append(m.picture.masters, m.watchMaster(s))
 	}
 	for _, s := range c.slaves {
-		m.picture.slaves = append(m.picture.slaves, m.watch(s))
+		m.picture.slaves = append(m.picture.slaves, m.watchSlave(s))
 	}
-	m.servers = slices.Concat(m.picture.masters, m.picture.slaves)
+	m.servers = m.picture.servers()
 	return m
 }
 
-func (m *monitor) watch(s *Server) *watched {
-	now := time.Now()
-	w := &watched{server: s, begun: now, ahead: ahead{unproven: now}, told: true, answered: m.cfg.Blind}
-	heard := m.hearMaster
-	if s.Slave {
-		heard = m.hearSlave
-	}
-	w.probe = &probe{asker: m.newAsker(s), heard: func(q *question) { heard(w, q) }, ctx: m.ctx, tasks: &m.tasks}
+func (m *monitor) watchMaster(s *Server) *master {
+	w := &master{watched: watched{server: s}, told: true}
+	w.probe = m.newProbe(s, func(q *question) { m.hearMaster(w, q) })
 	return w
+}
+
+func (m *monitor) watchSlave(s *Server) *slave {
+	now := time.Now()
+	w := &slave{watched: watched{server: s}, begun: now, ahead: ahead{unproven: now}, told: told{in: true}}
+	if m.cfg.Blind {
+		w.life = LifeServing
+	}
+	w.probe = m.newProbe(s, func(q *question) { m.hearSlave(w, q) })
+	return w
+}
+
+func (m *monitor) newProbe(s *Server, heard func(*question)) *probe {
+	return &probe{asker: m.newAsker(s), heard: heard, ctx: m.ctx, tasks: &m.tasks}
 }
 
 // setSlaves watches these slaves from now on, and no others.
 func (m *monitor) setSlaves(slaves []*Server) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	now := time.Now()
 	before := m.picture.slaves
 	m.picture.slaves = nil
 	for _, s := range slaves {
-		if i := slices.IndexFunc(before, func(w *watched) bool { return w.server == s }); i >= 0 {
-			m.picture.slaves = append(m.picture.slaves, before[i])
-			continue
+		w := find(before, s)
+		if w == nil {
+			w = m.watchSlave(s)
+			w.told.added = true
 		}
-		w := m.watch(s)
-		w.added = true
 		m.picture.slaves = append(m.picture.slaves, w)
 	}
 	for _, w := range before {
 		if !slices.Contains(m.picture.slaves, w) {
+			w.happens(wasRemoved, now, 0)
 			m.leaving = append(m.leaving, w) // reads on it may want to know whether it is alive
 			m.start()
 		}
 	}
-	m.servers = slices.Concat(m.picture.masters, m.picture.slaves)
+	m.servers = m.picture.servers()
 	m.hurried.Store(true)
 	if m.ctx.Err() != nil {
 		return
 	}
-	m.publish(time.Now())
+	m.publish(now)
 	if len(slaves) > 0 && !m.cfg.Blind {
 		m.start()
 	}
@@ -123,15 +137,18 @@ func (m *monitor) start() {
 	})
 }
 
-// stop ends the goroutine, and the questions under way by their context. It waits for them, but not for ever: what a driver
-// that does not heed the context has not closed by then it closes when it returns.
+// stop ends the goroutine, and the questions under way by their context. It waits for them, but not for ever:
+// what a driver that does not heed the context has not closed by then it closes when it returns.
 func (m *monitor) stop() {
 	m.mu.Lock() // who begins a task under it looks first
 	m.cancel()
 	m.mu.Unlock()
 	m.begun.Do(func() { close(m.ended) })
 	<-m.ended
-	for _, w := range slices.Concat(m.servers, m.leaving) {
+	for _, w := range m.servers {
+		w.probe.close()
+	}
+	for _, w := range m.leaving {
 		w.probe.close()
 	}
 	closed := make(chan struct{})
@@ -173,28 +190,15 @@ func (m *monitor) step() time.Duration {
 	m.mu.Lock()
 	now := time.Now()
 	if m.waiting == 0 && !now.Before(m.due(now)) {
-		m.begin(now)
+		m.beginRound(now)
 	}
 	for _, s := range m.picture.slaves {
-		if s.down && !now.Before(s.askAt) {
+		if s.life.out() && !now.Before(s.askAt) {
 			s.askAt = now.Add(questionTimeout + grace) // or when it has been heard
 			s.probe.ask()
 		}
 	}
-	m.leaving = slices.DeleteFunc(m.leaving, func(w *watched) bool {
-		kept := 0
-		if !m.cfg.Blind && !w.server.reopens() {
-			kept = 1
-		}
-		if !w.server.unused(kept) {
-			return false
-		}
-		w.probe.close()
-		if !w.server.shared {
-			m.tasks.Go(func() { _ = w.server.close() })
-		}
-		return true
-	})
+	m.leaving = slices.DeleteFunc(m.leaving, m.letGo)
 	m.publish(now)
 	news := m.news
 	m.news = nil
@@ -208,4 +212,20 @@ func (m *monitor) step() time.Duration {
 		m.endFirst() // after the news: whoever waits for the first round finds in the log what it showed
 	}
 	return pause
+}
+
+// letGo lets go of a slave that has left as soon as no read runs there any longer, and tells whether it did.
+func (m *monitor) letGo(s *slave) bool {
+	kept := 0
+	if !m.cfg.Blind && !s.server.reopens() {
+		kept = 1
+	}
+	if !s.server.unused(kept) {
+		return false
+	}
+	s.probe.close()
+	if !s.server.shared {
+		m.tasks.Go(func() { _ = s.server.close() })
+	}
+	return true
 }

@@ -142,7 +142,7 @@ func Ping(ctx context.Context, servers []*Server, specs []Spec) error {
 // Discard closes the pools of servers that were opened and are not used.
 func Discard(servers []*Server) {
 	for _, s := range servers {
-		if s.opened && !s.left.Load() {
+		if s.opened && !s.Left() {
 			_ = s.close()
 		}
 	}

@@ -20,8 +20,8 @@ type want struct {
 	at        time.Time
 }
 
-// mark sets used or hurried.
-func (m *monitor) mark(flag *atomic.Bool) {
+// raise sets used or hurried.
+func (m *monitor) raise(flag *atomic.Bool) {
 	if !flag.Load() && !flag.Swap(true) {
 		m.wake()
 	}
@@ -91,14 +91,22 @@ func (m *monitor) hopeful(since time.Time) time.Duration {
 // look notes since when a server does not answer, or a slave is not in the view that could be, or may be of
 // another history.
 func (m *monitor) look(now time.Time) {
-	for _, w := range m.servers {
-		switch {
-		case w.answered && w.failed == 0 && (w.fits && !w.ahead.undecided || !w.server.Slave || w.outcast()),
-			w.down: // who is down is asked apart from rounds
-			w.trouble = time.Time{}
-		case w.trouble.IsZero():
-			w.trouble = now
-		}
+	for _, master := range m.picture.masters {
+		master.note(!master.answered() || master.failed > 0, now)
+	}
+	for _, s := range m.picture.slaves {
+		settled := s.life == LifeServing && (s.isRead() && !s.ahead.undecided || s.outcast())
+		s.note(!settled && !s.life.out(), now) // one that is out is asked apart from rounds
+	}
+}
+
+// note notes since when there is trouble with a server, or that there is none.
+func (w *watched) note(trouble bool, now time.Time) {
+	switch {
+	case !trouble:
+		w.trouble = time.Time{}
+	case w.trouble.IsZero():
+		w.trouble = now
 	}
 }
 
@@ -117,21 +125,26 @@ func (m *monitor) next(now time.Time) time.Time {
 		sooner(now.Add(time.Second))
 	}
 	for _, s := range m.picture.slaves {
-		if s.down {
-			sooner(s.askAt)
-		}
-		if end := s.returned.Add(rampUp); s.fits && now.Before(end) {
-			sooner(end)
-		}
-		if end := s.begun.Add(m.cfg.MaxLag); !m.picture.positions && now.Before(end) {
-			sooner(end) // then it may enter
-		}
-		if s.fits && m.picture.positions && s.stood.IsZero() {
-			sooner(s.freshAsOf.Add(m.cfg.MaxLag + 1)) // then it leaves the view
-		}
+		m.picture.changes(s, now, sooner)
 	}
-	if !m.heard.IsZero() && now.Before(m.heard.Add(firstDelay)) {
-		sooner(m.heard.Add(firstDelay))
+	if end := m.heard.Add(firstDelay); !m.heard.IsZero() && now.Before(end) {
+		sooner(end)
 	}
 	return next
+}
+
+// changes calls at with the times at which there will be something to do for a slave if nothing happens.
+func (p *picture) changes(s *slave, now time.Time, at func(time.Time)) {
+	if s.life.out() {
+		at(s.askAt)
+	}
+	if end := s.returned.Add(rampUp); s.isRead() && now.Before(end) {
+		at(end)
+	}
+	if end := s.begun.Add(p.maxLag); !p.positions && now.Before(end) {
+		at(end) // then it may enter
+	}
+	if s.isRead() && p.positions && s.stood.IsZero() {
+		at(s.freshAsOf.Add(p.maxLag + 1)) // then it leaves the view
+	}
 }

@@ -1,73 +1,55 @@
 package cluster
 
 import (
+	"slices"
 	"time"
 )
 
-// publish gives the cluster a view as of now, if that differs from the one it has, and notes what there is to tell of it.
+// publish gives the cluster a view as of now, if that differs from the one it has, and notes what there is to
+// tell of it.
 func (m *monitor) publish(now time.Time) {
 	old := m.cluster.View()
-	states := make([]State, len(m.picture.slaves))
-	changed, recovering := len(states) != len(old.All), false
-	for i, s := range m.picture.slaves {
-		var fits bool
-		states[i], fits = m.picture.state(s, now)
-		changed = changed || old.All[i].Server != s.server || fits != s.fits || !states[i].same(old.All[i])
-		s.fits = fits
-		gone := s.down && s.founded && !spoke(s.err)
-		if gone && !s.gone {
-			s.server.downs.Add(1)
-		}
-		if s.down && !s.left {
-			m.tasks.Go(s.server.DropIdle)
-		}
-		s.left, s.gone = s.down, gone
-		s.server.returned.Store(s.returned.UnixNano())
-		s.server.alone.Store(s.alone)
-		recovering = recovering || fits && now.Sub(s.returned) < rampUp
+	v := newView(m.slaveStates(now))
+	for _, master := range m.picture.masters {
+		v.Masters = append(v.Masters, master.state())
 	}
-	masters := make([]State, len(m.picture.masters))
-	for i, w := range m.picture.masters {
-		masters[i] = w.masterState()
-		changed = changed || i >= len(old.Masters) || !masters[i].same(old.Masters[i])
-	}
-	if changed || recovering != old.Recovering {
-		v := newView(states, func(i int) bool { return m.picture.slaves[i].fits })
-		v.Masters, v.Recovering = masters, recovering
+	v.Recovering = slices.ContainsFunc(v.All, func(s State) bool {
+		return s.Readable && now.Sub(s.returned) < rampUp
+	})
+	if v.Recovering != old.Recovering || !slices.EqualFunc(v.Masters, old.Masters, State.same) || !v.isCurrent(old) {
 		m.cluster.publish(v)
 	}
 	m.look(now)
-	if !m.firstIsOver(now) {
-		return
+	if m.firstIsOver(now) {
+		m.noteNews(v)
 	}
-	if w := m.picture.lacking(); w != nil && !m.lacks {
-		m.lacks = true
-		if reading := w.reading; m.cfg.NoPositions != nil {
-			m.news = append(m.news, func() { m.cfg.NoPositions(w.server, reading.Reason, reading.Remedy) })
-		}
-	}
-	tell := func(w *watched, in bool, state State) {
-		if in != w.told && m.cfg.Notice != nil {
-			m.news = append(m.news, func() { m.cfg.Notice(w.server, in, state.Reason, state.Remedy) })
-		}
-		w.told = in
-	}
-	for i, w := range m.picture.masters {
-		tell(w, masters[i].Up, masters[i])
-	}
+}
+
+// slaveStates returns what there is to say of the slaves, and does at once what has to follow.
+func (m *monitor) slaveStates(now time.Time) []State {
+	states := make([]State, len(m.picture.slaves))
 	for i, s := range m.picture.slaves {
-		if s.added {
-			if !s.fits && !s.down {
-				continue // it has not had the time to answer
-			}
-			s.added, s.told = false, !s.fits
+		var before State
+		if known := s.server.State(); known != nil {
+			before = *known
 		}
-		tell(s, s.fits, states[i])
-		if !s.writes && s.server.Writable() && m.cfg.Writable != nil {
-			s.writes = true
-			m.news = append(m.news, func() { m.cfg.Writable(s.server) })
+		states[i] = m.picture.state(s, now)
+		if states[i].lost && !before.lost {
+			s.server.downs.Add(1)
+		}
+		if states[i].Life.out() && !before.Life.out() {
+			m.tasks.Go(s.server.DropIdle)
 		}
 	}
+	return states
+}
+
+// isCurrent tells whether the slaves' states are those that their servers have by the current view, or by
+// what has lapsed since.
+func (v *View) isCurrent(current *View) bool {
+	return slices.EqualFunc(v.All, current.All, func(s, old State) bool {
+		return s.Server == old.Server && s.same(*s.Server.State())
+	})
 }
 
 // firstDelay is how long AwaitFirst waits for slaves that answer but are not in the view.
@@ -80,10 +62,10 @@ func (m *monitor) firstIsOver(now time.Time) bool {
 	}
 	waits := false
 	for _, s := range m.picture.slaves {
-		if !s.answered && s.failed == 0 {
+		if s.life == LifeNew && s.failed == 0 {
 			return false
 		}
-		waits = waits || s.isUp() && !s.fits
+		waits = waits || s.isUp() && !s.isRead()
 	}
 	if m.heard.IsZero() {
 		m.heard = now

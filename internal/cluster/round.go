@@ -5,21 +5,22 @@ import (
 	"time"
 )
 
-// begin begins a round.
-func (m *monitor) begin(now time.Time) {
+// beginRound has the masters asked, and then the slaves.
+func (m *monitor) beginRound(now time.Time) {
 	if m.began, m.shorten = now, 1-jitter*m.random(); !m.hurried.Load() {
 		m.hurry = time.Time{}
 	} else if m.hurry.IsZero() {
 		m.hurry = now
 	}
+	// Reset used before marked: in the other order a reader could set marked and lose used for a whole round.
 	m.used.Store(false)
 	for _, w := range m.servers {
-		w.server.marked.Store(false) // after m.used: who comes between the two is forgotten, the other way round all would be until the next round
+		w.server.marked.Store(false)
 	}
 	m.hurried.Store(false)
 	m.round = nil
 	for _, master := range m.picture.masters {
-		// Of one that did not answer the last time it is heard what it says, but it must not hold up the others.
+		// A master that did not answer the last time is heard, but the round does not wait for it.
 		if q, begins := master.probe.join(false); begins && master.failed == 0 {
 			m.round = append(m.round, q)
 		}
@@ -35,13 +36,13 @@ func (m *monitor) askSlaves() {
 		m.picture.learn(m.began, m.round...)
 	}
 	for _, s := range m.picture.slaves {
-		if !s.down {
+		if !s.life.out() {
 			s.probe.ask()
 		}
 	}
 }
 
-func (m *monitor) hearMaster(w *watched, q *question) {
+func (m *monitor) hearMaster(w *master, q *question) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if w.failed > 0 && q.err == nil {
@@ -67,25 +68,24 @@ func (m *monitor) hearMaster(w *watched, q *question) {
 	m.wake()
 }
 
-func (m *monitor) hearSlave(w *watched, q *question) {
+func (m *monitor) hearSlave(s *slave, q *question) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	if m.picture.hearSlave(w, q, now, m.random()) && now.Sub(w.freshAsOf) < hopeless {
+	if m.picture.hearSlave(s, q, now, m.random()) && now.Sub(s.freshAsOf) < hopeless {
 		m.advance = now
 	}
-	if !w.down {
-		w.server.refused.Store(false)
+	if !s.life.out() {
+		s.server.refused.Store(false)
 	}
 	if m.handed != nil && m.picture.covered(m.handed.reading.Position, now) {
 		m.handed = nil
 	}
-	if q.err == nil && w.down && w.good == 1 {
-		m.tasks.Go(w.server.DropIdle) // also those that have come to be idle since
+	if q.err == nil && s.life == LifeComingBack && s.good == 1 {
+		m.tasks.Go(s.server.DropIdle) // also those that have come to be idle since
 	}
 	if q.err == nil {
-		w.server.writable.Store(q.reading.Writable)
-		m.picture.compare(w, now)
+		m.picture.compare(s, now)
 	}
 	m.wake()
 }

@@ -15,9 +15,8 @@ import (
 type Server struct {
 	// What most reads look at stands first and together.
 	Pool     gorm.ConnPool
-	until    atomic.Int64 // when it does not fit any longer, on the monotonic clock: see Fits
-	marked   atomic.Bool  // see Mark
 	state    atomic.Pointer[State]
+	marked   atomic.Bool // see Mark
 	prepared atomic.Pointer[gorm.PreparedStmtDB]
 	flights  flights
 
@@ -31,20 +30,16 @@ type Server struct {
 	dialector gorm.Dialector // that opened the pool
 	reopening *sync.Mutex    // of the dialector, which several servers may share: PostgreSQL's writes to its own configuration while it opens
 
-	opened   bool // by Open: the pool was not there before
-	marks    bool // the pool tells connecting apart from executing: see PlaceOf
-	shared   bool // its pool is used elsewhere, too: it is not closed when the server leaves
-	slot     int  // among the slaves of the cluster, those that have left included
-	left     atomic.Bool
-	writable atomic.Bool
-	latest   atomic.Pointer[Latest] // of a master
-	doubted  atomic.Bool            // the next question is asked over a new connection
-	refused  atomic.Bool            // so is every one: it has failed a read, and is not back
-	downs    atomic.Uint64          // how often it was down for certain
-	returned atomic.Int64           // when it came back last, in nanoseconds of Unix time
-	alone    atomic.Bool            // then no other slave was read
-	idle     sync.Mutex             // held while idle connections are dropped
-	maxIdle  int                    // of its pool, if opened
+	opened  bool                   // by Open: the pool was not there before
+	marks   bool                   // the pool tells connecting apart from executing: see PlaceOf
+	shared  bool                   // its pool is used elsewhere, too: it is not closed when the server leaves
+	slot    int                    // among the slaves of the cluster, those that have left included
+	latest  atomic.Pointer[Latest] // of a master
+	doubted atomic.Bool            // the next question is asked over a new connection
+	refused atomic.Bool            // so is every one: it has failed a read, and is not back
+	downs   atomic.Uint64          // how often it was down for certain
+	idle    sync.Mutex             // held while idle connections are dropped
+	maxIdle int                    // of its pool, if opened
 
 	maxStmts int
 	stmtTTL  time.Duration
@@ -60,8 +55,15 @@ func NewServer(id string, pool gorm.ConnPool, dialector gorm.Dialector, maxStmts
 // Slot is the number of a slave among those of its cluster, which it keeps when others come and go.
 func (s *Server) Slot() int { return s.slot }
 
-// State is that in the current view, or in the last one that had the server; nil if none had.
+// State is what the current view says of a slave, or that the slave has left, or that what a view said does
+// not hold any longer: see [Cluster.Lapse]. It is nil if no view has had the server yet.
 func (s *Server) State() *State { return s.state.Load() }
+
+// Fits tells whether the server is a slave that may be read, by the monotonic clock.
+func (s *Server) Fits() bool {
+	state := s.state.Load()
+	return state != nil && state.Readable && (state.Until.IsZero() || time.Until(state.Until) > 0)
+}
 
 // Mark tells whether it was called before since the latest round began. If not, it is for the caller to say Used: this spares it that, which looks at
 // more memory.
@@ -78,10 +80,16 @@ type Latest struct {
 func (s *Server) Latest() *Latest { return s.latest.Load() }
 
 // Left tells whether the server is a slave that has left the view for good.
-func (s *Server) Left() bool { return s.left.Load() }
+func (s *Server) Left() bool {
+	state := s.State()
+	return state != nil && state.Life == LifeLeft
+}
 
 // Writable tells whether a slave is known to take writes.
-func (s *Server) Writable() bool { return s.writable.Load() }
+func (s *Server) Writable() bool {
+	state := s.State()
+	return state != nil && state.Writable
+}
 
 // Downs returns how often the server was down for certain: a connection from before the last time is none any longer.
 func (s *Server) Downs() uint64 { return s.downs.Load() }

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -28,15 +27,21 @@ type View struct {
 // State is what is known of one slave.
 type State struct {
 	Server    *Server
+	Life      Life
 	Up        bool              // answers, and is what it should be
+	Readable  bool              // is in Slaves
+	Writable  bool              // takes writes, as far as is known
+	Until     time.Time         // if Readable: until when that holds; zero: for ever
 	FreshAsOf time.Time         // zero: not known
 	Position  position.Position // the latest; unknown if not Up
 	Reason    string            // why it is not in Slaves, or has no position; empty if all is well
 	Remedy    string            // what mends that, if it is known
-	Until     time.Time         // of one in Slaves: until when that holds; zero: for ever
 
-	stood time.Time     // up to when lag counts, if the master could not be asked since; otherwise zero
-	renew time.Duration // how much longer a state has to hold to be worth another view
+	stood    time.Time     // up to when lag counts, if the master could not be asked since; otherwise zero
+	renew    time.Duration // how much longer a state has to hold to be worth another view
+	returned time.Time     // when the slave came back last; zero: never
+	alone    bool          // then no other slave was read
+	lost     bool          // it does not answer at all: connections from before lead nowhere
 }
 
 // Lag returns how far a slave is behind at most. While the master cannot be asked it stands still: it is how far the slave
@@ -57,8 +62,10 @@ func (s State) same(t State) bool {
 	if longer := s.Until.Sub(t.Until); longer < 0 || longer > s.renew {
 		return false
 	}
-	samePosition := s.Position.Known() == t.Position.Known() && (!s.Position.Known() || s.Position.Covers(t.Position) && t.Position.Covers(s.Position))
-	return samePosition && s.Up == t.Up && s.Reason == t.Reason && s.FreshAsOf.Equal(t.FreshAsOf) && s.stood.Equal(t.stood)
+	samePosition := s.Position.Known() == t.Position.Known() &&
+		(!s.Position.Known() || s.Position.Covers(t.Position) && t.Position.Covers(s.Position))
+	return samePosition && s.Life == t.Life && s.Up == t.Up && s.Readable == t.Readable && s.lost == t.lost &&
+		s.Writable == t.Writable && s.returned.Equal(t.returned) && s.alone == t.alone && s.Reason == t.Reason && s.FreshAsOf.Equal(t.FreshAsOf) && s.stood.Equal(t.stood)
 }
 
 // Of returns what is known of s, nil if it is not in the view.
@@ -71,12 +78,12 @@ func (v *View) Of(s *Server) *State {
 	return nil
 }
 
-// newView returns a view of these states, of which those fit for which fits says so.
-func newView(states []State, fits func(i int) bool) *View {
+// newView returns a view of slaves with these states.
+func newView(states []State) *View {
 	v := &View{All: states, changed: make(chan struct{})}
 	v.Changed = v.changed
-	for i, s := range states {
-		if fits(i) {
+	for _, s := range states {
+		if s.Readable {
 			v.Slaves = append(v.Slaves, s.Server)
 			if !s.Until.IsZero() && (v.Until.IsZero() || s.Until.Before(v.Until)) {
 				v.Until = s.Until
@@ -91,18 +98,14 @@ func newView(states []State, fits func(i int) bool) *View {
 func (c *Cluster) publish(v *View) {
 	old := c.view.Load()
 	if old == nil {
-		old = newView(nil, nil)
+		old = newView(nil)
 	}
 	for i := range v.All {
 		v.All[i].Server.state.Store(&v.All[i])
 	}
-	for _, states := range [][]State{old.All, v.All} {
-		for _, s := range states {
-			until := int64(0)
-			if slices.Contains(v.Slaves, s.Server) {
-				until = monotonic(s.Until)
-			}
-			s.Server.until.Store(until)
+	for _, s := range old.All {
+		if v.Of(s.Server) == nil {
+			s.Server.state.Store(&State{Server: s.Server, Life: LifeLeft, lost: s.lost})
 		}
 	}
 	c.view.Store(v)
@@ -113,7 +116,7 @@ func (c *Cluster) publish(v *View) {
 func unwatched(slaves []*Server) *View {
 	states := make([]State, len(slaves))
 	for i, s := range slaves {
-		states[i] = State{Server: s, Up: true}
+		states[i] = State{Server: s, Life: LifeServing, Up: true, Readable: true}
 	}
-	return newView(states, func(int) bool { return true })
+	return newView(states)
 }

@@ -70,14 +70,14 @@ func (c *Cluster) AwaitFirst(ctx context.Context) {
 // Used says that a statement goes to a slave. It is made to be called for each.
 func (c *Cluster) Used() {
 	if m := c.monitor; m != nil {
-		m.mark(&m.used)
+		m.raise(&m.used)
 	}
 }
 
 // Hurry says that somebody found no slave fresh enough, and has the next round begin as soon as may be.
 func (c *Cluster) Hurry() {
 	if m := c.monitor; m != nil {
-		m.mark(&m.hurried)
+		m.raise(&m.hurried)
 	}
 }
 
