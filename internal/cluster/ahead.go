@@ -49,42 +49,62 @@ func (p *picture) compare(s *slave, now time.Time) { s.ahead.undecided = p.weigh
 
 // weigh is compare, and tells whether the next answers may decide more.
 func (p *picture) weigh(s *slave, now time.Time) bool {
+	a := &s.ahead
 	if !s.reading.Position.Known() || len(p.masters) == 0 {
 		return false
 	}
-	a := &s.ahead
 	if a.by.Known() && (!s.reading.Position.Covers(a.by) || s.life.out() && s.founded) {
-		a.by, a.strayed = position.Position{}, false
+		a.by, a.strayed = position.Position{}, false // it has lost that, or may have been built anew
 	}
-	readings, after := make([]position.Reading, len(p.masters)), true
-	for i, m := range p.masters {
-		if !m.tells() || !m.reading.Position.Known() {
-			return false
-		}
-		readings[i], after = m.reading, after && m.asked.After(s.heard)
+	readings, after := p.since(s.heard)
+	if readings == nil {
+		return false
 	}
 	by := position.Ahead(s.reading, readings...)
 	switch {
 	case !by.Known():
-		a.unproven = time.Time{}
-		if !a.strayed || now.Sub(a.since) < aheadForGood {
-			a.by, a.strayed = position.Position{}, false
-		}
+		a.overtaken(now)
 		return false
 	case !after:
 		return !a.unproven.IsZero() || a.by.Known() && !a.strayed
 	}
-	first := s.reading
+	a.lacking(by, s.reading, readings, now)
+	return !a.strayed
+}
+
+// since returns what the masters said last, nil if one of them has nothing to be held against a slave; and
+// whether all were asked after the time t.
+func (p *picture) since(t time.Time) (readings []position.Reading, after bool) {
+	after = true
+	for _, m := range p.masters {
+		if !m.tells() || !m.reading.Position.Known() {
+			return nil, false
+		}
+		readings, after = append(readings, m.reading), after && m.asked.After(t)
+	}
+	return readings, after
+}
+
+// overtaken notes that the masters have all that the slave has.
+func (a *ahead) overtaken(now time.Time) {
+	a.unproven = time.Time{}
+	if !a.strayed || now.Sub(a.since) < aheadForGood {
+		a.by, a.strayed = position.Position{}, false
+	}
+}
+
+// lacking notes that the masters lack this of what the slave has, and lacked it when they were asked after it.
+func (a *ahead) lacking(by position.Position, s position.Reading, masters []position.Reading, now time.Time) {
+	first := s
 	first.Position = a.first
 	switch {
 	case a.strayed:
-	case !a.by.Known(), !position.Ahead(first, readings...).Known():
+	case !a.by.Known(), !position.Ahead(first, masters...).Known():
 		a.first, a.since = by, now
 	case now.Sub(a.since) >= aheadFor:
 		a.strayed = true
 	}
 	a.by = by
-	return !a.strayed
 }
 
 // reason says why a slave that is ahead is not read, "" if it may be.

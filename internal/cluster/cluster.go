@@ -120,7 +120,7 @@ func (c *Cluster) closeNow() error {
 	}
 	errs := make([]error, len(all))
 	for i, s := range all {
-		if err := s.close(); err != nil && !ended(err) { // a broken connection is closed
+		if err := s.close(); err != nil && !isBroken(err) { // a broken connection is closed
 			errs[i] = fmt.Errorf("closing %s: %w", s.ID, described{err})
 		}
 	}

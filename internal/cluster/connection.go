@@ -59,32 +59,14 @@ func (c *connection) misled(r position.Reading) bool { return r.WrongRole && !c.
 
 func (c *connection) readOnce(ctx context.Context) (position.Reading, error) {
 	db, err := c.pool()
+	if errors.Is(err, errNoPool) {
+		return position.Reading{Reason: err.Error(), Remedy: "a DSN, or a pool that is a *sql.DB"}, nil
+	}
+	if err == nil {
+		err = c.connect(ctx, db)
+	}
 	if err != nil {
-		if errors.Is(err, errNoPool) {
-			return position.Reading{Reason: err.Error(), Remedy: "a DSN, or a pool that is a *sql.DB"}, nil
-		}
 		return position.Reading{}, err
-	}
-	// Whether a new connection is served is the question then.
-	anew := c.server.doubted.Swap(false) || c.server.refused.Load()
-	switch {
-	case c.conn == nil:
-	case anew:
-		c.drop()
-	case time.Since(c.since) > connectionLifetime:
-		c.release()
-	}
-	if c.dialed = false; c.conn == nil {
-		c.dialed = db == c.own
-		conn, err := db.Conn(ctx)
-		if s := db.Stats(); err != nil && ctx.Err() != nil && db != c.own && s.MaxOpenConnections > 0 && s.InUse >= s.MaxOpenConnections {
-			return position.Reading{}, errBusy
-		}
-		if err != nil {
-			return position.Reading{}, err
-		}
-		// Behind a new connection there may be another server: so a new Reader, too.
-		c.conn, c.since, c.reader = conn, time.Now(), position.NewReader(conn, c.cfg)
 	}
 	ask := c.reader.Master
 	if c.server.Slave {
@@ -98,6 +80,36 @@ func (c *connection) readOnce(ctx context.Context) (position.Reading, error) {
 		c.release()
 	}
 	return reading, err
+}
+
+// connect sees to it that there is a connection to ask over: the one that is kept, or a new one of db.
+func (c *connection) connect(ctx context.Context, db *sql.DB) error {
+	// Whether a new connection is served is the question then.
+	anew := c.server.doubted.Swap(false) || c.server.refused.Load()
+	switch {
+	case c.conn == nil:
+	case anew:
+		c.drop()
+	case time.Since(c.since) > connectionLifetime:
+		c.release()
+	}
+	c.dialed = false
+	if c.conn != nil {
+		return nil
+	}
+	c.dialed = db == c.own
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		s := db.Stats()
+		full := s.MaxOpenConnections > 0 && s.InUse >= s.MaxOpenConnections
+		if ctx.Err() != nil && db != c.own && full {
+			return errBusy
+		}
+		return err
+	}
+	// Behind a new connection there may be another server: so a new Reader, too.
+	c.conn, c.since, c.reader = conn, time.Now(), position.NewReader(conn, c.cfg)
+	return nil
 }
 
 const errNoPool = ownError("its connection pool is no *sql.DB")

@@ -15,7 +15,7 @@ type connectError struct{ error }
 
 func (e *connectError) Unwrap() error { return e.error }
 
-// connector is the driver's, and marks its errors. The connections are the driver's own.
+// connector is the driver's, and wraps its errors. The connections are the driver's own.
 type connector struct {
 	driver.Connector
 	source *sql.DB // which the dialector opened, and may have kept for itself; closed with the pool
@@ -39,10 +39,10 @@ func over(ctx context.Context) bool {
 	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
-// marking returns a pool like source, which a dialector has just opened, that tells connecting apart from
+// placing returns a pool like source, which a dialector has just opened, that tells connecting apart from
 // executing. It returns nil if there is no way to: database/sql does not hand out the connector that it was
 // given.
-func marking(source *sql.DB) *sql.DB {
+func placing(source *sql.DB) *sql.DB {
 	f := reflect.ValueOf(source).Elem().FieldByName("connector")
 	if !f.IsValid() || f.Type() != reflect.TypeFor[driver.Connector]() {
 		return nil
@@ -56,7 +56,7 @@ func (s *Server) PlaceOf(err error) Place {
 	switch {
 	case errors.As(err, &e):
 		return Connecting
-	case s.marks:
+	case s.placing:
 		return Executing
 	}
 	return Anywhere

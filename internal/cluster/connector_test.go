@@ -62,11 +62,11 @@ func TestPlaceOf(t *testing.T) {
 	past, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
 	for _, ctx := range []context.Context{ended, past} {
-		if _, err := marks(w).Connect(ctx); s.PlaceOf(err) == Connecting {
+		if _, err := wraps(w).Connect(ctx); s.PlaceOf(err) == Connecting {
 			t.Errorf("it is the caller's: %v", err)
 		}
 	}
-	if _, err := marks(w).Connect(t.Context()); s.PlaceOf(err) != Connecting {
+	if _, err := wraps(w).Connect(t.Context()); s.PlaceOf(err) != Connecting {
 		t.Errorf("the control: %v", err)
 	}
 	if err := s.close(); err != nil || w.open != 0 {
@@ -79,7 +79,7 @@ func TestPlaceOf(t *testing.T) {
 	}
 }
 
-func marks(c driver.Connector) *connector { return &connector{Connector: c} }
+func wraps(c driver.Connector) *connector { return &connector{Connector: c} }
 
 // TestThePoolThatWasOpenedIsClosed has a dialector open a connection while it opens the pool.
 func TestThePoolThatWasOpenedIsClosed(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 )
 
 // IsReadOnly tells whether err is a server's way of saying that it takes no
-// writes. It knows the errors of MySQL and MariaDB, of drivers that tell the SQLSTATE, as
-// PostgreSQL's do, and of SQLite's.
+// writes. It knows the errors of MySQL and MariaDB, of drivers that tell the SQLSTATE, as PostgreSQL's do, and
+// of SQLite's.
 func IsReadOnly(dialect string, err error) bool {
 	if dialect == "sqlite" {
 		var e interface{ Code() int }
@@ -44,10 +44,11 @@ func IsReadOnly(dialect string, err error) bool {
 	return false
 }
 
-// standbyRefuses are the functions of PostgreSQL's source in which it refuses, during recovery, what only a master can do: new
-// transactions, objects and log records, and locks that conflict with reading.
+// standbyRefuses are the functions of PostgreSQL's source in which it refuses, during recovery, what only a
+// master can do: new transactions, objects and log records, and locks that conflict with reading.
 var standbyRefuses = map[string]bool{
-	"GetNewTransactionId": true, "GetNewObjectId": true, "GetNewMultiXactId": true, "XLogBeginInsert": true, "LockAcquireExtended": true,
+	"GetNewTransactionId": true, "GetNewObjectId": true, "GetNewMultiXactId": true,
+	"XLogBeginInsert": true, "LockAcquireExtended": true,
 }
 
 // postgres is what an error of PostgreSQL says beside its text, which may be in any language.
@@ -80,8 +81,8 @@ func postgresError(err error) postgres {
 // raised tells whether the error is one of RAISE, which can claim any SQLSTATE.
 func (p postgres) raised() bool { return p.routine == "exec_stmt_raise" }
 
-// IsStalePlan tells whether a server refused a prepared statement because what it returns has changed since it was
-// prepared. Nothing was executed.
+// IsStalePlan tells whether a server refused a prepared statement because what it returns has changed since
+// it was prepared. Nothing was executed.
 func IsStalePlan(err error) bool {
 	var e *mysql.MySQLError
 	if errors.As(err, &e) {
@@ -195,42 +196,59 @@ func kindOf(err error, place Place) kind {
 	}
 	var m *mysql.MySQLError
 	if errors.As(err, &m) {
-		if ending[m.Number] || place == Anywhere && refusing[m.Number] {
-			return suspicious
-		}
-		if m.Number == 1205 && m.SQLState == lockTimeout {
-			return passing
-		}
-		return own
+		return mysqlKind(m, place)
 	}
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		if reflect.TypeOf(e).String() == "*pgconn.ConnectError" { // it wraps any reason for which there is no connection
-			return suspicious
-		}
+	if isConnectError(err) {
+		return suspicious
 	}
 	if said := postgresError(err); said.state != "" {
 		return said.kind(text)
 	}
+	return networkKind(err)
+}
+
+func mysqlKind(err *mysql.MySQLError, place Place) kind {
+	switch {
+	case ending[err.Number], place == Anywhere && refusing[err.Number]:
+		return suspicious
+	case err.Number == 1205 && err.SQLState == lockTimeout:
+		return passing
+	}
+	return own
+}
+
+// isConnectError tells whether err is pgx's error of a connection that could not be made, for any reason.
+func isConnectError(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if reflect.TypeOf(err).String() == "*pgconn.ConnectError" {
+			return true
+		}
+	}
+	return false
+}
+
+// networkKind is for an error that no server has said.
+func networkKind(err error) kind {
 	var name *net.DNSError
 	var call *net.OpError
 	var certificate *tls.CertificateVerificationError
 	var early interface{ SafeToRetry() bool } // pgx: the connection was closed before anything was sent
 	switch {
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone),
-		text == "sql: database is closed", // there is no value for it; by who brought the pool
+		err.Error() == "sql: database is closed", // there is no value for it; by who brought the pool
 		errors.As(err, &early) && early.SafeToRetry(),
 		errors.As(err, &certificate), errors.As(err, &name), errors.As(err, &call) && call.Op == "dial":
 		return suspicious
 	case call == nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 		return passing
-	case ended(err):
+	case isBroken(err):
 		return broken
 	}
 	return own
 }
 
-// ended tells whether an error is that of a connection that has ended without a word.
-func ended(err error) bool {
+// isBroken tells whether an error is that of a connection that has ended without a word.
+func isBroken(err error) bool {
 	for _, broken := range []error{
 		driver.ErrBadConn, mysql.ErrInvalidConn, mysql.ErrMalformPkt, mysql.ErrPktSync,
 		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, io.ErrClosedPipe,

@@ -29,98 +29,111 @@ type Spec struct {
 	Limits Limits
 }
 
-// Open opens servers side by side, without asking them anything where the
-// dialector allows that, and returns them in the order of specs, or all their mistakes at once. After an
-// error nothing that it opened is left open. No slave may have the pool of own, the server that is open already, or of a master. others are open already as well.
+// Open opens servers side by side, without asking them anything where the dialector allows that. It returns
+// them in the order of specs, or all their mistakes at once. After an error nothing that it opened is left
+// open. No slave may have the pool of own, the server that is open already, or of a master. others are open
+// already as well.
 func Open(own *Server, specs []Spec, others ...*Server) ([]*Server, error) {
-	type opened struct {
-		i     int
-		pool  gorm.ConnPool
-		ours  bool
-		marks bool
-		err   error
-	}
 	results := make(chan opened, len(specs)) // buffered: nobody waits for one that comes late
-	locks := make([]*sync.Mutex, len(specs))
-	known := append([]*Server{own}, others...)
-	for i, spec := range specs {
-		locks[i] = new(sync.Mutex)
-		for _, s := range known {
-			if sameDialector(s.dialector, spec.Dialector) {
-				locks[i] = s.reopening
-			}
-		}
-		if same := slices.IndexFunc(specs[:i], func(s Spec) bool { return sameDialector(s.Dialector, spec.Dialector) }); same >= 0 {
-			locks[i] = locks[same]
-		}
+	for i, lock := range locks(specs, append([]*Server{own}, others...)) {
 		go func() {
-			locks[i].Lock()
-			defer locks[i].Unlock()
-			o := opened{i: i}
-			o.pool, o.ours, o.err = open(spec)
-			if source, ok := o.pool.(*sql.DB); ok && o.ours && !spec.Master {
-				if db := marking(source); db != nil {
-					spec.Limits.apply(db)
-					o.pool, o.marks = db, true
-				}
-			}
-			results <- o
+			lock.Lock()
+			defer lock.Unlock()
+			server, err := openServer(own, specs[i], lock)
+			results <- opened{i, server, err}
 		}()
 	}
-
-	servers := make([]*Server, len(specs))
-	errs := make([]error, len(specs))
+	servers, errs := make([]*Server, len(specs)), make([]error, len(specs))
 	for i, spec := range specs {
-		errs[i] = fmt.Errorf("%s (%s): did not open within %v", spec.Field, spec.ID, OpenTimeout)
+		errs[i] = spec.says(ownError(fmt.Sprintf("did not open within %v", OpenTimeout)))
 	}
-	timeout := time.NewTimer(OpenTimeout)
-	defer timeout.Stop()
-	missing := len(specs)
-	var undo []gorm.ConnPool
-wait:
-	for ; missing > 0; missing-- {
-		select {
-		case o := <-results:
-			errs[o.i] = nil
-			if o.err != nil {
-				errs[o.i] = fmt.Errorf("%s (%s): %w", specs[o.i].Field, specs[o.i].ID, described{o.err})
-				continue
-			}
-			if o.ours {
-				undo = append(undo, o.pool)
-			}
-			spec := specs[o.i]
-			servers[o.i] = &Server{
-				ID: spec.ID, Pool: o.pool, dialector: spec.Dialector, Slave: !spec.Master,
-				opened: o.ours, marks: o.marks, maxIdle: spec.Limits.MaxIdle, Weight: spec.Weight,
-				reopening: locks[o.i], maxStmts: own.maxStmts, stmtTTL: own.stmtTTL,
-			}
-		case <-timeout.C:
-			break wait
-		}
-	}
+	late := await(results, servers, errs)
 	for i, spec := range specs {
 		if errs[i] == nil && !spec.Master && isMaster(servers[i].Pool, own, slices.Concat(servers, others)) {
-			errs[i] = fmt.Errorf("%s (%s): its connection pool is the master's", spec.Field, spec.ID)
+			errs[i] = spec.says(ownError("its connection pool is the master's"))
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		go func() { // the late ones
-			for ; missing > 0; missing-- {
-				if o := <-results; o.err == nil && o.ours {
-					_ = closePool(o.pool)
-				}
-			}
-		}()
-		for _, pool := range undo {
-			_ = closePool(pool)
-		}
-		return nil, err
+	err := errors.Join(errs...)
+	if err == nil {
+		return servers, nil
 	}
-	return servers, nil
+	Discard(servers)
+	go func() {
+		for range late {
+			Discard([]*Server{(<-results).server})
+		}
+	}()
+	return nil, err
 }
 
-// Ping asks servers that Open has opened for a sign of life, and returns what those say that give none, with their fields.
+// opened is a server that was opened, or why it was not.
+type opened struct {
+	i      int // of its Spec
+	server *Server
+	err    error
+}
+
+// await puts what comes within OpenTimeout where it belongs, and returns how many are late.
+func await(results <-chan opened, servers []*Server, errs []error) (late int) {
+	timeout := time.NewTimer(OpenTimeout)
+	defer timeout.Stop()
+	for late = len(servers); late > 0; late-- {
+		select {
+		case o := <-results:
+			servers[o.i], errs[o.i] = o.server, o.err
+		case <-timeout.C:
+			return late
+		}
+	}
+	return 0
+}
+
+// locks returns what is held while each server is opened. Those that have one dialector have one lock, which
+// is that of a known server if it has the same: PostgreSQL's dialector writes to itself while it opens.
+func locks(specs []Spec, known []*Server) []*sync.Mutex {
+	locks := make([]*sync.Mutex, len(specs))
+	for i, spec := range specs {
+		before := slices.IndexFunc(specs[:i], func(s Spec) bool {
+			return sameDialector(s.Dialector, spec.Dialector)
+		})
+		open := slices.IndexFunc(known, func(s *Server) bool { return sameDialector(s.dialector, spec.Dialector) })
+		switch {
+		case before >= 0:
+			locks[i] = locks[before]
+		case open >= 0:
+			locks[i] = known[open].reopening
+		default:
+			locks[i] = new(sync.Mutex)
+		}
+	}
+	return locks
+}
+
+// openServer opens one server. Its statements have the limits that those of own have.
+func openServer(own *Server, spec Spec, lock *sync.Mutex) (*Server, error) {
+	pool, ours, err := open(spec)
+	if err != nil {
+		return nil, spec.says(described{err})
+	}
+	s := &Server{
+		ID: spec.ID, Pool: pool, Slave: !spec.Master, Weight: spec.Weight,
+		dialector: spec.Dialector, reopening: lock, opened: ours, maxIdle: spec.Limits.MaxIdle,
+		maxStmts: own.maxStmts, stmtTTL: own.stmtTTL,
+	}
+	if source, ok := pool.(*sql.DB); ok && ours && s.Slave {
+		if db := placing(source); db != nil {
+			spec.Limits.apply(db)
+			s.Pool, s.placing = db, true
+		}
+	}
+	return s, nil
+}
+
+// says returns err with the server that it is about.
+func (s Spec) says(err error) error { return fmt.Errorf("%s (%s): %w", s.Field, s.ID, err) }
+
+// Ping asks servers that Open has opened for a sign of life. It returns what those say that give none, with
+// their fields.
 func Ping(ctx context.Context, servers []*Server, specs []Spec) error {
 	errs := make([]error, len(servers))
 	var asking sync.WaitGroup
@@ -131,7 +144,7 @@ func Ping(ctx context.Context, servers []*Server, specs []Spec) error {
 		}
 		asking.Go(func() {
 			if err := db.PingContext(ctx); err != nil {
-				errs[i] = fmt.Errorf("%s (%s): %w", specs[i].Field, specs[i].ID, described{err})
+				errs[i] = specs[i].says(described{err})
 			}
 		})
 	}
@@ -142,7 +155,7 @@ func Ping(ctx context.Context, servers []*Server, specs []Spec) error {
 // Discard closes the pools of servers that were opened and are not used.
 func Discard(servers []*Server) {
 	for _, s := range servers {
-		if s.opened && !s.Left() {
+		if s != nil && s.opened && !s.Left() {
 			_ = s.close()
 		}
 	}

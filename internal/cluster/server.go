@@ -31,7 +31,7 @@ type Server struct {
 	reopening *sync.Mutex    // of the dialector, which several servers may share: PostgreSQL's writes to its own configuration while it opens
 
 	opened  bool                   // by Open: the pool was not there before
-	marks   bool                   // the pool tells connecting apart from executing: see PlaceOf
+	placing bool                   // the pool tells connecting apart from executing: see PlaceOf
 	shared  bool                   // its pool is used elsewhere, too: it is not closed when the server leaves
 	slot    int                    // among the slaves of the cluster, those that have left included
 	latest  atomic.Pointer[Latest] // of a master
