@@ -93,7 +93,8 @@ func (a *ahead) overtaken(now time.Time) {
 	}
 }
 
-// lacking notes that the masters lack this of what the slave has, and lacked it when they were asked after it.
+// lacking notes that the masters lack this of what the slave has, and lacked it when they were asked after
+// it.
 func (a *ahead) lacking(by position.Position, s position.Reading, masters []position.Reading, now time.Time) {
 	first := s
 	first.Position = a.first

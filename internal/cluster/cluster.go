@@ -56,8 +56,9 @@ func (c *Cluster) Slaves() []*Server {
 	return slices.Clone(c.slaves)
 }
 
-// SetSlaves makes these the slaves, some of which may be so already. The others leave the view at once, and their pools close when the last
-// of the queries that run on them ends, unless the pool is used elsewhere. It tells whether it did: not after Close. The cluster has to be watched.
+// SetSlaves makes these the slaves, some of which may be so already. The others leave the view at once, and
+// their pools close when the last of the queries that run on them ends, unless the pool is used elsewhere.
+// It tells whether it did: not after Close. The cluster has to be watched.
 func (c *Cluster) SetSlaves(slaves []*Server, used func(*Server) bool) bool {
 	c.changing.Lock()
 	defer c.changing.Unlock()

@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	// connectionLifetime is after how long a connection is replaced, so that a name that leads to another server by now
-	// does not mislead us for ever. It is the default of the slaves' pools.
+	// connectionLifetime is after how long a connection is replaced, so that a name that leads to another
+	// server by now does not mislead us for ever. It is the default of the slaves' pools.
 	connectionLifetime = 3 * time.Minute
 	// pinnable is how many connections a pool must have for one to be kept out of it.
 	pinnable = 4
 )
 
-// connection asks a server over a connection that it keeps: one of a pool of its own, where the dialector can open the
-// server a second time, otherwise out of the server's pool. If that is small, the connection is given back each time; and
-// when it is full then, nothing can be told.
+// connection asks a server over a connection that it keeps: one of a pool of its own, where the dialector
+// can open the server a second time, otherwise out of the server's pool. If that is small, the connection is
+// given back each time; and when it is full then, nothing can be told.
 type connection struct {
 	server *Server
 	cfg    position.Config
@@ -165,12 +165,13 @@ func (s *Server) reopens() bool {
 	return false
 }
 
-// reopen opens a pool of one connection to the server. A dialector may be shared by several clusters, and PostgreSQL's
-// writes to its own configuration while it opens.
+// reopen opens a pool of one connection to the server. A dialector may be shared by several clusters, and
+// PostgreSQL's writes to its own configuration while it opens.
 func (s *Server) reopen() (*sql.DB, error) {
 	s.reopening.Lock()
 	defer s.reopening.Unlock()
-	pool, _, err := open(Spec{Dialector: s.dialector, Limits: Limits{MaxOpen: 1, MaxIdle: 1, MaxLifetime: connectionLifetime}})
+	pool, _, err := open(Spec{Dialector: s.dialector,
+		Limits: Limits{MaxOpen: 1, MaxIdle: 1, MaxLifetime: connectionLifetime}})
 	if err != nil {
 		return nil, err
 	}

@@ -110,7 +110,8 @@ func (w *wire) is(t *testing.T, when string, dialed, open, inUse int, db *sql.DB
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.dialed != dialed || w.open != open || db.Stats().InUse != inUse {
-		t.Errorf("%s: %d dialed, %d open, %d in use; want %d, %d, %d", when, w.dialed, w.open, db.Stats().InUse, dialed, open, inUse)
+		t.Errorf("%s: %d dialed, %d open, %d in use; want %d, %d, %d", when, w.dialed, w.open, db.Stats().InUse,
+			dialed, open, inUse)
 	}
 }
 
@@ -381,7 +382,8 @@ func TestWatch(t *testing.T) {
 		cfg.Dialect = "mysql"
 		c.Watch(cfg)
 		c.AwaitFirst(t.Context())
-		if v := c.View(); len(v.Slaves) != 2 || v.All[0].Position.Kind() != position.MariaDB || v.All[0].Server.Writable() {
+		if v := c.View(); len(v.Slaves) != 2 || v.All[0].Position.Kind() != position.MariaDB ||
+			v.All[0].Server.Writable() {
 			t.Errorf("%+v", v)
 		}
 		if r, err := c.Position(t.Context(), servers[0]); err != nil || r.Position.String() != "0-1-1" {
@@ -415,16 +417,19 @@ func TestNoPool(t *testing.T) {
 	})
 }
 
-// TestOneDialectorForSeveralServers has a dialector that writes to itself while it opens, as PostgreSQL's does.
+// TestOneDialectorForSeveralServers has a dialector that writes to itself while it opens, as PostgreSQL's
+// does.
 func TestOneDialectorForSeveralServers(t *testing.T) {
 	d := &selfish{Dialector: mysql.New(mysql.Config{Conn: sql.OpenDB(&wire{}), SkipInitializeWithVersion: true})}
 	own := NewServer("master", sql.OpenDB(&wire{}), d, 0, 0)
-	if _, err := Open(own, []Spec{{ID: "a", Dialector: d}, {ID: "b", Dialector: d}, {ID: "c", Dialector: d}}); err != nil || d.opened != 3 {
+	three := []Spec{{ID: "a", Dialector: d}, {ID: "b", Dialector: d}, {ID: "c", Dialector: d}}
+	if _, err := Open(own, three); err != nil || d.opened != 3 {
 		t.Errorf("opened %d times, %v", d.opened, err) // and the race detector is silent
 	}
 	slaveOfAnotherGroup := NewServer("other", sql.OpenDB(&wire{}), d, 0, 0)
 	own = NewServer("master", sql.OpenDB(&wire{}), mysql.Open("app:secret@tcp(db1)/shop"), 0, 0)
-	if s, err := Open(own, []Spec{{ID: "d", Dialector: d}}, slaveOfAnotherGroup); err != nil || s[0].reopening != slaveOfAnotherGroup.reopening {
+	if s, err := Open(own, []Spec{{ID: "d", Dialector: d}}, slaveOfAnotherGroup); err != nil ||
+		s[0].reopening != slaveOfAnotherGroup.reopening {
 		t.Errorf("it may be opened while another server opens it: %v", err)
 	}
 }

@@ -103,8 +103,8 @@ func TestPanicked(t *testing.T) {
 	runtime.KeepAlive(server.ID)
 }
 
-// wellFormed are DSNs with a password, of the kinds that people write. URLs and pairs are for a dialector whose
-// driver repeats what it was given, as drivers do.
+// wellFormed are DSNs with a password, of the kinds that people write. URLs and pairs are for a dialector
+// whose driver repeats what it was given, as drivers do.
 var wellFormed = []string{
 	"app:" + secret + "@tcp(127.0.0.1:1)/shop?parseTime=true",
 	"app:" + secret + "@tcp([::1]:1)/shop",
@@ -139,7 +139,8 @@ type quoting struct {
 func (d quoting) Name() string              { return "quoting" }
 func (d quoting) Initialize(*gorm.DB) error { return fmt.Errorf("cannot parse `%s`", d.DSN) }
 
-// shown returns all that is said of servers with this DSN: their names, and why they cannot be opened, or reached.
+// shown returns all that is said of servers with this DSN: their names, and why they cannot be opened, or
+// reached.
 func shown(t testing.TB, dsn string) []string {
 	var all []string
 	for _, d := range []gorm.Dialector{mysql.Open(dsn), quoting{DSN: dsn}} {

@@ -10,26 +10,30 @@ import (
 // diverged is how the reason begins why a slave is not read that has transactions of its own.
 const diverged = "has diverged: "
 
-// disowned returns why s, a slave that answers, must not be read because it is no slave of the masters of this group, or no
-// longer; "" if nothing is known against it. before is what it returned last for s, "" at first.
+// disowned returns why s, a slave that answers, must not be read because it is no slave of the masters of
+// this group, or no longer; "" if nothing is known against it. before is what it returned last for s, "" at
+// first.
 //
-//   - It is the master: a master that answers is the same server. Its address leads there since a failover, or the application
-//     has the master among the slaves.
-//   - It has diverged: it takes writes, and has transactions of its own that the masters, all of them together, do not have
-//     (see [position.Errant]). So it has what the master never had: the question how far behind it is has no answer.
+//   - It is the master: a master that answers is the same server. Its address leads there since a
+//     failover, or the application has the master among the slaves.
+//   - It has diverged: it takes writes, and has transactions of its own that the masters, all of them
+//     together, do not have (see [position.Errant]). So it has what the master never had: the question
+//     how far behind it is has no answer.
 //
-// One that refuses writes is never said to have diverged. What its administrator does there (ANALYZE TABLE, an account for
-// monitoring) is a transaction of its own as well, and hardly a server is without; while one that is writable is one where
-// something can go astray, is warned of anyway, and may be made to count again by read_only=ON.
+// A slave that refuses writes is never said to have diverged. What its administrator does there (ANALYZE
+// TABLE, an account for monitoring) is a transaction of its own as well, and hardly a server is without. A
+// writable slave is one where something can go astray. It is warned of anyway, and read_only=ON makes it
+// count again.
 //
-// It does not matter in which order slave and master were asked, as with lag. What a slave has written itself the master
-// either never has, or has had since before it was the master.
+// It does not matter in which order slave and master were asked, as with lag. What a slave has written
+// itself the master either never has, or has had since before it was the master.
 //
-// While a master does not answer, nothing new is found: what it had last says nothing of what is written to a slave that has
-// been promoted in its place. Such a one goes on being read, as all slaves are while the master is away, until the master's
-// address leads to it. But what was found before stays, or the outage of the master would bring back slaves that must not be
-// read; except that a server is not the master for an address that does not answer. A master counts as answering until
-// it has failed to as often as a slave may: one lost question must not make slaves come and go.
+// While a master does not answer, nothing new is found. What it had last says nothing of what is written to
+// a slave that has been promoted in its place. Such a slave goes on being read, as all slaves are while the
+// master is away, until the master's address leads to it. What was found before stays, or the outage of the
+// master would bring back slaves that must not be read. There is one exception: a server is not the master
+// for an address that does not answer. A master counts as answering until it has failed to as often as a
+// slave may: one lost question must not make slaves come and go.
 func (p *picture) disowned(s *slave, before string) string {
 	for _, m := range p.masters {
 		if m.tells() && m.reading.Identity != "" && m.reading.Identity == s.reading.Identity {

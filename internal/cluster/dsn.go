@@ -29,7 +29,8 @@ func Address(d gorm.Dialector) string {
 			return ""
 		}
 	}
-	if host, port, err := net.SplitHostPort(address); err == nil && net.ParseIP(host) != nil && ports.MatchString(port) {
+	if host, port, err := net.SplitHostPort(address); err == nil && net.ParseIP(host) != nil &&
+		ports.MatchString(port) {
 		return address
 	}
 	if hostPort.MatchString(address) {
@@ -85,7 +86,8 @@ func hostURL(d gorm.Dialector) *url.URL {
 // keyValue matches the first pair of a DSN such as PostgreSQL's "host=db1 port=5432 password='a b'".
 var keyValue = regexp.MustCompile(`^\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s']*)(?:\s+|$)`)
 
-// valueOf returns the value of a key in a DSN of pairs, "" unless all of the DSN is pairs, and the key is in one.
+// valueOf returns the value of a key in a DSN of pairs, "" unless all of the DSN is pairs, and the key is in
+// one.
 func valueOf(dsn, key string) string {
 	value, found := "", 0
 	for dsn != "" {
@@ -122,7 +124,8 @@ func originOf(d gorm.Dialector) string {
 	return dsn(d)
 }
 
-// readyMade tells whether d brings its pool ready-made, in the field that dialectors have for that by convention.
+// readyMade tells whether d brings its pool ready-made, in the field that dialectors have for that by
+// convention.
 func readyMade(d gorm.Dialector) bool {
 	f := fieldOf(d, "Conn")
 	return f.Kind() == reflect.Interface && !f.IsNil()

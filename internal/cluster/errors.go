@@ -16,9 +16,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// IsReadOnly tells whether err is a server's way of saying that it takes no
-// writes. It knows the errors of MySQL and MariaDB, of drivers that tell the SQLSTATE, as PostgreSQL's do, and
-// of SQLite's.
+// IsReadOnly tells whether err is a server's way of saying that it takes no writes. It knows the errors of
+// MySQL and MariaDB, of drivers that tell the SQLSTATE, as PostgreSQL's do, and of SQLite's.
 func IsReadOnly(dialect string, err error) bool {
 	if dialect == "sqlite" {
 		var e interface{ Code() int }
@@ -143,8 +142,8 @@ var refusing = map[uint16]bool{
 	3159: true, // ER_SECURE_TRANSPORT_REQUIRED
 }
 
-// lockTimeout is the SQLSTATE of ER_LOCK_WAIT_TIMEOUT. A plain read gets it that waits for replay, or for what
-// Galera's cluster has committed. The number alone may be one of SIGNAL, whose usual SQLSTATE is 45000.
+// lockTimeout is the SQLSTATE of ER_LOCK_WAIT_TIMEOUT. A plain read gets it that waits for replay, or for
+// what Galera's cluster has committed. The number alone may be one of SIGNAL, whose usual SQLSTATE is 45000.
 var lockTimeout = [5]byte{'H', 'Y', '0', '0', '0'}
 
 // refuses tells whether an error says that the server serves no statement at all. So a question that gets it

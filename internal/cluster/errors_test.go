@@ -29,15 +29,22 @@ type sqliteCode int
 func (c sqliteCode) Error() string { return "SQLite" }
 func (c sqliteCode) Code() int     { return int(c) }
 
+// prevented returns the error of an option that prevents a statement.
+func prevented(option string) error {
+	return &mysql.MySQLError{
+		Number: 1290, Message: "The " + option + " option so it cannot execute this statement",
+	}
+}
+
 func TestIsReadOnly(t *testing.T) {
 	for _, test := range []struct {
 		name, dialect string
 		err           error
 		want          bool
 	}{
-		{"MariaDB, read_only", "mysql", &mysql.MySQLError{Number: 1290, Message: "The MariaDB server is running with the --read-only option so it cannot execute this statement"}, true},
-		{"MySQL, super_read_only", "mysql", &mysql.MySQLError{Number: 1290, Message: "The MySQL server is running with the --super-read-only option so it cannot execute this statement"}, true},
-		{"another option", "mysql", &mysql.MySQLError{Number: 1290, Message: "The MySQL server is running with the --secure-file-priv option so it cannot execute this statement"}, false},
+		{"MariaDB, read_only", "mysql", prevented("MariaDB server is running with the --read-only"), true},
+		{"MySQL, super_read_only", "mysql", prevented("MySQL server is running with the --super-read-only"), true},
+		{"another option", "mysql", prevented("MySQL server is running with the --secure-file-priv"), false},
 		{"read-only transaction", "mysql", &mysql.MySQLError{Number: 1792}, true},
 		{"read-only mode", "mysql", &mysql.MySQLError{Number: 1836}, true},
 		{"a syntax error", "mysql", &mysql.MySQLError{Number: 1064}, false},
@@ -174,7 +181,8 @@ func TestKindOf(t *testing.T) {
 		{"a connection that was closed before", sql.ErrConnDone, suspicious},
 		{"a pool that was closed", errors.New("sql: database is closed"), suspicious},
 		{"pgx: nothing was sent", unsent{}, suspicious},
-		{"pgx: no connection, for a reason of its own", &pgconn.ConnectError{Cause: errors.New("no RSA key")}, suspicious},
+		{"pgx: no connection, for a reason of its own", &pgconn.ConnectError{Cause: errors.New("no RSA key")},
+			suspicious},
 		{"pgx: no connection, for one that ends those that there are",
 			fmt.Errorf("query: %w", &pgconn.ConnectError{Cause: io.EOF}), suspicious},
 		{"a driver's own time-out", dialError{true}, broken},

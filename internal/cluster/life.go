@@ -17,7 +17,7 @@ type Life uint8
 const (
 	LifeNew        Life = iota // it has answered nothing yet
 	LifeServing                // it answers
-	LifeSuspected              // it left its latest questions unanswered: so few that it may be read all the same
+	LifeSuspected              // it left its latest questions unanswered, and may be read all the same
 	LifeAway                   // it left too many unanswered
 	LifeComingBack             // it has failed, and has to answer for a while
 	LifeLeft                   // it is none of the group's any longer

@@ -12,33 +12,34 @@ const (
 	memory = time.Second
 	// unknownAtOnce is how many reads may be in flight on a server of which nothing is known.
 	unknownAtOnce = 2
-	// asGood is how much less a server must cost to be cheaper: equal ones measure a little differently, and without it the
-	// luckier one would get all reads of a quiet time.
+	// asGood is how much less a server must cost to be cheaper: equal ones measure a little differently, and
+	// without it the luckier one would get all reads of a quiet time.
 	asGood = 0.8
-	// A server that is turned down gets an exploring read after exploreEvery and exploreAfter picks at the soonest. As those picks
-	// are its own, the exploring reads of all servers together are one in exploreAfter, which is beyond the 99th percentile.
+	// A server that is turned down gets an exploring read after exploreEvery and exploreAfter picks at the
+	// soonest. As those picks are its own, the exploring reads of all servers together are one in exploreAfter,
+	// which is beyond the 99th percentile.
 	exploreEvery = time.Second
 	exploreAfter = 200
 	// unwanted is what a server costs that gets a read only if there is no other: more than decades of latency.
 	unwanted = 1e18
 )
 
-// Load is what is known of how busy a server is. The zero value is a server of which nothing is known yet. Safe for
-// concurrent use. Times are monotonic, since a base that all servers share, and greater than zero.
+// Load is what is known of how busy a server is. The zero value is a server of which nothing is known yet.
+// Safe for concurrent use. Times are monotonic, since a base that all servers share, and greater than zero.
 type Load struct {
 	inFlight   atomic.Int64
 	average    atomic.Uint64 // packed; 0 if nothing is known
 	updated    atomic.Int64  // when average was
-	tried      atomic.Int64  // when the latest exploring read was sent, or one failed while nothing was known; 0 if neither
+	tried      atomic.Int64  // when it was explored last, or failed while nothing was known; 0 if neither
 	turnedDown atomic.Int64  // picks since the latest exploring read
 }
 
 // Begin notes that a read begins.
 func (l *Load) Begin() { l.inFlight.Add(1) }
 
-// End notes that a read has ended at now, after it took this long. ok is false if the server failed it or it was cancelled:
-// then took counts only if it is longer than what is known, and not if nothing is, since a refused connection is fast and
-// says nothing.
+// End notes that a read has ended at now, after it took this long. ok is false if the server failed it or it
+// was cancelled: then took counts only if it is longer than what is known, and not if nothing is, since a
+// refused connection is fast and says nothing.
 func (l *Load) End(now, took time.Duration, ok bool) {
 	l.learn(now, max(took, 1), ok)
 	l.inFlight.Add(-1) // last: otherwise a server of which nothing is known would look free too soon
@@ -47,7 +48,8 @@ func (l *Load) End(now, took time.Duration, ok bool) {
 // InFlight returns how many reads have begun and not ended.
 func (l *Load) InFlight() int64 { return l.inFlight.Load() }
 
-// Latency returns how long reads have taken lately, 0 if that is not known. It stays as it is while there are no reads.
+// Latency returns how long reads have taken lately, 0 if that is not known. It stays as it is while there
+// are no reads.
 func (l *Load) Latency() time.Duration { return unpack(l.average.Load()).latency() }
 
 // PickWeighted returns one of servers at random, each in proportion to its Weight; nil if there are none.
@@ -64,10 +66,12 @@ func PickWeighted(servers []*Server, random func() uint64) *Server {
 	return s
 }
 
-// PickLeast returns the cheaper of two servers, which it draws in proportion to their Weight; nil if there are none. Two are
-// enough to keep off the busy one, without all callers going for the same best one at the same time: Mitzenmacher, "The Power
-// of Two Choices in Randomized Load Balancing", 2001. A server costs latency × (1 + reads in flight / weight), nearly as in Finagle's
-// Peak EWMA: divided by the weight as a whole, the heavier one would get all reads of a quiet time. Now and then the dearer one gets the read, lest its recovery go unnoticed. Begin must follow at once.
+// PickLeast returns the cheaper of two servers, which it draws in proportion to their Weight; nil if there
+// are none. Two are enough to keep off the busy one, without all callers going for the same best one at the
+// same time: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001. A server costs
+// latency × (1 + reads in flight / weight), nearly as in Finagle's Peak EWMA: divided by the weight as a
+// whole, the heavier one would get all reads of a quiet time. Now and then the dearer one gets the read,
+// lest its recovery go unnoticed. Begin must follow at once.
 func PickLeast(servers []*Server, now time.Duration, random func() uint64) *Server {
 	if len(servers) < 2 {
 		return only(servers)
@@ -100,8 +104,8 @@ func (l *Load) learn(now, took time.Duration, ok bool) {
 	case took <= known:
 		return
 	}
-	// Ends at the same time share the silence out among them. Right after a long one they may overtake each other, and a few of
-	// the first samples get lost.
+	// Ends at the same time share the silence out among them. Right after a long one they may overtake each
+	// other, and a few of the first samples get lost.
 	silence := now - time.Duration(l.updated.Swap(int64(now)))
 	for !l.average.CompareAndSwap(old, unpack(old).with(silence, took).pack()) {
 		old = l.average.Load()
@@ -114,7 +118,8 @@ func (l *Load) explore(now time.Duration) bool {
 		return false
 	}
 	tried := l.tried.Load()
-	if now-time.Duration(max(tried, l.updated.Load())) < exploreEvery || !l.tried.CompareAndSwap(tried, int64(now)) {
+	if now-time.Duration(max(tried, l.updated.Load())) < exploreEvery ||
+		!l.tried.CompareAndSwap(tried, int64(now)) {
 		return false
 	}
 	l.turnedDown.Store(0)
@@ -132,8 +137,9 @@ func (s *Server) cost() float64 {
 	return unwanted * float64(inFlight+1)
 }
 
-// average is an exponentially weighted moving average (EWMA) of latency. It has no fixed smoothing factor: each sample weighs 1
-// and fades with time, so that many at one instant count alike, and one after a long silence counts alone.
+// average is an exponentially weighted moving average (EWMA) of latency. It has no fixed smoothing factor:
+// each sample weighs 1 and fades with time, so that many at one instant count alike, and one after a long
+// silence counts alone.
 type average struct {
 	nanoseconds float32
 	samples     float32 // what they weigh together
@@ -169,8 +175,8 @@ func only(servers []*Server) *Server {
 	return servers[0]
 }
 
-// alike tells whether servers weigh the same. That is the usual case, and it is drawn from without a branch that the processor
-// cannot foretell.
+// alike tells whether servers weigh the same. That is the usual case, and it is drawn from without a branch
+// that the processor cannot foretell.
 func alike(servers []*Server) bool {
 	for _, s := range servers[1:] {
 		if s.Weight != servers[0].Weight {
@@ -204,8 +210,8 @@ func drawTwo(servers []*Server, r uint64) (a, b *Server) {
 	return a, b
 }
 
-// draw draws one of servers other than except, which weigh this much together, by the random number r. What that leaves of r
-// is random too, enough for one more draw.
+// draw draws one of servers other than except, which weigh this much together, by the random number r. What
+// that leaves of r is random too, enough for one more draw.
 func draw(servers []*Server, except *Server, weight, r uint64) (drawn *Server, rest uint64) {
 	at, rest := bits.Mul64(r, weight)
 	for _, s := range servers {

@@ -66,8 +66,11 @@ type traffic struct {
 	weights   []int
 	perSecond float64
 	lasts     time.Duration
-	took      func(server int, now time.Duration, r *rand.Rand) (took time.Duration, failed bool)
+	took      took
 }
+
+// took tells how long a read takes that begins on a server now.
+type took func(server int, now time.Duration, r *rand.Rand) (took time.Duration, failed bool)
 
 func (tr traffic) String() string {
 	return fmt.Sprintf("seed %d, weights %v, %v reads/s", tr.seed, tr.weights, tr.perSecond)
@@ -82,7 +85,8 @@ func (tr traffic) run(pick policy, look func(servers []*Server, read servedRead)
 	}
 	var inFlight inOrderOfEnd
 	random := r.Uint64
-	for now := time.Duration(1); now < tr.lasts; now += time.Duration(r.ExpFloat64() / tr.perSecond * float64(time.Second)) {
+	pause := func() time.Duration { return time.Duration(r.ExpFloat64() / tr.perSecond * float64(time.Second)) }
+	for now := time.Duration(1); now < tr.lasts; now += pause() {
 		for len(inFlight) > 0 && inFlight[0].end <= now {
 			read := heap.Pop(&inFlight).(servedRead)
 			servers[read.server].Load.End(read.end, read.end-read.start, !read.failed)
@@ -105,7 +109,7 @@ func exponential(r *rand.Rand) float64 { return r.ExpFloat64() }
 func lognormal(r *rand.Rand) float64   { return math.Exp(0.5*r.NormFloat64() - 0.125) } // its mean is 1
 
 // slowFirst makes the first server ten times slower than the others from one time to another.
-func slowFirst(from, to time.Duration, jitter func(*rand.Rand) float64) func(int, time.Duration, *rand.Rand) (time.Duration, bool) {
+func slowFirst(from, to time.Duration, jitter func(*rand.Rand) float64) took {
 	return func(server int, now time.Duration, r *rand.Rand) (time.Duration, bool) {
 		mean := float64(time.Millisecond)
 		if server == 0 && now >= from && now < to {
@@ -118,7 +122,8 @@ func slowFirst(from, to time.Duration, jitter func(*rand.Rand) float64) func(int
 // between returns the reads that started from one time to another.
 func between(reads []servedRead, from, to time.Duration) []servedRead {
 	index := func(at time.Duration) int {
-		i, _ := slices.BinarySearchFunc(reads, at, func(r servedRead, at time.Duration) int { return cmp.Compare(r.start, at) })
+		i, _ := slices.BinarySearchFunc(reads, at,
+			func(r servedRead, at time.Duration) int { return cmp.Compare(r.start, at) })
 		return i
 	}
 	return reads[index(from):index(to)]
@@ -159,7 +164,9 @@ func TestPickWeighted(t *testing.T) {
 		}
 		return chi2
 	}
-	for _, weights := range [][]int{{1, 1}, {3, 1}, {0, 1}, {0, 0, 0}, {1, 1, 1}, {5, 3, 2}, {7, 7, 7, 7}, {1, 100}} {
+	for _, weights := range [][]int{
+		{1, 1}, {3, 1}, {0, 1}, {0, 0, 0}, {1, 1, 1}, {5, 3, 2}, {7, 7, 7, 7}, {1, 100},
+	} {
 		for seed := range uint64(3) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			servers := make([]*Server, len(weights))
@@ -219,7 +226,8 @@ func TestDrawTwoOfThree(t *testing.T) {
 			}
 		}
 		if math.Abs(then/first-c.second) > 0.01 {
-			t.Errorf("weights %v: after the first the second in %.3f of the cases, not %.3f", c.weights, then/first, c.second)
+			t.Errorf("weights %v: after the first the second in %.3f of the cases, not %.3f", c.weights, then/first,
+				c.second)
 		}
 	}
 }
@@ -230,7 +238,8 @@ func TestPickLeastKeepsTheTailShort(t *testing.T) {
 		for _, weights := range [][]int{{1, 1}, {1, 1, 1}} {
 			for _, perSecond := range []float64{20, 50, 200, 2000} {
 				const warmUp = 5 * time.Second
-				tr := traffic{7, weights, perSecond, warmUp + time.Duration(10_000/perSecond)*time.Second, slowFirst(0, forever, jitter)}
+				tr := traffic{7, weights, perSecond, warmUp + time.Duration(10_000/perSecond)*time.Second,
+					slowFirst(0, forever, jitter)}
 				tail := func(pick policy) time.Duration { return p99(between(tr.run(pick, nil), warmUp, forever)) }
 				random, least := tail(atRandom), tail(PickLeast)
 				t.Logf("%s, %v: p99 %v, at random %v", name, tr, least, random)
@@ -256,7 +265,8 @@ func TestPickLeastFollowsChanges(t *testing.T) {
 		control  policy
 	}{
 		{"a slow server becomes fast", 0, at, 0, func(part float64) bool { return part >= 0.25 }, unexploring},
-		{"a fast server becomes slow", at, forever, 2 * time.Second, func(part float64) bool { return part <= 0.02 }, atRandom},
+		{"a fast server becomes slow", at, forever, 2 * time.Second,
+			func(part float64) bool { return part <= 0.02 }, atRandom},
 	} {
 		const seeds = 10
 		controls := 0
@@ -272,21 +282,24 @@ func TestPickLeastFollowsChanges(t *testing.T) {
 				controls++
 			}
 		}
-		if controls < 0.8*seeds { // even without exploring, the last read of a slow server may happen to be a fast one
+		// Even without exploring, the last read of a slow server may happen to be a fast one.
+		if controls < 0.8*seeds {
 			t.Errorf("control: %s: only %d of %d fail", c.name, controls, seeds)
 		}
 	}
 }
 
-// A server that always costs more gets reads: one at a time, one in a second and one in 200 picks at the most, but not much
-// fewer. It is so much slower that the other is never busy enough to make it the cheaper one.
+// A server that always costs more gets reads: one at a time, one in a second and one in 200 picks at the
+// most, but not much fewer. It is so much slower that the other is never busy enough to make it the cheaper
+// one.
 func TestPickLeastExplores(t *testing.T) {
 	for _, perSecond := range []float64{20, 200, 1000} {
 		for _, slow := range []time.Duration{200 * time.Millisecond, 3 * time.Second} {
 			const warmUp, lasts = 10 * time.Second, 60 * time.Second
-			tr := traffic{3, []int{1, 1}, perSecond, warmUp + lasts, func(server int, _ time.Duration, _ *rand.Rand) (time.Duration, bool) {
-				return []time.Duration{slow, time.Millisecond}[server], false
-			}}
+			tr := traffic{3, []int{1, 1}, perSecond, warmUp + lasts,
+				func(server int, _ time.Duration, _ *rand.Rand) (time.Duration, bool) {
+					return []time.Duration{slow, time.Millisecond}[server], false
+				}}
 			explored := func(pick policy) (n int) {
 				previous, picks := time.Duration(0), 0
 				for _, read := range between(tr.run(pick, nil), warmUp, forever) {
@@ -300,7 +313,8 @@ func TestPickLeastExplores(t *testing.T) {
 				}
 				return n
 			}
-			n, due := explored(PickLeast), min(lasts.Seconds()*perSecond/exploreAfter, float64(lasts)/float64(slow+exploreEvery))
+			n, due := explored(PickLeast), min(lasts.Seconds()*perSecond/exploreAfter,
+				float64(lasts)/float64(slow+exploreEvery))
 			t.Logf("%v, %v: %d exploring reads", tr, slow, n)
 			if n < int(0.8*due) {
 				t.Errorf("%v, %v: explored %d times, not %.1f", tr, slow, n, due)
@@ -352,12 +366,13 @@ func TestPickLeastRespectsWeight(t *testing.T) {
 // A server whose first reads take a second does not attract all that come in the meantime.
 func TestNoStampede(t *testing.T) {
 	for _, weights := range [][]int{{1, 1}, {1, 1, 1}, {3, 1}} {
-		tr := traffic{11, weights, 2000, 3 * time.Second, func(server int, _ time.Duration, _ *rand.Rand) (time.Duration, bool) {
-			if server == 0 {
-				return time.Second, false
-			}
-			return time.Millisecond, false
-		}}
+		tr := traffic{11, weights, 2000, 3 * time.Second,
+			func(server int, _ time.Duration, _ *rand.Rand) (time.Duration, bool) {
+				if server == 0 {
+					return time.Second, false
+				}
+				return time.Millisecond, false
+			}}
 		most := func(pick policy) (most int64, tried bool) {
 			tr.run(pick, func(servers []*Server, read servedRead) {
 				tried = tried || read.server == 0
@@ -379,12 +394,13 @@ func TestNoStampede(t *testing.T) {
 // A server that has only ever failed is fast at it, and seldom asked.
 func TestPickLeastAvoidsFailingServer(t *testing.T) {
 	for _, fails := range []time.Duration{100 * time.Microsecond, 5 * time.Second} {
-		tr := traffic{13, []int{1, 1}, 200, 50 * time.Second, func(server int, _ time.Duration, _ *rand.Rand) (time.Duration, bool) {
-			if server == 0 {
-				return fails, true
-			}
-			return time.Millisecond, false
-		}}
+		tr := traffic{13, []int{1, 1}, 200, 50 * time.Second,
+			func(server int, _ time.Duration, _ *rand.Rand) (time.Duration, bool) {
+				if server == 0 {
+					return fails, true
+				}
+				return time.Millisecond, false
+			}}
 		if p := part(tr.run(PickLeast, nil), 0); p > 0.006 {
 			t.Errorf("%v: a server that fails after %v gets %.4f of the reads", tr, fails, p)
 		}
@@ -394,7 +410,8 @@ func TestPickLeastAvoidsFailingServer(t *testing.T) {
 	}
 }
 
-// With all servers as busy as they may be while nothing is known, and with all failing, one is picked all the same.
+// With all servers as busy as they may be while nothing is known, and with all failing, one is picked all
+// the same.
 func TestPickLeastOfUnknown(t *testing.T) {
 	servers := []*Server{{}, {}, {}}
 	for n := range 3 * 5 {
@@ -427,16 +444,27 @@ func TestLatency(t *testing.T) {
 	}{
 		{"nothing is known", nil, 0, 0},
 		{"the first counts", []sample{{at: s, took: 5 * ms}}, 5 * ms, 5 * ms},
-		{"samples at one instant count alike", []sample{{at: s, took: 2 * ms}, {at: s, took: 4 * ms}, {at: s, took: 3 * ms, times: 98}}, 299 * ms / 100, 301 * ms / 100},
-		{"a sample of an earlier instant counts as well", []sample{{at: s, took: 2 * ms}, {at: s - ms, took: 4 * ms}}, 3 * ms, 3 * ms},
-		{"the newest after a silence counts alone", []sample{{at: s, took: ms, times: 1000}, {at: 3 * s, took: 100 * ms}}, 100 * ms, 100 * ms},
-		{"the newest after a pause counts most", []sample{{at: s, took: ms}, {at: s + 600*ms, took: 9 * ms}}, 6 * ms, 8 * ms},
-		{"one in many hardly counts", []sample{{at: s, took: ms, times: 1000}, {at: s, took: 100 * ms}}, ms, 12 * ms / 10},
-		{"one that took a minute at most doubles it", []sample{{at: s, took: ms, times: 10}, {at: s, took: time.Minute}}, 2 * ms, 2 * ms},
-		{"many slow ones count", []sample{{at: s, took: ms, times: 10}, {at: s, took: time.Minute, times: 30}}, 20 * s, 40 * s},
-		{"a failure says nothing of an unknown server", []sample{{at: s, took: ms, failed: true}, {at: s, took: time.Minute, failed: true}}, 0, 0},
-		{"a fast failure says nothing", []sample{{at: s, took: 5 * ms}, {at: 3 * s, took: ms, failed: true}}, 5 * ms, 5 * ms},
-		{"a slow failure counts", []sample{{at: s, took: 5 * ms}, {at: 3 * s, took: 30 * ms, failed: true}}, 30 * ms, 30 * ms},
+		{"samples at one instant count alike",
+			[]sample{{at: s, took: 2 * ms}, {at: s, took: 4 * ms}, {at: s, took: 3 * ms, times: 98}},
+			299 * ms / 100, 301 * ms / 100},
+		{"a sample of an earlier instant counts as well",
+			[]sample{{at: s, took: 2 * ms}, {at: s - ms, took: 4 * ms}}, 3 * ms, 3 * ms},
+		{"the newest after a silence counts alone",
+			[]sample{{at: s, took: ms, times: 1000}, {at: 3 * s, took: 100 * ms}}, 100 * ms, 100 * ms},
+		{"the newest after a pause counts most", []sample{{at: s, took: ms}, {at: s + 600*ms, took: 9 * ms}},
+			6 * ms, 8 * ms},
+		{"one in many hardly counts", []sample{{at: s, took: ms, times: 1000}, {at: s, took: 100 * ms}}, ms,
+			12 * ms / 10},
+		{"one that took a minute at most doubles it",
+			[]sample{{at: s, took: ms, times: 10}, {at: s, took: time.Minute}}, 2 * ms, 2 * ms},
+		{"many slow ones count", []sample{{at: s, took: ms, times: 10}, {at: s, took: time.Minute, times: 30}},
+			20 * s, 40 * s},
+		{"a failure says nothing of an unknown server",
+			[]sample{{at: s, took: ms, failed: true}, {at: s, took: time.Minute, failed: true}}, 0, 0},
+		{"a fast failure says nothing", []sample{{at: s, took: 5 * ms}, {at: 3 * s, took: ms, failed: true}},
+			5 * ms, 5 * ms},
+		{"a slow failure counts", []sample{{at: s, took: 5 * ms}, {at: 3 * s, took: 30 * ms, failed: true}},
+			30 * ms, 30 * ms},
 		{"a read that took no time at all counts", []sample{{at: s}}, 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -447,7 +475,8 @@ func TestLatency(t *testing.T) {
 					l.End(x.at, x.took, !x.failed)
 				}
 			}
-			if got := l.Latency(); got < c.from-c.from/1_000_000 || got > c.upTo+c.upTo/1_000_000 { // of what a float32 holds
+			// Of what a float32 holds.
+			if got := l.Latency(); got < c.from-c.from/1_000_000 || got > c.upTo+c.upTo/1_000_000 {
 				t.Errorf("%v, not from %v to %v", got, c.from, c.upTo)
 			}
 			if l.InFlight() != 0 {
@@ -461,7 +490,8 @@ func TestLoadIsConcurrent(t *testing.T) {
 	servers := known(1, 2, 3)
 	for _, s := range servers {
 		s.Load.Begin()
-		s.Load.End(time.Second, time.Millisecond, true) // after the silence, which would let the first samples get lost
+		// After the silence, which would let the first samples get lost.
+		s.Load.End(time.Second, time.Millisecond, true)
 	}
 	const goroutines, each = 16, 10_000
 	var wg sync.WaitGroup

@@ -15,8 +15,8 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// world is a group of servers of which it is known what each has and when it was committed, so that what a monitor says of
-// them can be held against the truth. It is used in a synctest bubble.
+// world is a group of servers of which it is known what each has and when it was committed, so that what a
+// monitor says of them can be held against the truth. It is used in a synctest bubble.
 type world struct {
 	cfg     Monitoring
 	cluster *Cluster
@@ -88,7 +88,8 @@ func newWorld(seed uint64, masters, slaves int, wrong string, cfg Monitoring) *w
 	}
 	for i := range slaves {
 		s := &Server{ID: fmt.Sprintf("slave-%d", i), Slave: true}
-		slave := &modelSlave{modelServer: modelServer{Server: s}, epoch: make([]int, masters), has: make([]int, masters), delay: w.randomDelay()}
+		slave := &modelSlave{modelServer: modelServer{Server: s}, epoch: make([]int, masters),
+			has: make([]int, masters), delay: w.randomDelay()}
 		for i := range slave.has {
 			slave.has[i] = 1
 		}
@@ -364,7 +365,8 @@ func (w *world) check(v *View) {
 	now := time.Now()
 	w.views++
 	say := func(format string, args ...any) {
-		w.violations = append(w.violations, fmt.Sprintf("at %s: ", now.Format("05.000000000"))+fmt.Sprintf(format, args...))
+		w.violations = append(w.violations,
+			fmt.Sprintf("at %s: ", now.Format("05.000000000"))+fmt.Sprintf(format, args...))
 	}
 	for _, m := range w.masters {
 		if m.isSurprising(now) {
@@ -384,7 +386,8 @@ func (w *world) check(v *View) {
 			say("%s: in the view %v, because %q", s.ID, in, state.Reason)
 		}
 		patience := w.cfg.MaxLag/4 + missed*(w.cfg.Interval+questionTimeout) + grace
-		if state.Up && (s.state == dead || s.state == frozen || s.state == rude) && now.Sub(s.since) > patience && now.Before(s.until) {
+		if state.Up && (s.state == dead || s.state == frozen || s.state == rude) && now.Sub(s.since) > patience &&
+			now.Before(s.until) {
 			say("%s is up, though it has not answered since %v", s.ID, now.Sub(s.since))
 		}
 		if strings.HasPrefix(state.Reason, "is of another history") { // no slave of this world is
@@ -412,7 +415,8 @@ func (w *world) check(v *View) {
 		if in && any && ref.Sub(since) > w.cfg.MaxLag+1 && w.cluster.monitor.everHad() {
 			say("%s is in the view, but lacks what was committed %v ago", s.ID, ref.Sub(since))
 		}
-		if m := w.masters[0]; !state.stood.IsZero() && m.state == well && s.state == well && min(now.Sub(m.since), now.Sub(s.since)) > patience {
+		if m := w.masters[0]; !state.stood.IsZero() && m.state == well && s.state == well &&
+			min(now.Sub(m.since), now.Sub(s.since)) > patience {
 			say("%s: lag stands still, though the master can be asked", s.ID)
 		}
 	}
@@ -496,7 +500,8 @@ func (w *world) run(d time.Duration, faults bool, also func(*View)) {
 }
 
 func modelConfig(seed uint64) Monitoring {
-	return Monitoring{Interval: time.Second, MinInterval: 10 * time.Millisecond, MaxLag: []time.Duration{3, 6, 20}[seed%3] * time.Second}
+	return Monitoring{Interval: time.Second, MinInterval: 10 * time.Millisecond,
+		MaxLag: []time.Duration{3, 6, 20}[seed%3] * time.Second}
 }
 
 // TestModel holds monitors against worlds in which everything goes wrong that may.
@@ -507,7 +512,8 @@ func TestModel(t *testing.T) {
 	}
 	first := rand.Uint64N(1 << 40)
 	var views, seen int
-	synctest.Test(t, func(t *testing.T) { // one bubble for all: the race detector never gets back the memory of one
+	// One bubble for all: the race detector never gets back the memory of one.
+	synctest.Test(t, func(t *testing.T) {
 		for seed := first; seed < first+uint64(runs) && !t.Failed(); seed++ {
 			w := newWorld(seed, 1+int(seed/2%2), 1+int(seed%4), "", modelConfig(seed))
 			w.run(time.Minute, true, nil)

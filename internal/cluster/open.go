@@ -209,7 +209,8 @@ func quiet(d gorm.Dialector) (_ gorm.Dialector, handedOver bool, _ error) {
 	}
 	own := *mysql.New(*cfg).(*mysql.Dialector)
 	own.SkipInitializeWithVersion = true
-	if own.Conn == nil && own.DSNConfig == nil && (own.DriverName == "" || own.DriverName == mysql.DefaultDriverName) {
+	if own.Conn == nil && own.DSNConfig == nil &&
+		(own.DriverName == "" || own.DriverName == mysql.DefaultDriverName) {
 		return nil, false, errUnparsed
 	}
 	return &own, own.Conn != nil, nil

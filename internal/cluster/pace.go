@@ -10,7 +10,8 @@ const (
 	wantedFor = 10 * time.Second
 	// eagerness: what began a while ago may go on for this part of that while until the next round.
 	eagerness = 8
-	// jitter is the part of a pause by which it may be shorter, so that many processes do not ask at the same time.
+	// jitter is the part of a pause by which it may be shorter, so that many processes do not ask at the same
+	// time.
 	jitter = 0.1
 )
 
@@ -42,7 +43,8 @@ func (m *monitor) want(staleness time.Duration, now time.Time) {
 	m.wake()
 }
 
-// due returns when the next round begins: MinInterval after the latest one at the soonest, whatever anybody asks for.
+// due returns when the next round begins: MinInterval after the latest one at the soonest, whatever anybody
+// asks for.
 func (m *monitor) due(now time.Time) time.Time {
 	switch {
 	case m.cfg.Blind || len(m.picture.slaves) == 0:

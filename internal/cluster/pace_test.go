@@ -172,41 +172,55 @@ func TestPace(t *testing.T) {
 		run  time.Duration
 		want []time.Duration // when rounds begin; the latest began at 0
 	}{
-		{name: "nothing is routed", run: 40 * time.Second, want: []time.Duration{15 * time.Second, 30 * time.Second}},
-		{name: "used", run: 3500 * ms, use: keepCalling((*stage).used), want: []time.Duration{1000 * ms, 2000 * ms, 3000 * ms}},
-		{name: "used once", run: 20 * time.Second, set: (*stage).used, want: []time.Duration{time.Second, 16 * time.Second}},
-		{name: "used after a while", run: 20 * time.Second, want: []time.Duration{4 * time.Second, 19 * time.Second},
-			use: func(g *stage, ctx context.Context) { sleep(ctx, 4*time.Second); g.Used() }},
-		{name: "hurry", run: time.Second, use: func(g *stage, ctx context.Context) { g.Hurry(); sleep(ctx, 500*ms); g.Hurry() },
+		{name: "nothing is routed", run: 40 * time.Second,
+			want: []time.Duration{15 * time.Second, 30 * time.Second}},
+		{name: "used", run: 3500 * ms, use: keepCalling((*stage).used),
+			want: []time.Duration{1000 * ms, 2000 * ms, 3000 * ms}},
+		{name: "used once", run: 20 * time.Second, set: (*stage).used,
+			want: []time.Duration{time.Second, 16 * time.Second}},
+		{name: "used after a while", run: 20 * time.Second,
+			want: []time.Duration{4 * time.Second, 19 * time.Second},
+			use:  func(g *stage, ctx context.Context) { sleep(ctx, 4*time.Second); g.Used() }},
+		{name: "hurry", run: time.Second,
+			use:  func(g *stage, ctx context.Context) { g.Hurry(); sleep(ctx, 500*ms); g.Hurry() },
 			want: []time.Duration{10 * ms, 500 * ms}},
 		{name: "hurry all the time, in vain", run: 200 * ms, use: keepCalling(func(g *stage) { g.Hurry() }),
-			want: []time.Duration{10 * ms, 20 * ms, 30 * ms, 40 * ms, 50 * ms, 60 * ms, 70 * ms, 80 * ms, 90 * ms, 100 * ms, 111250 * time.Microsecond,
+			want: []time.Duration{10 * ms, 20 * ms, 30 * ms, 40 * ms, 50 * ms, 60 * ms, 70 * ms, 80 * ms, 90 * ms,
+				100 * ms, 111250 * time.Microsecond,
 				123906250, 138144531, 154162597, 172182921, 192455786}},
-		{name: "hurry all the time, and slaves advance", run: 300 * ms, set: func(g *stage) { time.Sleep(250 * ms) },
+		{name: "hurry all the time, and slaves advance", run: 300 * ms,
+			set: func(g *stage) { time.Sleep(250 * ms) },
 			use: func(g *stage, ctx context.Context) {
 				for n := uint64(2); sleep(ctx, 5*ms); n++ {
 					g.slaves[1].is(at(n))
 					g.Hurry()
 				}
 			}, want: []time.Duration{255 * ms, 265 * ms, 275 * ms, 285 * ms, 295 * ms}},
-		{name: "somebody wants 200 ms", run: 180 * ms, set: func(g *stage) { g.Want(200 * ms) }, want: []time.Duration{50 * ms, 100 * ms, 150 * ms}},
-		{name: "the least that is wanted counts", run: 120 * ms, set: func(g *stage) { g.Want(time.Second); g.Want(200 * ms); g.Want(time.Hour) },
+		{name: "somebody wants 200 ms", run: 180 * ms, set: func(g *stage) { g.Want(200 * ms) },
+			want: []time.Duration{50 * ms, 100 * ms, 150 * ms}},
+		{name: "the least that is wanted counts", run: 120 * ms,
+			set:  func(g *stage) { g.Want(time.Second); g.Want(200 * ms); g.Want(time.Hour) },
 			want: []time.Duration{50 * ms, 100 * ms}},
-		{name: "less than there can be", run: 35 * ms, set: func(g *stage) { g.Want(0) }, want: []time.Duration{10 * ms, 20 * ms, 30 * ms}},
+		{name: "less than there can be", run: 35 * ms, set: func(g *stage) { g.Want(0) },
+			want: []time.Duration{10 * ms, 20 * ms, 30 * ms}},
 		{name: "wanted for ten seconds", run: 20 * time.Second, set: func(g *stage) { g.Want(12 * time.Second) },
 			want: []time.Duration{3 * time.Second, 6 * time.Second, 9 * time.Second}},
 		{name: "wanted again", run: 20 * time.Second, set: func(g *stage) { g.Want(12 * time.Second) },
 			use:  func(g *stage, ctx context.Context) { sleep(ctx, 5*time.Second); g.Want(12 * time.Second) },
 			want: []time.Duration{3 * time.Second, 6 * time.Second, 9 * time.Second, 12 * time.Second}},
-		{name: "wanted again too soon to be noted", run: 20 * time.Second, set: func(g *stage) { g.Want(4 * time.Second) },
+		{name: "wanted again too soon to be noted", run: 20 * time.Second,
+			set:  func(g *stage) { g.Want(4 * time.Second) },
 			use:  func(g *stage, ctx context.Context) { sleep(ctx, 900*ms); g.Want(4 * time.Second) },
 			want: everySecond(9)},
-		{name: "less is wanted, and then it is over", run: 20 * time.Second, set: func(g *stage) { g.Want(4 * time.Second) },
+		{name: "less is wanted, and then it is over", run: 20 * time.Second,
+			set:  func(g *stage) { g.Want(4 * time.Second) },
 			use:  func(g *stage, ctx context.Context) { sleep(ctx, wantedFor); g.Want(12 * time.Second) },
 			want: append(everySecond(9), 12*time.Second, 15*time.Second, 18*time.Second)},
 		{name: "a master's position is known everywhere", run: time.Second, set: (*stage).write},
-		{name: "a master's position is not yet known everywhere", run: 200 * ms, set: func(g *stage) { g.master.is(at(2)); g.write() },
-			want: []time.Duration{10 * ms, 20 * ms, 30 * ms, 40 * ms, 50 * ms, 60 * ms, 70 * ms, 80 * ms, 90 * ms, 101250 * time.Microsecond,
+		{name: "a master's position is not yet known everywhere", run: 200 * ms,
+			set: func(g *stage) { g.master.is(at(2)); g.write() },
+			want: []time.Duration{10 * ms, 20 * ms, 30 * ms, 40 * ms, 50 * ms, 60 * ms, 70 * ms, 80 * ms, 90 * ms,
+				101250 * time.Microsecond,
 				113906250, 128144531, 144162597, 162182921, 182455786}},
 		{name: "it is not yet known everywhere, and slaves advance", run: 300 * ms, set: func(g *stage) {
 			g.master.is(at(1000))
@@ -223,12 +237,14 @@ func TestPace(t *testing.T) {
 			want: []time.Duration{30 * ms, 40 * ms, 50 * ms, 60 * ms}},
 		{name: "a slave is out", run: 14 * time.Second,
 			set: func(g *stage) { g.slaves[1].isDead(); g.Failed(g.slavesOf()[1], errDead) }},
-		{name: "until it is known everywhere", run: time.Second, want: []time.Duration{10 * ms, 20 * ms}, set: func(g *stage) {
-			g.master.is(at(2))
-			time.AfterFunc(15*ms, func() { g.slaves[0].is(at(2)); g.slaves[1].is(at(2)) })
-			g.write()
-		}},
-		{name: "a slave does not answer", run: 38 * ms, set: func(g *stage) { g.slaves[0].isDead(); g.Hurry(); time.Sleep(12 * ms) },
+		{name: "until it is known everywhere", run: time.Second, want: []time.Duration{10 * ms, 20 * ms},
+			set: func(g *stage) {
+				g.master.is(at(2))
+				time.AfterFunc(15*ms, func() { g.slaves[0].is(at(2)); g.slaves[1].is(at(2)) })
+				g.write()
+			}},
+		{name: "a slave does not answer", run: 38 * ms,
+			set:  func(g *stage) { g.slaves[0].isDead(); g.Hurry(); time.Sleep(12 * ms) },
 			want: []time.Duration{10 * ms, 20 * ms, 30 * ms}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -269,7 +285,8 @@ func TestWhoIsNotAsked(t *testing.T) {
 		master, slave bool // are asked
 	}{
 		{"the control", false, func(*stage) {}, true, true},
-		{"no slaves", false, func(g *stage) { g.SetSlaves(nil, func(*Server) bool { return false }) }, false, false},
+		{"no slaves", false, func(g *stage) { g.SetSlaves(nil, func(*Server) bool { return false }) },
+			false, false},
 		{"blind", true, func(*stage) {}, false, false},
 		{"blind, a slave fails", true, func(g *stage) { g.Failed(g.slavesOf()[0], errDead) }, false, true},
 		{"blind, a slave is back", true, func(g *stage) {
@@ -318,7 +335,8 @@ func (g *stage) used() { g.Used() }
 // write asks for a position, as a request does that wrote.
 func (g *stage) write() { _, _ = g.Position(context.Background(), g.Masters[0]) }
 
-// TestPaceHasALimit has many ask for everything at once. In any second there are 100 rounds at most, jitter or not.
+// TestPaceHasALimit has many ask for everything at once. In any second there are 100 rounds at most, jitter
+// or not.
 func TestPaceHasALimit(t *testing.T) {
 	for _, random := range []float64{0, 1} {
 		synctest.Test(t, func(t *testing.T) {

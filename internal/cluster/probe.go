@@ -11,8 +11,8 @@ import (
 const (
 	// questionTimeout bounds a question, connecting included.
 	questionTimeout = time.Second
-	// grace is how much longer a question may take if its driver does not heed the context. Then nobody waits for it any
-	// longer.
+	// grace is how much longer a question may take if its driver does not heed the context. Then nobody waits
+	// for it any longer.
 	grace = time.Second
 )
 
@@ -41,8 +41,8 @@ type question struct {
 
 // probe asks one server, one question at a time, and all who want to know share the answers.
 //
-// It assumes that an asker returns when its context ends. One that does not keeps its goroutine, and until it returns no
-// other question can begin: whoever asks is told so at once.
+// It assumes that an asker returns when its context ends. One that does not keeps its goroutine, and until
+// it returns no other question can begin: whoever asks is told so at once.
 type probe struct {
 	asker asker
 	heard func(*question) // is told of each question that is over, before those who wait for it
@@ -54,8 +54,8 @@ type probe struct {
 	hangs, closed bool
 }
 
-// join returns a question that begins after the call: if one is under way, the next, which is then everybody's. It is over
-// already, and heard of by nobody, if none can begin.
+// join returns a question that begins after the call: if one is under way, the next, which is then
+// everybody's. It is over already, and heard of by nobody, if none can begin.
 func (p *probe) join(called bool) (_ *question, begins bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -41,7 +41,8 @@ func TestQuestionsAreShared(t *testing.T) {
 					g.master.mu.Lock()
 					defer g.master.mu.Unlock()
 					for i, asked := range g.master.asked {
-						if reading.Position.Covers(at(uint64(i)+2)) && !reading.Position.Covers(at(uint64(i)+3)) && asked.Before(began) {
+						if reading.Position.Covers(at(uint64(i)+2)) && !reading.Position.Covers(at(uint64(i)+3)) &&
+							asked.Before(began) {
 							t.Errorf("came at %v, and got an answer to a question of %v", began, asked)
 						}
 					}
@@ -72,7 +73,8 @@ func TestNobodyWaitsForLongerThanItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		began := time.Now()
-		if _, err := g.Position(ctx, g.Masters[0]); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 100*time.Millisecond {
+		if _, err := g.Position(ctx, g.Masters[0]); !errors.Is(err, context.DeadlineExceeded) ||
+			time.Since(began) != 100*time.Millisecond {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 		// The question goes on, for the others.
@@ -98,13 +100,21 @@ func TestQuestionsAreBounded(t *testing.T) {
 
 func (g *stage) slavesOf() []*Server { return g.Cluster.slaves }
 
+// hangsUntil has a server answer nothing until stuck is closed, whatever becomes of the context.
+func (s *script) hangsUntil(stuck chan struct{}) {
+	s.says(func(context.Context) (position.Reading, error) {
+		<-stuck
+		return position.Reading{}, errDead
+	})
+}
+
 // TestADriverThatHeedsNoContext has one question hang for good. Nothing else does.
 func TestADriverThatHeedsNoContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newStage(t, 1, 2, stageConfig)
 		g.begin(t)
 		stuck := make(chan struct{})
-		g.slaves[0].says(func(context.Context) (position.Reading, error) { <-stuck; return position.Reading{}, errDead })
+		g.slaves[0].hangsUntil(stuck)
 		slave := g.slavesOf()[0]
 		var callers sync.WaitGroup
 		for range 3 { // the first hangs, the others wait behind it
@@ -124,7 +134,8 @@ func TestADriverThatHeedsNoContext(t *testing.T) {
 			t.Errorf("another: %v", err)
 		}
 		synctest.Wait()
-		if v := g.View(); slave.Fits() || v.All[0].Up || !strings.Contains(v.All[0].Reason, errHangs.Error()) || !g.slavesOf()[1].Fits() {
+		if v := g.View(); slave.Fits() || v.All[0].Up || !strings.Contains(v.All[0].Reason, errHangs.Error()) ||
+			!g.slavesOf()[1].Fits() {
 			t.Errorf("%+v", v.All)
 		}
 		began = time.Now()
@@ -146,7 +157,7 @@ func TestADriverComesBack(t *testing.T) {
 		g := newStage(t, 1, 1, stageConfig)
 		g.begin(t)
 		stuck := make(chan struct{})
-		g.master.says(func(context.Context) (position.Reading, error) { <-stuck; return position.Reading{}, errDead })
+		g.master.hangsUntil(stuck)
 		if _, err := g.Position(t.Context(), g.Masters[0]); err != errHangs {
 			t.Error(err)
 		}

@@ -16,7 +16,8 @@ func (m *monitor) publish(now time.Time) {
 	v.Recovering = slices.ContainsFunc(v.All, func(s State) bool {
 		return s.Readable && now.Sub(s.returned) < rampUp
 	})
-	if v.Recovering != old.Recovering || !slices.EqualFunc(v.Masters, old.Masters, State.same) || !v.isCurrent(old) {
+	if v.Recovering != old.Recovering || !slices.EqualFunc(v.Masters, old.Masters, State.same) ||
+		!v.isCurrent(old) {
 		m.cluster.publish(v)
 	}
 	m.look(now)

@@ -77,10 +77,10 @@ func (p *picture) judgeLag(s *slave, state *State, now time.Time) bool {
 // judgeWithoutLag is judgeLag where no master has told a position.
 //
 // A slave of which it is not known how far it is behind is not read, however many questions the master has
-// left unanswered. A master that is away for a moment, while a process starts, must not have slaves read that
-// are an hour behind. There are two exceptions. Where the master says that it has no positions, slaves are
-// read at once. Where it has not told one when a slave has been watched for maxLag, that slave is read: better
-// than none.
+// left unanswered. A master that is away for a moment, while a process starts, must not have slaves read
+// that are an hour behind. There are two exceptions. Where the master says that it has no positions, slaves
+// are read at once. Where it has not told one when a slave has been watched for maxLag, that slave is read:
+// better than none.
 func (p *picture) judgeWithoutLag(s *slave, state *State, now time.Time) bool {
 	for _, m := range p.masters {
 		switch lacks := "the master has no position: " + m.reading.Reason; {

@@ -20,9 +20,11 @@ type changeOfState struct {
 	in    bool
 }
 
-// changes runs a cluster of one master and two slaves that answer as lose tells, for so long, and returns which slaves came and went when. eager has a slave be read
-// again after its first answer, which is what recovery prevents.
-func changes(t *testing.T, d time.Duration, eager, reads bool, lose func(slave int) func(time.Duration) (lost, hangs bool)) (all []changeOfState) {
+// changes runs a cluster of one master and two slaves that answer as lose tells, for so long, and returns
+// which slaves came and went when. eager has a slave be read again after its first answer, which is what
+// recovery prevents.
+func changes(t *testing.T, d time.Duration, eager, reads bool,
+	lose func(slave int) func(time.Duration) (lost, hangs bool)) (all []changeOfState) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newStage(t, 1, 2, stageConfig)
 		g.monitor.cfg.Notice = nil
@@ -110,12 +112,14 @@ func TestFlapping(t *testing.T) {
 			t.Errorf("time-outs: %v: only %d changes", timeouts, left)
 		}
 		if naive == 0 {
-			t.Errorf("time-outs: %v: the control: read again after the first answer, they do not flap either", timeouts)
+			t.Errorf("time-outs: %v: the control: read again after the first answer, they do not flap either",
+				timeouts)
 		}
 	}
 }
 
-// TestFitsAndStarts has a slave answer for a while and then not, again and again: it has to answer for longer each time.
+// TestFitsAndStarts has a slave answer for a while and then not, again and again: it has to answer for
+// longer each time.
 func TestFitsAndStarts(t *testing.T) {
 	for _, test := range []struct{ up, down time.Duration }{
 		{1500 * time.Millisecond, 1500 * time.Millisecond},
@@ -136,7 +140,8 @@ func TestFitsAndStarts(t *testing.T) {
 	}
 }
 
-// TestReadsFailAndQuestionsDoNot has a slave answer all questions and fail each read: it is tried less and less often.
+// TestReadsFailAndQuestionsDoNot has a slave answer all questions and fail each read: it is tried less and
+// less often.
 func TestReadsFailAndQuestionsDoNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newStage(t, 1, 1, stageConfig)
@@ -158,7 +163,8 @@ func TestReadsFailAndQuestionsDoNot(t *testing.T) {
 			pauses = append(pauses, time.Since(left).Round(100*time.Millisecond))
 			time.Sleep(10 * time.Millisecond)
 		}
-		if pauses[0] > 1100*time.Millisecond || pauses[1] < 2*pauses[0]-200*time.Millisecond || pauses[7] < 4*time.Second || pauses[7] > 6*time.Second {
+		if pauses[0] > 1100*time.Millisecond || pauses[1] < 2*pauses[0]-200*time.Millisecond ||
+			pauses[7] < 4*time.Second || pauses[7] > 6*time.Second {
 			t.Errorf("it came back after %v", pauses)
 		}
 		time.Sleep(settled + time.Second)
@@ -185,7 +191,8 @@ func TestPausesOfADeadSlave(t *testing.T) {
 		g.Failed(g.slavesOf()[0], errDead)
 		time.Sleep(10 * time.Second)
 		asked := g.slaves[0].since(start)
-		if len(asked) < 12 || len(asked) > 25 || asked[0] > firstPause || asked[len(asked)-1]-asked[len(asked)-2] != longestPause {
+		if len(asked) < 12 || len(asked) > 25 || asked[0] > firstPause ||
+			asked[len(asked)-1]-asked[len(asked)-2] != longestPause {
 			t.Errorf("asked %d times: %v", len(asked), asked)
 		}
 		g.slaves[0].is(at(1))

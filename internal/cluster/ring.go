@@ -7,12 +7,12 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// ring remembers where the master was when. A slave that covers an entry has everything that was committed before the
-// entry's time, whenever it was asked itself.
+// ring remembers where the master was when. A slave that covers an entry has everything that was committed
+// before the entry's time, whenever it was asked itself.
 //
-// It spans maxLag and is thinned: entries may be the further apart the older they are, so that what a slave is fresh as
-// of is told too early by a small part of its lag at most, and there are some hundred entries however often the master
-// is asked (TestRingIsBounded).
+// It spans maxLag and is thinned: entries may be the further apart the older they are, so that what a slave
+// is fresh as of is told too early by a small part of its lag at most, and there are some hundred entries
+// however often the master is asked (TestRingIsBounded).
 type ring struct {
 	maxLag  time.Duration
 	entries []entry // in the order of time
@@ -41,7 +41,8 @@ func (r *ring) add(at time.Time, p position.Position) {
 	}
 	if r.entries = append(r.entries, entry{at, p}); len(r.entries) > r.thinAt {
 		r.thin(at)
-		r.thinAt = len(r.entries) + len(r.entries)/2 + 16 // so that an entry costs a few steps, not one for each other
+		// So that an entry costs a few steps, not one for each other.
+		r.thinAt = len(r.entries) + len(r.entries)/2 + 16
 	}
 }
 
@@ -64,10 +65,11 @@ func (r *ring) thin(now time.Time) {
 	r.entries = kept
 }
 
-// freshAsOf returns the latest time of which a server at p has everything, zero if there is none that is remembered.
+// freshAsOf returns the latest time of which a server at p has everything, zero if there is none that is
+// remembered.
 //
-// Of several masters that are not all heard each time, an entry need not cover the one before it. The search may then
-// miss a later time, but any that it returns is one that p covers.
+// Of several masters that are not all heard each time, an entry need not cover the one before it. The search
+// may then miss a later time, but any that it returns is one that p covers.
 func (r *ring) freshAsOf(p position.Position) time.Time {
 	n := len(r.entries)
 	if n > 0 && p.Covers(r.entries[n-1].position) {

@@ -15,10 +15,11 @@ var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 // TestRingIsBounded adds entries at various rates, and in an order made to keep as many as possible.
 func TestRingIsBounded(t *testing.T) {
 	for _, maxLag := range []time.Duration{time.Second, time.Minute, time.Hour} {
-		// Of three that are left in a row the oldest is older than the newest by a part of the middle one's age: so with
-		// each second one the age grows by that part, from a nanosecond to maxLag.
+		// Of three that are left in a row the oldest is older than the newest by a part of the middle one's age:
+		// so with each second one the age grows by that part, from a nanosecond to maxLag.
 		most := int(2 * math.Log(float64(maxLag)) / math.Log(1+1./thinning))
-		for _, step := range []time.Duration{0, 1, time.Microsecond, 100 * time.Microsecond, 10 * time.Millisecond, time.Second} {
+		for _, step := range []time.Duration{0, 1, time.Microsecond, 100 * time.Microsecond, 10 * time.Millisecond,
+			time.Second} {
 			r, now, largest := ring{maxLag: maxLag}, epoch, 0
 			for n := range uint64(300_000) {
 				now = now.Add(step)

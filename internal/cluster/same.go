@@ -7,7 +7,8 @@ import (
 	"gorm.io/gorm"
 )
 
-// Same tells whether two servers are one, as far as can be seen: what is written to one is in the history of the other.
+// Same tells whether two servers are one, as far as can be seen: what is written to one is in the history of
+// the other.
 func (s *Server) Same(other *Server) bool {
 	if s == other || samePool(s.Pool, other.Pool) {
 		return true
@@ -32,7 +33,8 @@ func (s *Server) OpenedBy(d gorm.Dialector) bool {
 		return ok && samePool(pool, s.Pool)
 	}
 	origin := originOf(d)
-	return s.dialector != nil && reflect.TypeOf(s.dialector) == reflect.TypeOf(d) && !readyMade(s.dialector) && origin != "" && origin == originOf(s.dialector)
+	return s.dialector != nil && reflect.TypeOf(s.dialector) == reflect.TypeOf(d) && !readyMade(s.dialector) &&
+		origin != "" && origin == originOf(s.dialector)
 }
 
 // sameDialector tells whether two dialectors are one, as far as they can be compared.

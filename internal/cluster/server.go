@@ -28,7 +28,7 @@ type Server struct {
 	Shadowed atomic.Uint64 // statements that would have run here
 
 	dialector gorm.Dialector // that opened the pool
-	reopening *sync.Mutex    // of the dialector, which several servers may share: PostgreSQL's writes to its own configuration while it opens
+	reopening *sync.Mutex    // of the dialector, which several servers may share: see locks
 
 	opened  bool                   // by Open: the pool was not there before
 	placing bool                   // the pool tells connecting apart from executing: see PlaceOf
@@ -48,8 +48,11 @@ type Server struct {
 
 // NewServer describes a master whose pool dialector has already opened. maxStmts and
 // stmtTTL are gorm.Config's PrepareStmtMaxSize and PrepareStmtTTL.
-func NewServer(id string, pool gorm.ConnPool, dialector gorm.Dialector, maxStmts int, stmtTTL time.Duration) *Server {
-	return &Server{ID: id, Pool: pool, dialector: dialector, reopening: new(sync.Mutex), maxStmts: maxStmts, stmtTTL: stmtTTL}
+func NewServer(id string, pool gorm.ConnPool, dialector gorm.Dialector, maxStmts int,
+	stmtTTL time.Duration) *Server {
+	return &Server{
+		ID: id, Pool: pool, dialector: dialector, reopening: new(sync.Mutex), maxStmts: maxStmts, stmtTTL: stmtTTL,
+	}
 }
 
 // Slot is the number of a slave among those of its cluster, which it keeps when others come and go.
@@ -65,8 +68,8 @@ func (s *Server) Fits() bool {
 	return state != nil && state.Readable && (state.Until.IsZero() || time.Until(state.Until) > 0)
 }
 
-// Mark tells whether it was called before since the latest round began. If not, it is for the caller to say Used: this spares it that, which looks at
-// more memory.
+// Mark tells whether it was called before since the latest round began. If not, it is for the caller to say
+// Used: this spares it that, which looks at more memory.
 func (s *Server) Mark() bool { return s.marked.Load() || s.marked.Swap(true) }
 
 // Latest is the latest position that a master is known to have had, and the history that it is of, as
@@ -91,7 +94,8 @@ func (s *Server) Writable() bool {
 	return state != nil && state.Writable
 }
 
-// Downs returns how often the server was down for certain: a connection from before the last time is none any longer.
+// Downs returns how often the server was down for certain: a connection from before the last time is none
+// any longer.
 func (s *Server) Downs() uint64 { return s.downs.Load() }
 
 // DB returns the server's *sql.DB, or gorm.ErrInvalidDB if its pool is
@@ -110,7 +114,8 @@ func (s *Server) DB() (*sql.DB, error) {
 // ever tell. It leaves a pool alone that was brought ready-made.
 func (s *Server) DropIdle() {
 	if db, ok := s.Pool.(*sql.DB); ok && s.opened {
-		// One at a time: while database/sql closes them, another limit would have it overwrite its list of those that it still has to close.
+		// One at a time: while database/sql closes them, another limit would have it overwrite its list of those
+		// that it still has to close.
 		s.idle.Lock()
 		defer s.idle.Unlock()
 		db.SetMaxIdleConns(-1)
@@ -118,7 +123,8 @@ func (s *Server) DropIdle() {
 	}
 }
 
-// unused tells whether nobody has a connection of the server's pool any longer, but for the one that its questions may keep.
+// unused tells whether nobody has a connection of the server's pool any longer, but for the one that its
+// questions may keep.
 func (s *Server) unused(kept int) bool {
 	db, err := s.DB()
 	return err != nil || db.Stats().InUse <= kept

@@ -118,14 +118,16 @@ func TestAnswers(t *testing.T) {
 		fits  bool
 	}{
 		{name: "it answers", lives: true, asked: 1, fits: true},
-		{name: "it has just answered", then: func(g *stage) { g.rounds(1); g.slaves[0].isDead() }, lives: true, fits: true},
+		{name: "it has just answered", then: func(g *stage) { g.rounds(1); g.slaves[0].isDead() }, lives: true,
+			fits: true},
 		{name: "it answered a while ago", then: func(g *stage) {
 			g.rounds(1)
 			g.slaves[0].isDead()
 			time.Sleep(answerCounts)
 		}, asked: 1},
 		{name: "it is dead", then: func(g *stage) { g.slaves[0].isDead() }, asked: 1},
-		{name: "it has just failed to answer", then: func(g *stage) { g.slaves[0].isDead(); g.rounds(1) }, asked: 1},
+		{name: "it has just failed to answer", then: func(g *stage) { g.slaves[0].isDead(); g.rounds(1) },
+			asked: 1},
 		{name: "it refuses whoever connects", then: func(g *stage) { g.slaves[0].says(refuses) },
 			lives: true, asked: 1, fits: true},
 		{name: "no connection is free to ask over", then: func(g *stage) {
@@ -159,7 +161,8 @@ func TestAnswers(t *testing.T) {
 			time.Sleep(answerCounts)
 		}, lives: true, asked: 1, fits: true},
 		{name: "it is away", set: func(g *stage) { g.slaves[0].isDead(); g.rounds(missed) }},
-		{name: "another read failed", then: func(g *stage) { g.Failed(g.slavesOf()[0], errDead) }, lives: true, asked: 1},
+		{name: "another read failed", then: func(g *stage) { g.Failed(g.slavesOf()[0], errDead) }, lives: true,
+			asked: 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -18,7 +18,8 @@ type View struct {
 	Until   time.Time       // then the first of the Slaves' states does not hold any longer; zero: for ever
 	Changed <-chan struct{} // closed when there is a newer view
 
-	// Recovering: one of Slaves has failed not long ago, and should not get its whole share of reads: see Server.Share.
+	// Recovering: one of Slaves has failed not long ago, and should not get its whole share of reads: see
+	// Server.Share.
 	Recovering bool
 
 	changed chan struct{} // the same
@@ -44,8 +45,8 @@ type State struct {
 	lost     bool          // it does not answer at all: connections from before lead nowhere
 }
 
-// Lag returns how far a slave is behind at most. While the master cannot be asked it stands still: it is how far the slave
-// is behind what the master had when it last could be.
+// Lag returns how far a slave is behind at most. While the master cannot be asked it stands still: it is how
+// far the slave is behind what the master had when it last could be.
 func (s State) Lag(now time.Time) (lag time.Duration, known bool) {
 	if s.FreshAsOf.IsZero() {
 		return 0, false
@@ -56,7 +57,7 @@ func (s State) Lag(now time.Time) (lag time.Duration, known bool) {
 	return max(0, since(s.FreshAsOf, now)), true
 }
 
-// same tells whether two states of one slave look the same to those who read the view. That one holds a
+// same tells whether two states of one server look the same to those who read the view. That one holds a
 // little longer than the other is nothing new.
 func (s State) same(t State) bool {
 	if longer := s.Until.Sub(t.Until); longer < 0 || longer > s.renew {
@@ -64,9 +65,11 @@ func (s State) same(t State) bool {
 	}
 	samePosition := s.Position.Known() == t.Position.Known() &&
 		(!s.Position.Known() || s.Position.Covers(t.Position) && t.Position.Covers(s.Position))
-	return samePosition && s.Life == t.Life && s.Up == t.Up && s.Readable == t.Readable && s.lost == t.lost &&
-		s.Writable == t.Writable && s.returned.Equal(t.returned) && s.alone == t.alone && s.Reason == t.Reason && s.FreshAsOf.Equal(t.FreshAsOf) && s.stood.Equal(t.stood)
+	sameTimes := s.FreshAsOf.Equal(t.FreshAsOf) && s.stood.Equal(t.stood) && s.returned.Equal(t.returned)
+	return samePosition && sameTimes && s.Life == t.Life && s.Reason == t.Reason && s.flags() == t.flags()
 }
+
+func (s State) flags() [5]bool { return [5]bool{s.Up, s.Readable, s.Writable, s.alone, s.lost} }
 
 // Of returns what is known of s, nil if it is not in the view.
 func (v *View) Of(s *Server) *State {

@@ -14,7 +14,8 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// shows returns the view in a few words: of each slave whether it is up and in the view, its lag, and the reason.
+// shows returns the view in a few words: of each slave whether it is up and in the view, its lag, and the
+// reason.
 func (g *stage) shows() string {
 	synctest.Wait()
 	var all []string
@@ -83,7 +84,8 @@ func TestUnwatched(t *testing.T) {
 	g.Hurry()
 	g.Want(0)
 	v := g.View()
-	if s := g.slavesOf()[0]; len(v.Slaves) != 1 || len(v.Pools) != 1 || len(v.All) != 1 || !v.All[0].Up || !s.Fits() || v.All[0].Position.Known() {
+	if s := g.slavesOf()[0]; len(v.Slaves) != 1 || len(v.Pools) != 1 || len(v.All) != 1 || !v.All[0].Up ||
+		!s.Fits() || v.All[0].Position.Known() {
 		t.Errorf("%+v", v)
 	}
 	if _, known := v.All[0].Lag(time.Now()); known {
@@ -142,7 +144,8 @@ func TestView(t *testing.T) {
 			g.expect(t, "three", "in 0s at log:1; down 0s (does not answer: connection refused)")
 			g.slaves[1].is(at(1))
 			time.Sleep(recheck)
-			g.expect(t, "it answers", "in 0s at log:1; down 0s (failed, and has to answer for a while before it is read: connection refused)")
+			g.expect(t, "it answers",
+				"in 0s at log:1; down 0s (failed, and has to answer for a while before it is read: connection refused)")
 			time.Sleep((leastAnswers - 1) * recheck)
 			g.rounds(1)
 			g.expect(t, "and comes back", "in 0s at log:1; in 0s at log:1")
@@ -164,7 +167,8 @@ func TestView(t *testing.T) {
 			g.expect(t, "it leads to a slave again", "in 0s at log:1; in 0s at log:1")
 		}},
 		{"somebody writes to a slave", func(t *testing.T, g *stage) {
-			const in, has = "in 0s at " + uuidM + ":1-9", "down 0s (has diverged: it takes writes, and has transactions of its own "
+			const in = "in 0s at " + uuidM + ":1-9"
+			const has = "down 0s (has diverged: it takes writes, and has transactions of its own "
 			g.master.answers(mySQL(t, "m", uuidM+":1-9", ""))
 			g.slaves[0].answers(mySQL(t, "s", uuidM+":1-9", ""))
 			g.slaves[1].answers(mySQL(t, "t", uuidM+":1-9", ""))
@@ -194,7 +198,8 @@ func TestView(t *testing.T) {
 			time.Sleep(time.Until(g.View().All[0].FreshAsOf.Add(time.Minute)))
 			g.expect(t, "just within", "in 1m0s at log:1; in 14s at log:2")
 			time.Sleep(1 * time.Nanosecond)
-			g.expect(t, "a nanosecond later", "out 1m0s at log:1 (behind by more than 1m0s); in 0s at log:2") // that is worth another round
+			// That is worth another round.
+			g.expect(t, "a nanosecond later", "out 1m0s at log:1 (behind by more than 1m0s); in 0s at log:2")
 		}},
 		{"the master dies", func(t *testing.T, g *stage) {
 			g.begin(t)
@@ -276,7 +281,8 @@ func TestView(t *testing.T) {
 			g.master.lacks("gtid_mode is OFF")
 			g.slaves[1].lacks("gtid_mode is ON")
 			g.begin(t)
-			g.expect(t, "all that are up", "in at log:1 (the master has no position: gtid_mode is OFF); in (gtid_mode is ON)")
+			g.expect(t, "all that are up",
+				"in at log:1 (the master has no position: gtid_mode is OFF); in (gtid_mode is ON)")
 		}},
 		{"the master loses its positions", func(t *testing.T, g *stage) {
 			g.begin(t)
@@ -286,7 +292,8 @@ func TestView(t *testing.T) {
 			g.rounds(5)
 			g.expect(t, "it may be a hiccup", "in 0s at log:1; out at other:1 (it is not known how far it is behind)")
 			time.Sleep(2 * time.Minute)
-			g.expect(t, "no", "in at log:1 (the master has no position: gtid_mode is OFF); in at other:1 (the master has no position: gtid_mode is OFF)")
+			const none = " (the master has no position: gtid_mode is OFF)"
+			g.expect(t, "no", "in at log:1"+none+"; in at other:1"+none)
 			g.master.is(at(1))
 			g.rounds(2)
 			g.expect(t, "and back", "in 0s at log:1; out at other:1 (it is not known how far it is behind)")
@@ -296,7 +303,8 @@ func TestView(t *testing.T) {
 			g.master.is(position.Sequence("other", 7))
 			g.slaves[0].is(position.Sequence("other", 7))
 			g.rounds(1)
-			g.expect(t, "a slave that follows it", "in 0s at other:7; out at log:1 (it is not known how far it is behind)")
+			g.expect(t, "a slave that follows it",
+				"in 0s at other:7; out at log:1 (it is not known how far it is behind)")
 			g.master.is(position.Sequence("other", 5))
 			g.write()
 			g.rounds(1)
@@ -340,7 +348,8 @@ func TestView(t *testing.T) {
 			g.slaves[0].is(at(90))
 			time.Sleep(aheadFor)
 			g.rounds(2)
-			g.expect(t, "a commit gets stuck", "in 0s at log:90; down 0s (is of another history: it has log:99, which the master lacks)")
+			g.expect(t, "a commit gets stuck",
+				"in 0s at log:90; down 0s (is of another history: it has log:99, which the master lacks)")
 		}},
 		{"a slave is of another history", func(t *testing.T, g *stage) {
 			const stray = "; down 0s (is of another history: it has log:9, which the master lacks)"
@@ -544,7 +553,8 @@ func TestNotices(t *testing.T) {
 		g.slaves[1].isWrong()
 		g.rounds(2)
 		g.end(t)
-		want := []string{"slave-2: does not answer: connection refused", "slave-0: does not answer: connection refused", "slave-0: in", "slave-1: not a slave: another role"}
+		want := []string{"slave-2: does not answer: connection refused",
+			"slave-0: does not answer: connection refused", "slave-0: in", "slave-1: not a slave: another role"}
 		if slices.Sort(g.notices[2:]); !slices.Equal(g.notices, want) {
 			t.Errorf("got %q", g.notices)
 		}
@@ -683,7 +693,8 @@ func TestWritable(t *testing.T) {
 	}{
 		{"read-only", position.Reading{Position: at(1), ReadOnly: true}, nil, false},
 		{"takes writes", position.Reading{Position: at(1), Writable: true}, nil, true},
-		{"takes writes, without a position", position.Reading{Reason: "gtid_mode is OFF", Writable: true}, nil, true},
+		{"takes writes, without a position", position.Reading{Reason: "gtid_mode is OFF", Writable: true}, nil,
+			true},
 		{"a server of which nothing is known", position.Reading{Reason: "has no GTIDs"}, nil, false},
 		{"does not answer", position.Reading{}, errors.New("dead"), false},
 		{"a Source asked", position.Reading{Position: at(1)}, nil, false},

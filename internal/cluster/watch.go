@@ -16,8 +16,8 @@ type Monitoring struct {
 	// Blind: no server is asked for its position. Slaves that fail are asked for a sign of life.
 	Blind bool
 
-	// Interval is the time between rounds while statements go to slaves, MinInterval the least there ever is. Both are
-	// more than 0.
+	// Interval is the time between rounds while statements go to slaves, MinInterval the least there ever is.
+	// Both are more than 0.
 	Interval, MinInterval time.Duration
 
 	// MaxLag is how far a slave in the view may be behind. More than 0.
@@ -41,21 +41,23 @@ type Monitoring struct {
 // Watch begins to watch the servers. It is called at most once, before any of the methods below.
 func (c *Cluster) Watch(cfg Monitoring) {
 	config := cfg.questions()
-	c.monitor = newMonitor(c, cfg, func(s *Server) asker { return &connection{server: s, cfg: config, brief: cfg.Blind} })
+	c.monitor = newMonitor(c, cfg,
+		func(s *Server) asker { return &connection{server: s, cfg: config, brief: cfg.Blind} })
 	c.monitor.publish(time.Now())
 	if len(c.slaves) > 0 && !cfg.Blind {
 		c.monitor.start()
 	}
 }
 
-// Watchable tells whether every server can be asked over connections that are not the application's: whether no pool was
-// brought ready-made.
+// Watchable tells whether every server can be asked over connections that are not the application's: whether
+// no pool was brought ready-made.
 func (c *Cluster) Watchable() bool {
-	return !slices.ContainsFunc(slices.Concat(c.Masters, c.slaves), func(s *Server) bool { return s.dialector == nil || readyMade(s.dialector) })
+	return !slices.ContainsFunc(slices.Concat(c.Masters, c.slaves),
+		func(s *Server) bool { return s.dialector == nil || readyMade(s.dialector) })
 }
 
-// AwaitFirst returns when each slave has answered or failed to, and those that answer are in the view, or a little later
-// if some are not; and what there is to tell of that has been told. Or when ctx ends.
+// AwaitFirst returns when each slave has answered or failed to, and those that answer are in the view, or a
+// little later if some are not; and what there is to tell of that has been told. Or when ctx ends.
 func (c *Cluster) AwaitFirst(ctx context.Context) {
 	if m := c.monitor; m == nil || m.cfg.Blind || len(c.slaves) == 0 {
 		return
@@ -81,7 +83,8 @@ func (c *Cluster) Hurry() {
 	}
 }
 
-// Want says that somebody wants slaves that are this fresh. For some seconds rounds are often enough for that.
+// Want says that somebody wants slaves that are this fresh. For some seconds rounds are often enough for
+// that.
 func (c *Cluster) Want(staleness time.Duration) {
 	if m := c.monitor; m != nil {
 		m.want(staleness, time.Now())
