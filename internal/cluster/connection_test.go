@@ -1,12 +1,8 @@
 package cluster
 
 import (
-	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
-	"fmt"
-	"io"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,114 +15,6 @@ import (
 
 	"github.com/gorm-replicated/replicated/internal/position"
 )
-
-// wire is a driver whose connections are counted, and can be broken.
-type wire struct {
-	mu     sync.Mutex
-	dialed int
-	open   int
-	pings  []int // which connection each came by
-	broken error
-	killed int // a connection that an operator has ended
-	// Connections up to the n-th lead to a server that is read-only.
-	readOnlyTo int
-}
-
-func (w *wire) Connect(context.Context) (driver.Conn, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.broken != nil {
-		return nil, w.broken
-	}
-	w.dialed++
-	w.open++
-	return &wireConn{w, w.dialed}, nil
-}
-
-func (w *wire) Driver() driver.Driver            { return w }
-func (w *wire) Open(string) (driver.Conn, error) { return w.Connect(context.Background()) }
-
-type wireConn struct {
-	w *wire
-	n int
-}
-
-func (c *wireConn) Prepare(string) (driver.Stmt, error) { return nil, errors.New("unused") }
-func (c *wireConn) Begin() (driver.Tx, error)           { return nil, errors.New("unused") }
-func (c *wireConn) Close() error {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	c.w.open--
-	return nil
-}
-
-func (c *wireConn) Ping(context.Context) error {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	c.w.pings = append(c.w.pings, c.n)
-	if c.n == c.w.killed {
-		return io.ErrUnexpectedEOF
-	}
-	return c.w.broken
-}
-
-// QueryContext tells a Reader that this is MariaDB, and which connection this is for a position.
-func (c *wireConn) QueryContext(_ context.Context, query string, _ []driver.NamedValue) (driver.Rows, error) {
-	if err := c.Ping(context.Background()); err != nil {
-		return nil, err
-	}
-	if strings.HasPrefix(query, "SHOW") {
-		return &wireRows{columns: 2, left: [][]driver.Value{{"version", "10.11.6-MariaDB"}}}, nil
-	}
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	readOnly := "0"
-	if c.n <= c.w.readOnlyTo {
-		readOnly = "1"
-	}
-	row := []driver.Value{fmt.Sprintf("0-1-%d", c.n), "ON", "1", readOnly, nil, nil, nil, nil, nil}
-	return &wireRows{columns: 9, left: [][]driver.Value{row}}, nil
-}
-
-type wireRows struct {
-	columns int
-	left    [][]driver.Value
-}
-
-func (r *wireRows) Columns() []string { return make([]string, r.columns) }
-func (r *wireRows) Close() error      { return nil }
-func (r *wireRows) Next(dest []driver.Value) error {
-	if len(r.left) == 0 {
-		return io.EOF
-	}
-	copy(dest, r.left[0])
-	r.left = r.left[1:]
-	return nil
-}
-
-// is tells which connections were opened, are open, and are in use of db.
-func (w *wire) is(t *testing.T, when string, dialed, open, inUse int, db *sql.DB) {
-	t.Helper()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.dialed != dialed || w.open != open || db.Stats().InUse != inUse {
-		t.Errorf("%s: %d dialed, %d open, %d in use; want %d, %d, %d", when, w.dialed, w.open, db.Stats().InUse,
-			dialed, open, inUse)
-	}
-}
-
-func (w *wire) breaks(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.broken = err
-}
-
-// kill ends a connection.
-func (w *wire) kill(n int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.killed = n
-}
 
 // asks asks once, and says which connection answered.
 func asks(t *testing.T, c *connection) string {
@@ -182,13 +70,6 @@ func TestConnectionOfAPool(t *testing.T) {
 			})
 		})
 	}
-}
-
-// register makes w a driver of database/sql, and returns its name.
-func (w *wire) register() string {
-	name := fmt.Sprintf("wire-%p", w)
-	sql.Register(name, w)
-	return name
 }
 
 func TestConnectionOfItsOwn(t *testing.T) {
@@ -343,103 +224,3 @@ type named struct {
 }
 
 func (n named) Name() string { return n.name }
-
-func TestWatchable(t *testing.T) {
-	byDSN := &Server{dialector: mysql.Open("app:secret@tcp(db1)/shop")}
-	brought := &Server{dialector: mysql.New(mysql.Config{Conn: &sql.DB{}})}
-	for _, test := range []struct {
-		name    string
-		servers []*Server
-		want    bool
-	}{
-		{"all by DSN", []*Server{byDSN, byDSN}, true},
-		{"the slave brought", []*Server{byDSN, brought}, false},
-		{"the master brought", []*Server{brought, byDSN}, false},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			if got := New(test.servers[:1], test.servers[1:]).Watchable(); got != test.want {
-				t.Errorf("got %v", got)
-			}
-		})
-	}
-}
-
-// TestWatch is the whole of it, over pools.
-func TestWatch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var servers []*Server
-		var wires []*wire
-		for i := range 3 {
-			w := &wire{}
-			if i > 0 {
-				w.readOnlyTo = 100
-			}
-			wires = append(wires, w)
-			servers = append(servers, &Server{ID: fmt.Sprint(i), Pool: sql.OpenDB(w), Slave: i > 0})
-		}
-		c := New(servers[:1], servers[1:])
-		cfg := stageConfig
-		cfg.Dialect = "mysql"
-		c.Watch(cfg)
-		c.AwaitFirst(t.Context())
-		if v := c.View(); len(v.Slaves) != 2 || v.All[0].Position.Kind() != position.MariaDB ||
-			v.All[0].Server.Writable() {
-			t.Errorf("%+v", v)
-		}
-		if r, err := c.Position(t.Context(), servers[0]); err != nil || r.Position.String() != "0-1-1" {
-			t.Errorf("got %v, %v", r, err)
-		}
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-		for i, w := range wires {
-			if want := map[bool]int{true: 1, false: 0}[i == 0]; w.open != want { // the master's pool is not ours
-				t.Errorf("server %d has %d connections", i, w.open)
-			}
-		}
-		_ = servers[0].close()
-	})
-}
-
-// TestNoPool has servers whose pools are something else.
-func TestNoPool(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		pool := struct{ gorm.ConnPool }{}
-		c := New([]*Server{{ID: "master", Pool: pool}}, []*Server{{ID: "slave", Pool: pool, Slave: true}})
-		c.Watch(stageConfig)
-		c.AwaitFirst(t.Context())
-		if v := c.View(); len(v.Slaves) != 1 || v.All[0].Reason != errNoPool.Error() {
-			t.Errorf("%+v", v)
-		}
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// TestOneDialectorForSeveralServers has a dialector that writes to itself while it opens, as PostgreSQL's
-// does.
-func TestOneDialectorForSeveralServers(t *testing.T) {
-	d := &selfish{Dialector: mysql.New(mysql.Config{Conn: sql.OpenDB(&wire{}), SkipInitializeWithVersion: true})}
-	own := NewServer("master", sql.OpenDB(&wire{}), d, 0, 0)
-	three := []Spec{{ID: "a", Dialector: d}, {ID: "b", Dialector: d}, {ID: "c", Dialector: d}}
-	if _, err := Open(own, three); err != nil || d.opened != 3 {
-		t.Errorf("opened %d times, %v", d.opened, err) // and the race detector is silent
-	}
-	slaveOfAnotherGroup := NewServer("other", sql.OpenDB(&wire{}), d, 0, 0)
-	own = NewServer("master", sql.OpenDB(&wire{}), mysql.Open("app:secret@tcp(db1)/shop"), 0, 0)
-	if s, err := Open(own, []Spec{{ID: "d", Dialector: d}}, slaveOfAnotherGroup); err != nil ||
-		s[0].reopening != slaveOfAnotherGroup.reopening {
-		t.Errorf("it may be opened while another server opens it: %v", err)
-	}
-}
-
-type selfish struct {
-	gorm.Dialector
-	opened int
-}
-
-func (d *selfish) Initialize(db *gorm.DB) error {
-	d.opened++
-	return d.Dialector.Initialize(db)
-}

@@ -12,17 +12,6 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// slow has a server take that long for an answer, which is a larger position each time.
-func (s *script) slow(d time.Duration) {
-	n := uint64(1)
-	s.says(func(ctx context.Context) (position.Reading, error) {
-		n++
-		now := n // as of the beginning
-		time.Sleep(d)
-		return position.Reading{Position: at(now)}, ctx.Err()
-	})
-}
-
 // TestQuestionsAreShared has many ask while a question is under way, at the same time and later.
 func TestQuestionsAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -95,16 +84,6 @@ func TestQuestionsAreBounded(t *testing.T) {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 		g.end(t)
-	})
-}
-
-func (g *stage) slavesOf() []*Server { return g.Cluster.slaves }
-
-// hangsUntil has a server answer nothing until stuck is closed, whatever becomes of the context.
-func (s *script) hangsUntil(stuck chan struct{}) {
-	s.says(func(context.Context) (position.Reading, error) {
-		<-stuck
-		return position.Reading{}, errDead
 	})
 }
 
@@ -248,4 +227,5 @@ type instant struct{}
 func (instant) ask(context.Context) (position.Reading, error) {
 	return position.Reading{Position: at(1)}, nil
 }
+
 func (instant) close() {}

@@ -1,80 +1,14 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"regexp"
-	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/gorm-replicated/replicated/internal/position"
 )
-
-// shows returns the view in a few words: of each slave whether it is up and in the view, its lag, and the
-// reason.
-func (g *stage) shows() string {
-	synctest.Wait()
-	var all []string
-	v := g.View()
-	for _, s := range v.All {
-		text := "down"
-		switch {
-		case slices.Contains(v.Slaves, s.Server):
-			text = "in"
-		case s.Up:
-			text = "out"
-		}
-		if s.Server.Fits() != slices.Contains(v.Slaves, s.Server) {
-			text += " but the flag differs"
-		}
-		if lag, known := s.Lag(time.Now()); known {
-			text += " " + lag.String()
-		}
-		if s.Position.Known() {
-			text += " at " + s.Position.String()
-		}
-		if s.Reason != "" {
-			text += " (" + s.Reason + ")"
-		}
-		all = append(all, text)
-	}
-	return seconds.ReplaceAllStringFunc(strings.Join(all, "; "), func(s string) string {
-		d, _ := time.ParseDuration(s)
-		return d.Truncate(time.Second).String()
-	})
-}
-
-// seconds finds durations, of which the tests look at whole seconds.
-var seconds = regexp.MustCompile(`\b[\d.hm]+[mµn]?s\b`)
-
-// rounds lets n rounds go by, MinInterval apart.
-func (g *stage) rounds(n int) {
-	for range n {
-		before := g.began()
-		g.Hurry()
-		for g.began() == before { // in vain, it hurries less and less
-			time.Sleep(stageConfig.MinInterval)
-			synctest.Wait()
-		}
-	}
-}
-
-func (s *script) isWrong() {
-	s.says(func(context.Context) (position.Reading, error) {
-		return position.Reading{WrongRole: true, Reason: "another role", Remedy: "another server"}, nil
-	})
-}
-
-func (g *stage) expect(t *testing.T, when, want string) {
-	t.Helper()
-	if got := g.shows(); got != want {
-		t.Errorf("%s:\n got %s\nwant %s", when, got, want)
-	}
-}
 
 func TestUnwatched(t *testing.T) {
 	g := newStage(t, 1, 1, stageConfig)
@@ -99,11 +33,27 @@ func TestUnwatched(t *testing.T) {
 	}
 }
 
-func TestView(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		steps func(*testing.T, *stage)
-	}{
+// scene is what happens to a master and two slaves, and what the view shows of it.
+type scene struct {
+	name  string
+	steps func(*testing.T, *stage)
+}
+
+func play(t *testing.T, scenes []scene) {
+	for _, scene := range scenes {
+		t.Run(scene.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newStage(t, 1, 2, stageConfig)
+				scene.steps(t, g)
+				g.end(t)
+			})
+		})
+	}
+}
+
+// TestViewOfSlaves has something happen to slaves.
+func TestViewOfSlaves(t *testing.T) {
+	play(t, []scene{
 		{"all is well", func(t *testing.T, g *stage) {
 			g.begin(t)
 			g.expect(t, "at once", "in 0s at log:1; in 0s at log:1")
@@ -201,6 +151,12 @@ func TestView(t *testing.T) {
 			// That is worth another round.
 			g.expect(t, "a nanosecond later", "out 1m0s at log:1 (behind by more than 1m0s); in 0s at log:2")
 		}},
+	})
+}
+
+// TestViewOfMasters has something happen to the master.
+func TestViewOfMasters(t *testing.T) {
+	play(t, []scene{
 		{"the master dies", func(t *testing.T, g *stage) {
 			g.begin(t)
 			g.master.is(at(2))
@@ -315,110 +271,7 @@ func TestView(t *testing.T) {
 			g.rounds(1)
 			g.expect(t, "it comes as far", "in 0s at other:7"+second)
 		}},
-		{"a slave is ahead for a moment", func(t *testing.T, g *stage) {
-			g.begin(t)
-			g.slaves[1].is(at(9))
-			g.rounds(1)
-			g.expect(t, "the master was asked before it", "in 0s at log:1; in 0s at log:9")
-			g.rounds(2)
-			g.expect(t, "it was asked after it, too", "in 0s at log:1; in 0s at log:9")
-			g.master.is(at(9))
-			g.rounds(1)
-			time.Sleep(aheadFor)
-			g.rounds(2)
-			g.expect(t, "the master has it", "in 1s at log:1; in 0s at log:9")
-		}},
-		{"a slave is always ahead by the latest commits", func(t *testing.T, g *stage) {
-			g.begin(t)
-			for n := uint64(10); n < 100; n++ { // each commit waits for another slave for two rounds
-				g.master.is(at(n - 2))
-				g.slaves[0].is(at(n - 2))
-				g.slaves[1].is(at(n))
-				time.Sleep(aheadFor / 4)
-				g.rounds(1)
-				if !g.slavesOf()[1].Fits() {
-					t.Errorf("at %d: %s", n, g.shows())
-					break
-				}
-			}
-			if lacks := g.ahead(1); !lacks.Known() { // the control
-				t.Error("the slave is not ahead: then this tests nothing")
-			}
-			g.master.is(at(90))
-			g.slaves[0].is(at(90))
-			time.Sleep(aheadFor)
-			g.rounds(2)
-			g.expect(t, "a commit gets stuck",
-				"in 0s at log:90; down 0s (is of another history: it has log:99, which the master lacks)")
-		}},
-		{"a slave is of another history", func(t *testing.T, g *stage) {
-			const stray = "; down 0s (is of another history: it has log:9, which the master lacks)"
-			g.begin(t)
-			g.slaves[1].is(at(9))
-			g.rounds(2)
-			time.Sleep(aheadFor)
-			g.rounds(2)
-			g.expect(t, "it goes on being ahead", "in 0s at log:1"+stray)
-			g.master.is(at(20))
-			g.slaves[0].is(at(20))
-			g.rounds(2)
-			g.expect(t, "the master comes further, soon", "in 0s at log:20; in 0s at log:9")
-			g.master.is(at(21))
-			g.slaves[0].is(at(21))
-			g.slaves[1].is(at(30))
-			g.rounds(2)
-			for range 20 {
-				time.Sleep(aheadFor)
-				g.rounds(1)
-			}
-			g.master.is(at(40))
-			g.slaves[0].is(at(40))
-			g.rounds(2)
-			const strayed = " (is of another history: it has log:30, which the master lacks)"
-			g.expect(t, "the master comes further, after long", "in 0s at log:40; down 1s"+strayed)
-			g.slaves[1].is(at(40))
-			g.rounds(2)
-			g.expect(t, "and so does it", "in 0s at log:40; down 0s"+strayed)
-			g.slaves[1].is(at(29))
-			g.rounds(2)
-			g.slaves[1].is(at(40))
-			g.rounds(2)
-			g.expect(t, "it was built anew", "in 0s at log:40; in 0s at log:40")
-		}},
-		{"a slave of another history is built anew", func(t *testing.T, g *stage) {
-			g.begin(t)
-			g.slaves[1].is(at(9))
-			for range 20 {
-				time.Sleep(aheadFor)
-				g.rounds(1)
-			}
-			g.master.is(at(20))
-			g.slaves[0].is(at(20))
-			g.slaves[1].isDead()
-			g.rounds(4)
-			g.slaves[1].is(at(20))
-			time.Sleep(10 * time.Second)
-			g.rounds(1)
-			g.expect(t, "it is back", "in 0s at log:20; in 0s at log:20")
-		}},
-		{"a slave is ahead at the start", func(t *testing.T, g *stage) {
-			g.slaves[1].is(at(9))
-			g.begin(t)
-			const unknown = " (it is not known whether the master has all that it has)"
-			g.expect(t, "at once", "in 0s at log:1; out 0s at log:9"+unknown)
-			g.master.is(at(10))
-			g.rounds(2)
-			g.expect(t, "the master had it", "in 0s at log:1; in 0s at log:9")
-		}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				g := newStage(t, 1, 2, stageConfig)
-				test.steps(t, g)
-				g.end(t)
-			})
-		})
-	}
+	})
 }
 
 // TestSeveralMasters have domains of their own; a slave has to cover them all.
@@ -464,20 +317,6 @@ func TestSeveralMasters(t *testing.T) {
 	})
 }
 
-// ahead returns what the masters lack that a slave has.
-func (g *stage) ahead(slave int) position.Position {
-	g.monitor.mu.Lock()
-	defer g.monitor.mu.Unlock()
-	return g.monitor.picture.slaves[slave].ahead.by
-}
-
-// remembered returns the time of the ring's newest entry.
-func (g *stage) remembered() time.Time {
-	g.monitor.mu.Lock()
-	defer g.monitor.mu.Unlock()
-	return g.monitor.picture.ring.last()
-}
-
 // TestFrozenSlave must not hold up the others.
 func TestFrozenSlave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -490,165 +329,6 @@ func TestFrozenSlave(t *testing.T) {
 		}
 		if n := len(g.slaves[0].since(epoch)); n != 1 {
 			t.Errorf("it was asked %d times", n)
-		}
-		g.end(t)
-	})
-}
-
-func TestAwaitFirst(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		set  func(*stage)
-		want time.Duration
-	}{
-		{"all is well", func(*stage) {}, 0},
-		{"a slave is dead", func(g *stage) { g.slaves[1].isDead() }, 0},
-		{"a slave is frozen", func(g *stage) { g.slaves[1].freezes() }, time.Second},
-		{"the master is frozen", func(g *stage) { g.master.freezes() }, time.Second + firstDelay},
-		{"a slave is behind", func(g *stage) { g.master.is(at(2)); g.slaves[0].is(at(2)) }, firstDelay},
-		{"a slave is behind for a moment", func(g *stage) {
-			g.master.is(at(2))
-			g.slaves[0].is(at(2))
-			time.AfterFunc(35*time.Millisecond, func() { g.slaves[1].is(at(2)) })
-		}, 40 * time.Millisecond},
-		{"no slave is one", func(g *stage) { g.slaves[0].isWrong(); g.slaves[1].isWrong() }, 0},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				g := newStage(t, 1, 2, stageConfig)
-				test.set(g)
-				began := time.Now()
-				g.monitor.start()
-				g.AwaitFirst(t.Context())
-				if took := time.Since(began); took != test.want {
-					t.Errorf("took %v, want %v", took, test.want)
-				}
-				g.end(t)
-			})
-		})
-	}
-	synctest.Test(t, func(t *testing.T) {
-		g := newStage(t, 1, 1, stageConfig)
-		g.slaves[0].freezes()
-		g.monitor.start()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
-		began := time.Now()
-		if g.AwaitFirst(ctx); time.Since(began) != time.Millisecond {
-			t.Error("the context was not heeded")
-		}
-		g.end(t)
-	})
-}
-
-func TestNotices(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newStage(t, 1, 3, stageConfig)
-		g.slaves[2].isDead() // from the beginning
-		g.begin(t)
-		g.slaves[0].isDead()
-		g.rounds(5)
-		g.slaves[0].is(at(1))
-		time.Sleep(2 * leastAnswers * recheck)
-		g.slaves[1].isWrong()
-		g.rounds(2)
-		g.end(t)
-		want := []string{"slave-2: does not answer: connection refused",
-			"slave-0: does not answer: connection refused", "slave-0: in", "slave-1: not a slave: another role"}
-		if slices.Sort(g.notices[2:]); !slices.Equal(g.notices, want) {
-			t.Errorf("got %q", g.notices)
-		}
-	})
-}
-
-func (s *script) needs(remedy string) {
-	s.says(func(context.Context) (position.Reading, error) {
-		return position.Reading{Reason: "no position", Remedy: remedy}, nil
-	})
-}
-
-// TestNoPositions: it is told once of which server a group has no positions, and what mends that.
-func TestNoPositions(t *testing.T) {
-	masterNeeds := func(g *stage) { g.master.needs("GTIDs") }
-	for _, test := range []struct {
-		name          string
-		masters       int
-		first, second func(*stage)
-		want          string // what is told first and then, of the first round and of what is known later
-	}{
-		{"all have some", 1, func(*stage) {}, func(*stage) {}, ""},
-		{"the master has none", 1, masterNeeds, func(*stage) {}, "master-0: GTIDs; "},
-		{"no server has", 1, func(g *stage) {
-			g.master.needs("GTIDs")
-			g.slaves[0].needs("GTIDs")
-			g.slaves[1].needs("GTIDs")
-		}, func(*stage) {}, "master-0: GTIDs; "},
-		{"one of two masters has none", 2, func(g *stage) { g.masters[1].needs("GTIDs") }, func(*stage) {},
-			"master-1: GTIDs; "},
-		{"a slave has none", 1, func(g *stage) { g.slaves[1].needs("GTIDs") }, func(*stage) {}, ""},
-		{"the master's comes by itself", 1, func(g *stage) { g.master.lacks("nothing yet") },
-			func(*stage) {}, ""},
-		{"the master is down, a slave has none", 1, func(g *stage) {
-			g.master.isDead()
-			g.slaves[1].needs("GTIDs")
-		}, func(*stage) {}, "; slave-1: GTIDs"}, // when it is read
-		{"the master is down, and no server has", 1, func(g *stage) {
-			g.master.isDead()
-			g.slaves[1].needs("GTIDs")
-		}, masterNeeds, "; master-0: GTIDs"},
-		{"the master is late, a slave has none", 1, func(g *stage) {
-			g.master.freezes()
-			g.slaves[1].needs("GTIDs")
-		}, func(g *stage) { g.master.is(at(1)) }, ""},
-		{"the master is down, and comes back without", 1, func(g *stage) { g.master.isDead() }, masterNeeds,
-			"; master-0: GTIDs"},
-		{"the master is down, a slave is none", 1, func(g *stage) {
-			g.master.isDead()
-			g.slaves[0].isWrong()
-		}, func(g *stage) { g.master.is(at(1)) }, ""},
-		{"GTIDs are switched off", 1, func(*stage) {}, masterNeeds, "; master-0: GTIDs"},
-		{"GTIDs are switched on, and off again", 1, masterNeeds, func(g *stage) {
-			g.master.is(at(1))
-			g.rounds(3)
-			g.master.needs("GTIDs")
-		}, "master-0: GTIDs; "},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var told []string
-				cfg := stageConfig
-				cfg.NoPositions = func(s *Server, _, remedy string) { told = append(told, s.ID+": "+remedy) }
-				g := newStage(t, test.masters, 2, cfg)
-				test.first(g)
-				g.begin(t)
-				first := strings.Join(told, ", ")
-				told = nil
-				test.second(g)
-				for range 3 { // a master without a position is believed after MaxLag
-					g.rounds(3)
-					time.Sleep(stageConfig.MaxLag)
-				}
-				if got := first + "; " + strings.Join(told, ", "); got != cmp.Or(test.want, "; ") {
-					t.Errorf("got %q, want %q", got, test.want)
-				}
-				g.end(t)
-			})
-		})
-	}
-}
-
-// TestNewsIsToldBeforeAwaitFirstReturns: whoever waits for the first round finds in the log what it showed.
-func TestNewsIsToldBeforeAwaitFirstReturns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := stageConfig
-		cfg.NoPositions = func(*Server, string, string) { time.Sleep(time.Second) }
-		g := newStage(t, 1, 1, cfg)
-		g.master.needs("GTIDs")
-		began := time.Now()
-		g.monitor.start()
-		g.AwaitFirst(t.Context())
-		if took := time.Since(began); took != time.Second {
-			t.Errorf("took %v", took)
 		}
 		g.end(t)
 	})
@@ -682,44 +362,4 @@ func TestViewChanges(t *testing.T) {
 		}
 		g.end(t)
 	})
-}
-
-func TestWritable(t *testing.T) {
-	for _, test := range []struct {
-		name    string
-		reading position.Reading
-		err     error
-		want    bool
-	}{
-		{"read-only", position.Reading{Position: at(1), ReadOnly: true}, nil, false},
-		{"takes writes", position.Reading{Position: at(1), Writable: true}, nil, true},
-		{"takes writes, without a position", position.Reading{Reason: "gtid_mode is OFF", Writable: true}, nil,
-			true},
-		{"a server of which nothing is known", position.Reading{Reason: "has no GTIDs"}, nil, false},
-		{"does not answer", position.Reading{}, errors.New("dead"), false},
-		{"a Source asked", position.Reading{Position: at(1)}, nil, false},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				told := 0
-				cfg := stageConfig
-				cfg.Writable = func(*Server) { told++ }
-				g := newStage(t, 1, 1, cfg)
-				g.slaves[0].says(func(context.Context) (position.Reading, error) { return test.reading, test.err })
-				g.begin(t)
-				g.rounds(5)
-				if got := g.slavesOf()[0].Writable(); got != test.want || (told == 1) != test.want || told > 1 {
-					t.Errorf("got %v, told %d times", got, told)
-				}
-				g.slaves[0].says(func(context.Context) (position.Reading, error) {
-					return position.Reading{Position: at(1), ReadOnly: true}, nil
-				})
-				g.rounds(2)
-				if g.slavesOf()[0].Writable() {
-					t.Error("it still is")
-				}
-				g.end(t)
-			})
-		})
-	}
 }
