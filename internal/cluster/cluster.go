@@ -1,5 +1,3 @@
-// Package cluster opens the servers of one group, watches them, and publishes
-// the view of them that routing reads. It knows nothing of requests.
 package cluster
 
 import (

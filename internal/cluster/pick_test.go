@@ -54,6 +54,44 @@ func TestPickWeighted(t *testing.T) {
 	}
 }
 
+// TestPickLeastCosts has the figures of PickLeast's comment.
+func TestPickLeastCosts(t *testing.T) {
+	const ms = time.Millisecond
+	server := func(latency time.Duration, inFlight, weight int) *Server {
+		s := &Server{Weight: weight}
+		s.Load.Begin()
+		s.Load.End(1, latency, true)
+		for range inFlight {
+			s.Load.Begin()
+		}
+		return s
+	}
+	a, b, c := server(2*ms, 4, 1), server(5*ms, 2, 3), server(20*ms, 0, 1)
+	for _, test := range []struct {
+		s    *Server
+		want float64
+	}{{a, 10e6}, {b, 25e6 / 3}, {c, 20e6}} {
+		if got := test.s.cost(); math.Abs(got-test.want) > 1e-6*test.want {
+			t.Errorf("costs %v, not %v", got, test.want)
+		}
+	}
+	for _, test := range []struct {
+		name    string
+		servers []*Server
+		want    [2]*Server // if the first, or the second, is drawn first
+	}{
+		{"nearly as good", []*Server{a, b}, [2]*Server{a, b}},
+		{"much better", []*Server{a, c}, [2]*Server{a, a}},
+		{"better, by its weight", []*Server{b, c}, [2]*Server{b, b}},
+	} {
+		first := PickLeast(test.servers, 1, func() uint64 { return 0 })
+		second := PickLeast(test.servers, 1, func() uint64 { return math.MaxUint64 })
+		if first != test.want[0] || second != test.want[1] {
+			t.Errorf("%s: another one", test.name)
+		}
+	}
+}
+
 func TestPickOfFew(t *testing.T) {
 	never := func() uint64 { panic("there is no choice") }
 	one := &Server{}

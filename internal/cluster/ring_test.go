@@ -95,6 +95,25 @@ func TestRing(t *testing.T) {
 	}
 }
 
+// TestRingByExample has the figures of ring's comment.
+func TestRingByExample(t *testing.T) {
+	second := func(n float64) time.Time { return epoch.Add(time.Duration(n * float64(time.Second))) }
+	r := ring{maxLag: time.Minute}
+	for i := range 4 {
+		r.add(second(float64(10+i)), at(uint64(100+10*i)))
+	}
+	if lag := second(14.5).Sub(r.freshAsOf(at(125))); lag != 2500*time.Millisecond {
+		t.Errorf("lag %v", lag)
+	}
+	if got := r.freshAsOf(at(130)); !got.Equal(second(13)) {
+		t.Errorf("fresh as of %v", got)
+	}
+	r.add(second(60), at(130))
+	if got := r.freshAsOf(at(130)); !got.Equal(second(60)) {
+		t.Errorf("the master was idle: fresh as of %v", got)
+	}
+}
+
 func BenchmarkRingAdd(b *testing.B) {
 	r, now, n := ring{maxLag: time.Minute}, epoch, uint64(0)
 	for b.Loop() {
