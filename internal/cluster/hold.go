@@ -27,7 +27,7 @@ func since(t, now time.Time) time.Duration {
 // holdFor is for how long a slave's latest answer holds, if nothing is known of its lag.
 func (p *picture) holdFor() time.Duration { return p.maxLag + p.patience }
 
-// patience is how much time the questions take until a slave that leaves them unanswered is down.
+// patience is how much time it takes until a slave that leaves questions unanswered is away.
 func patience(interval time.Duration) time.Duration { return missed*(interval+questionTimeout) + grace }
 
 // until returns until when it holds that s belongs into the view; zero: for ever.

@@ -17,39 +17,39 @@ import (
 // One goroutine begins the rounds and publishes the views. Questions have goroutines of their own, which take
 // in the answers: those that callers got from a master as well.
 type monitor struct {
-	cluster *Cluster
-	cfg     Monitoring
-	servers []*watched
-	leaving []*slave       // have left, but reads still run there; guarded by mu, as servers is
-	random  func() float64 // for jitter
-
+	// Never changed:
+	cluster  *Cluster
+	cfg      Monitoring
+	random   func() float64 // for jitter
 	newAsker func(*Server) asker
+	ctx      context.Context // ends with stop
+	cancel   context.CancelFunc
+	woken    chan struct{}
+	first    chan struct{} // closed when AwaitFirst may return, by the goroutine
+	ended    chan struct{} // closed when the goroutine has ended
 
-	ctx    context.Context // ends with stop
-	cancel context.CancelFunc
-	tasks  sync.WaitGroup // the probes', and the closing of what has left
-	ended  chan struct{}  // closed when the goroutine has ended
-	woken  chan struct{}
-	first  chan struct{} // closed when AwaitFirst may return, by the goroutine
-	begun  sync.Once     // the goroutine
+	starting sync.Once      // the goroutine
+	tasks    sync.WaitGroup // the probes', and the closing of what has left
 
 	used, hurried atomic.Bool // since the latest round began
 	wanted        atomic.Pointer[want]
 
-	mu      sync.Mutex
-	picture picture
-	began   time.Time   // the latest round
-	shorten float64     // the pause after it, by jitter
-	round   []*question // which it put to masters
-	waiting int         // for how many of them it waits, before it asks the slaves
-	handed  *question   // the latest of a master that a caller had the answer of, until the slaves cover it
-	since   time.Time   // when the first such question began
-	hurry   time.Time   // since when every round has been hurried; zero if the latest was not
-	news    []func()    // to be told by the goroutine
-	advance time.Time   // when a slave that is not far behind was last seen to have advanced
-	heard   time.Time   // since when each slave has answered or failed to
-	started bool        // the first round is over
-	lacks   bool        // NoPositions was told
+	mu           sync.Mutex // the fields below
+	picture      picture
+	servers      []*watched  // all of the picture's
+	leaving      []*slave    // they have left, but reads still run there
+	began        time.Time   // the latest round
+	shorten      float64     // the pause after it, by jitter
+	round        []*question // which it put to masters
+	waiting      int         // for how many of them it waits, before it asks the slaves
+	handed       *question   // the latest that brought a caller a master's position which not all slaves cover
+	handedSince  time.Time   // when the first such question began
+	hurriedSince time.Time   // since when every round has been hurried; zero if the latest was not
+	advanced     time.Time   // when a slave that is not far behind was last seen to have advanced
+	allHeard     time.Time   // since when each slave has answered or failed to
+	started      bool        // the first round is over
+	lacks        bool        // NoPositions was told
+	news         []func()    // to be told by the goroutine
 }
 
 func newMonitor(c *Cluster, cfg Monitoring, newAsker func(*Server) asker) *monitor {
@@ -127,7 +127,7 @@ func (m *monitor) setSlaves(slaves []*Server) {
 
 // start begins to watch. There is nothing to do without slaves, nor, if it is blind, until one fails.
 func (m *monitor) start() {
-	m.begun.Do(func() {
+	m.starting.Do(func() {
 		select {
 		case <-m.ctx.Done():
 			close(m.ended)
@@ -140,10 +140,10 @@ func (m *monitor) start() {
 // stop ends the goroutine, and the questions under way by their context. It waits for them, but not for ever:
 // what a driver that does not heed the context has not closed by then it closes when it returns.
 func (m *monitor) stop() {
-	m.mu.Lock() // who begins a task under it looks first
+	m.mu.Lock() // whoever begins a task holds it, and looks first whether ctx has ended
 	m.cancel()
 	m.mu.Unlock()
-	m.begun.Do(func() { close(m.ended) })
+	m.starting.Do(func() { close(m.ended) })
 	<-m.ended
 	for _, w := range m.servers {
 		w.probe.close()

@@ -60,7 +60,7 @@ func (m *monitor) due(now time.Time) time.Time {
 		pause = min(pause, w.staleness/4)
 	}
 	if m.handed != nil {
-		pause = min(pause, m.hopeful(m.since))
+		pause = min(pause, m.hopeful(m.handedSince))
 	}
 	for _, w := range m.servers {
 		if !w.trouble.IsZero() {
@@ -69,10 +69,10 @@ func (m *monitor) due(now time.Time) time.Time {
 	}
 	switch {
 	case !m.hurried.Load():
-	case m.hurry.IsZero():
+	case m.hurriedSince.IsZero():
 		pause = 0
 	default:
-		pause = min(pause, m.hopeful(m.hurry))
+		pause = min(pause, m.hopeful(m.hurriedSince))
 	}
 	return m.began.Add(max(m.cfg.MinInterval, time.Duration(float64(pause)*m.shorten)))
 }
@@ -84,8 +84,8 @@ func (m *monitor) eager(since time.Time) time.Duration {
 
 // hopeful is eager for what may end at any moment as long as slaves advance.
 func (m *monitor) hopeful(since time.Time) time.Duration {
-	if m.advance.After(since) {
-		since = m.advance
+	if m.advanced.After(since) {
+		since = m.advanced
 	}
 	return m.eager(since)
 }
@@ -129,7 +129,7 @@ func (m *monitor) next(now time.Time) time.Time {
 	for _, s := range m.picture.slaves {
 		m.picture.changes(s, now, sooner)
 	}
-	if end := m.heard.Add(firstDelay); !m.heard.IsZero() && now.Before(end) {
+	if end := m.allHeard.Add(firstDelay); !m.allHeard.IsZero() && now.Before(end) {
 		sooner(end)
 	}
 	return next

@@ -68,10 +68,10 @@ func (m *monitor) firstIsOver(now time.Time) bool {
 		}
 		waits = waits || s.isUp() && !s.isRead()
 	}
-	if m.heard.IsZero() {
-		m.heard = now
+	if m.allHeard.IsZero() {
+		m.allHeard = now
 	}
-	if waits && now.Sub(m.heard) < firstDelay {
+	if waits && now.Sub(m.allHeard) < firstDelay {
 		return false
 	}
 	m.started = true

@@ -8,9 +8,9 @@ import (
 // beginRound has the masters asked, and then the slaves.
 func (m *monitor) beginRound(now time.Time) {
 	if m.began, m.shorten = now, 1-jitter*m.random(); !m.hurried.Load() {
-		m.hurry = time.Time{}
-	} else if m.hurry.IsZero() {
-		m.hurry = now
+		m.hurriedSince = time.Time{}
+	} else if m.hurriedSince.IsZero() {
+		m.hurriedSince = now
 	}
 	// Reset used before marked: in the other order a reader could set marked and lose used for a whole round.
 	m.used.Store(false)
@@ -61,7 +61,7 @@ func (m *monitor) hearMaster(w *master, q *question) {
 	}
 	if q.called && q.reading.Position.Known() && !m.picture.covered(q.reading.Position, q.began) {
 		if m.handed == nil {
-			m.since = q.began // which is worth a round at once: see due
+			m.handedSince = q.began // which is worth a round at once: see due
 		}
 		m.handed = q
 	}
@@ -73,7 +73,7 @@ func (m *monitor) hearSlave(s *slave, q *question) {
 	defer m.mu.Unlock()
 	now := time.Now()
 	if m.picture.hearSlave(s, q, now, m.random()) && now.Sub(s.freshAsOf) < hopeless {
-		m.advance = now
+		m.advanced = now
 	}
 	if !s.life.out() {
 		s.server.refused.Store(false)

@@ -37,7 +37,7 @@ type Server struct {
 	latest  atomic.Pointer[Latest] // of a master
 	doubted atomic.Bool            // the next question is asked over a new connection
 	refused atomic.Bool            // so is every one: it has failed a read, and is not back
-	downs   atomic.Uint64          // how often it was down for certain
+	downs   atomic.Uint64          // how often it was lost: see State
 	idle    sync.Mutex             // held while idle connections are dropped
 	maxIdle int                    // of its pool, if opened
 
@@ -46,8 +46,8 @@ type Server struct {
 	expiry   atomic.Pointer[expiry] // of what is prepared
 }
 
-// NewServer describes a master whose pool dialector has already opened. maxStmts and
-// stmtTTL are gorm.Config's PrepareStmtMaxSize and PrepareStmtTTL.
+// NewServer describes a master whose pool dialector has already opened. maxStmts and stmtTTL are gorm.Config's
+// PrepareStmtMaxSize and PrepareStmtTTL.
 func NewServer(id string, pool gorm.ConnPool, dialector gorm.Dialector, maxStmts int,
 	stmtTTL time.Duration) *Server {
 	return &Server{
@@ -68,8 +68,8 @@ func (s *Server) Fits() bool {
 	return state != nil && state.Readable && (state.Until.IsZero() || time.Until(state.Until) > 0)
 }
 
-// Mark tells whether it was called before since the latest round began. If not, it is for the caller to say
-// Used: this spares it that, which looks at more memory.
+// Mark notes that the server is used, and tells whether that was noted already since the latest round began.
+// If it was not, the caller has to call [Cluster.Used], which looks at more memory.
 func (s *Server) Mark() bool { return s.marked.Load() || s.marked.Swap(true) }
 
 // Latest is the latest position that a master is known to have had, and the history that it is of, as
@@ -94,12 +94,11 @@ func (s *Server) Writable() bool {
 	return state != nil && state.Writable
 }
 
-// Downs returns how often the server was down for certain: a connection from before the last time is none
-// any longer.
+// Downs returns how often the server was lost: it did not answer at all. A connection from before the last
+// time leads nowhere.
 func (s *Server) Downs() uint64 { return s.downs.Load() }
 
-// DB returns the server's *sql.DB, or gorm.ErrInvalidDB if its pool is
-// something else.
+// DB returns the server's *sql.DB, or gorm.ErrInvalidDB if its pool is something else.
 func (s *Server) DB() (*sql.DB, error) {
 	switch pool := s.Pool.(type) {
 	case *sql.DB:
@@ -114,8 +113,8 @@ func (s *Server) DB() (*sql.DB, error) {
 // ever tell. It leaves a pool alone that was brought ready-made.
 func (s *Server) DropIdle() {
 	if db, ok := s.Pool.(*sql.DB); ok && s.opened {
-		// One at a time: while database/sql closes them, another limit would have it overwrite its list of those
-		// that it still has to close.
+		// One caller at a time: while database/sql closes connections, another limit would have it overwrite its
+		// list of those that it still has to close.
 		s.idle.Lock()
 		defer s.idle.Unlock()
 		db.SetMaxIdleConns(-1)
@@ -123,8 +122,7 @@ func (s *Server) DropIdle() {
 	}
 }
 
-// unused tells whether nobody has a connection of the server's pool any longer, but for the one that its
-// questions may keep.
+// unused tells whether no more of the pool's connections are in use than kept: questions may keep one.
 func (s *Server) unused(kept int) bool {
 	db, err := s.DB()
 	return err != nil || db.Stats().InUse <= kept

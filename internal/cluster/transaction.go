@@ -7,8 +7,7 @@ import (
 	"gorm.io/gorm"
 )
 
-// BeginTx begins a transaction. It returns
-// gorm.ErrInvalidTransaction if the pool has no transactions.
+// BeginTx begins a transaction. It returns gorm.ErrInvalidTransaction if the pool has no transactions.
 func BeginTx(ctx context.Context, pool gorm.ConnPool, opts *sql.TxOptions) (gorm.ConnPool, error) {
 	switch beginner := pool.(type) {
 	case gorm.TxBeginner:

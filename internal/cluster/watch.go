@@ -56,8 +56,9 @@ func (c *Cluster) Watchable() bool {
 		func(s *Server) bool { return s.dialector == nil || readyMade(s.dialector) })
 }
 
-// AwaitFirst returns when each slave has answered or failed to, and those that answer are in the view, or a
-// little later if some are not; and what there is to tell of that has been told. Or when ctx ends.
+// AwaitFirst waits until each slave has answered or failed to, and those that answer are in the view, or a
+// little longer if some are not. What there is to tell of that has been told by then. It returns early if ctx
+// ends.
 func (c *Cluster) AwaitFirst(ctx context.Context) {
 	if m := c.monitor; m == nil || m.cfg.Blind || len(c.slaves) == 0 {
 		return
