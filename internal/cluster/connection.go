@@ -18,13 +18,13 @@ const (
 	pinnable = 4
 )
 
-// connection asks a server over a connection that it keeps: one of a pool of its own, where the dialector
-// can open the server a second time, otherwise out of the server's pool. If that is small, the connection is
-// given back each time; and when it is full then, nothing can be told.
+// connection asks a server over a connection that it keeps: one of a pool of its own, where the dialector can
+// open the server a second time, otherwise one out of the server's pool. A small pool gets its connection back
+// after each question. While such a pool has none to give, nothing can be told.
 type connection struct {
 	server *Server
 	cfg    position.Config
-	brief  bool // it is asked rarely: no connection of the server's pool is kept
+	seldom bool // it is asked seldom: no connection of the server's pool is kept
 
 	own    *sql.DB // the pool of its own, once there is one
 	conn   *sql.Conn
@@ -34,22 +34,22 @@ type connection struct {
 }
 
 func (c *connection) ask(ctx context.Context) (position.Reading, error) {
-	reading, err := c.read(ctx)
+	reading, err := c.answer(ctx)
 	if reading.Err != nil {
 		reading.Reason = Describe(reading.Err)
 	}
 	return reading, err
 }
 
-// read asks, and once more over a new connection where the one that was kept says nothing of the server:
+// answer asks, and once more over a new connection where the one that was kept says nothing of the server:
 //
 //   - It has ended. An operator may have told the server to end it.
 //   - It leads to a master that is none: the address may lead to another server by now. Whoever asks for the
 //     position after a write must not get one of the server that was the master before.
-func (c *connection) read(ctx context.Context) (position.Reading, error) {
-	reading, err := c.readOnce(ctx)
+func (c *connection) answer(ctx context.Context) (position.Reading, error) {
+	reading, err := c.answerOnce(ctx)
 	if (err != nil || c.misled(reading)) && ctx.Err() == nil && !c.dialed {
-		return c.readOnce(ctx)
+		return c.answerOnce(ctx)
 	}
 	return reading, err
 }
@@ -57,7 +57,7 @@ func (c *connection) read(ctx context.Context) (position.Reading, error) {
 // misled tells whether the connection led to a server that is not the master.
 func (c *connection) misled(r position.Reading) bool { return r.WrongRole && !c.server.Slave }
 
-func (c *connection) readOnce(ctx context.Context) (position.Reading, error) {
+func (c *connection) answerOnce(ctx context.Context) (position.Reading, error) {
 	db, err := c.pool()
 	if errors.Is(err, errNoPool) {
 		return position.Reading{Reason: err.Error(), Remedy: "a DSN, or a pool that is a *sql.DB"}, nil
@@ -74,9 +74,9 @@ func (c *connection) readOnce(ctx context.Context) (position.Reading, error) {
 	}
 	reading, err := ask(ctx)
 	switch most := db.Stats().MaxOpenConnections; {
-	case err != nil, c.misled(reading), db == c.own && c.brief:
+	case err != nil, c.misled(reading), db == c.own && c.seldom:
 		c.drop()
-	case db != c.own && (0 < most && most < pinnable || c.brief):
+	case db != c.own && (0 < most && most < pinnable || c.seldom):
 		c.release()
 	}
 	return reading, err

@@ -12,6 +12,36 @@ import (
 // starts never ends, and servers come and go.
 const NoExpiry = 10 * 365 * 24 * time.Hour
 
+// Prepared returns the server's cache of prepared statements, made at first use. It has GORM's limits: see
+// expiry.
+func (s *Server) Prepared() *gorm.PreparedStmtDB {
+	if p := s.prepared.Load(); p != nil {
+		return p
+	}
+	p := gorm.NewPreparedStmtDB(s.Pool, s.maxStmts, NoExpiry)
+	if s.prepared.CompareAndSwap(nil, p) {
+		s.expiry.Store(newExpiry(p, s.stmtTTL))
+	}
+	return s.prepared.Load()
+}
+
+// Adopt makes the statements of p, a cache that GORM keeps for this server, the server's own, unless it has some
+// already.
+func (s *Server) Adopt(p *gorm.PreparedStmtDB) {
+	if s.prepared.Load() == nil {
+		s.prepared.CompareAndSwap(nil, &gorm.PreparedStmtDB{ConnPool: s.Pool, Mux: p.Mux, Stmts: p.Stmts})
+	}
+}
+
+// Forget drops a prepared statement, so that it is prepared anew when it is used again.
+func (s *Server) Forget(query string) {
+	if p := s.prepared.Load(); p != nil {
+		p.Mux.Lock()
+		defer p.Mux.Unlock()
+		p.Stmts.Delete(query)
+	}
+}
+
 // defaultTTL is GORM's for PrepareStmtTTL.
 const defaultTTL = 24 * time.Hour
 
@@ -70,34 +100,4 @@ func (e *expiry) stop() {
 	defer e.mu.Unlock()
 	e.stopped = true
 	e.timer.Stop()
-}
-
-// Prepared returns the server's cache of prepared statements, made at first use. It has GORM's limits: see
-// expiry.
-func (s *Server) Prepared() *gorm.PreparedStmtDB {
-	if p := s.prepared.Load(); p != nil {
-		return p
-	}
-	p := gorm.NewPreparedStmtDB(s.Pool, s.maxStmts, NoExpiry)
-	if s.prepared.CompareAndSwap(nil, p) {
-		s.expiry.Store(newExpiry(p, s.stmtTTL))
-	}
-	return s.prepared.Load()
-}
-
-// Adopt makes the statements of p, a cache that GORM keeps for this server,
-// the server's own, unless it has some already.
-func (s *Server) Adopt(p *gorm.PreparedStmtDB) {
-	if s.prepared.Load() == nil {
-		s.prepared.CompareAndSwap(nil, &gorm.PreparedStmtDB{ConnPool: s.Pool, Mux: p.Mux, Stmts: p.Stmts})
-	}
-}
-
-// Forget drops a prepared statement, so that it is prepared anew when it is used again.
-func (s *Server) Forget(query string) {
-	if p := s.prepared.Load(); p != nil {
-		p.Mux.Lock()
-		defer p.Mux.Unlock()
-		p.Stmts.Delete(query)
-	}
 }

@@ -42,7 +42,7 @@ type Monitoring struct {
 func (c *Cluster) Watch(cfg Monitoring) {
 	config := cfg.questions()
 	c.monitor = newMonitor(c, cfg,
-		func(s *Server) asker { return &connection{server: s, cfg: config, brief: cfg.Blind} })
+		func(s *Server) asker { return &connection{server: s, cfg: config, seldom: cfg.Blind} })
 	c.monitor.publish(time.Now())
 	if len(c.slaves) > 0 && !cfg.Blind {
 		c.monitor.start()
