@@ -19,9 +19,10 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// BenchmarkMariaDB reads a row of a slave over loopback, as a handler does that serves a client with a token: with everything on, watching
-// included. It runs the plugin and dbresolver by turns with plain GORM on that slave, and reports for each the median of the batches' times
-// relative to the plain batch beside it; "again-x" is plain GORM's.
+// BenchmarkMariaDB reads a row of a slave over loopback, as a handler does that serves a client with a token:
+// with everything on, watching included. It runs the plugin and dbresolver by turns with plain GORM on that
+// slave, and reports for each the median of the batches' times relative to the plain batch beside it;
+// "again-x" is plain GORM's.
 func BenchmarkMariaDB(b *testing.B) {
 	c, err := servers.StartMariaDB(b.Context(), servers.Config{Slaves: 1})
 	servers.Check(b, err)
@@ -44,7 +45,8 @@ func BenchmarkMariaDB(b *testing.B) {
 		pools = append(pools, pool)
 		return mysql.New(mysql.Config{Conn: pool})
 	}
-	plain, again, routed, resolved := open(slave()), open(slave()), open(mysql.Open(c.Master.DSN())), open(mysql.Open(c.Master.DSN()))
+	plain, again := open(slave()), open(slave())
+	routed, resolved := open(mysql.Open(c.Master.DSN())), open(mysql.Open(c.Master.DSN()))
 	if err := routed.AutoMigrate(&Note{}); err != nil {
 		b.Fatal(err)
 	}
@@ -56,13 +58,16 @@ func BenchmarkMariaDB(b *testing.B) {
 	}
 	counted := &counter{}
 	p := replicated.New(replicated.Config{
-		Slaves: []gorm.Dialector{slave()}, Secrets: [][]byte{[]byte("0123456789 0123456789 0123456789")}, Observer: counted,
+		Slaves:   []gorm.Dialector{slave()},
+		Secrets:  [][]byte{[]byte("0123456789 0123456789 0123456789")},
+		Observer: counted,
 	})
 	if err := routed.Use(p); err != nil {
 		b.Fatal(err)
 	}
 	defer p.Close()
-	if err := resolved.Use(dbresolver.Register(dbresolver.Config{Replicas: []gorm.Dialector{slave()}})); err != nil {
+	resolver := dbresolver.Register(dbresolver.Config{Replicas: []gorm.Dialector{slave()}})
+	if err := resolved.Use(resolver); err != nil {
 		b.Fatal(err)
 	}
 

@@ -13,8 +13,8 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// TestFirstOrDecidesOnTheMaster has slaves that are behind, and code under the intent Slave that creates what is not
-// there: what another request has just created must not be created again.
+// TestFirstOrDecidesOnTheMaster has slaves that are behind, and code under the intent Slave that creates what
+// is not there: what another request has just created must not be created again.
 func TestFirstOrDecidesOnTheMaster(t *testing.T) {
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
@@ -63,7 +63,9 @@ func TestFirstOrDecidesOnTheMaster(t *testing.T) {
 						})
 						do("FirstOrCreate, in a transaction", func(db *gorm.DB) error {
 							var a Author
-							err := db.Transaction(func(tx *gorm.DB) error { return tx.FirstOrCreate(&a, Author{Name: name}).Error })
+							err := db.Transaction(func(tx *gorm.DB) error {
+								return tx.FirstOrCreate(&a, Author{Name: name}).Error
+							})
 							return count(there.ID, a.ID, err)
 						})
 						do("FirstOrInit", func(db *gorm.DB) error {
@@ -92,8 +94,8 @@ func TestFirstOrDecidesOnTheMaster(t *testing.T) {
 	}
 }
 
-// TestMigrationLeavesNoStalePlan reads a table on the slaves, on several connections to each, migrates it, and reads
-// it again by the same SQL: nobody may stumble over a plan made before (PostgreSQL: 0A000).
+// TestMigrationLeavesNoStalePlan reads a table on the slaves, on several connections to each, migrates it,
+// and reads it again by the same SQL: nobody may stumble over a plan made before (PostgreSQL: 0A000).
 func TestMigrationLeavesNoStalePlan(t *testing.T) {
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
@@ -103,9 +105,12 @@ func TestMigrationLeavesNoStalePlan(t *testing.T) {
 					j := &journal{}
 					db, _ := e.open(t, c, j, mode.config)
 					table := fmt.Sprintf("shelves_%d", runs.Add(1))
-					onSlave := db.WithContext(replicated.WithSlave(t.Context())).Session(&mode.session).Table(table).Session(&gorm.Session{})
-					onMaster := db.WithContext(replicated.WithMaster(t.Context())).Session(&mode.session).Table(table).Session(&gorm.Session{})
-					err := errors.Join(direct.Table(table).AutoMigrate(&Shelf{}), direct.Table(table).Create(&Shelf{ID: 1, Name: "top"}).Error, c.CatchUp(t.Context()))
+					of := func(ctx context.Context) *gorm.DB {
+						return db.WithContext(ctx).Session(&mode.session).Table(table).Session(&gorm.Session{})
+					}
+					onSlave, onMaster := of(replicated.WithSlave(t.Context())), of(replicated.WithMaster(t.Context()))
+					err := errors.Join(direct.Table(table).AutoMigrate(&Shelf{}),
+						direct.Table(table).Create(&Shelf{ID: 1, Name: "top"}).Error, c.CatchUp(t.Context()))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -120,7 +125,8 @@ func TestMigrationLeavesNoStalePlan(t *testing.T) {
 						t.Fatal(err)
 					}
 					readAll(t, c, j, onSlave, onMaster)
-					if err := errors.Join(onSlave.Migrator().DropColumn(&WiderShelf{}, "Spelled"), c.CatchUp(t.Context())); err != nil {
+					err = onSlave.Migrator().DropColumn(&WiderShelf{}, "Spelled")
+					if err := errors.Join(err, c.CatchUp(t.Context())); err != nil {
 						t.Fatal(err)
 					}
 					readAll(t, c, j, onSlave, onMaster)
@@ -130,8 +136,8 @@ func TestMigrationLeavesNoStalePlan(t *testing.T) {
 	}
 }
 
-// TestStalePlanEndsWithItsTransaction is the same in transactions on the slaves. There nothing can be repeated, but
-// who begins again has to get through: once each connection has failed at most.
+// TestStalePlanEndsWithItsTransaction is the same in transactions on the slaves. There nothing can be
+// repeated, but who begins again has to get through: once each connection has failed at most.
 func TestStalePlanEndsWithItsTransaction(t *testing.T) {
 	const connections = 3
 	for _, e := range engines {
@@ -141,8 +147,10 @@ func TestStalePlanEndsWithItsTransaction(t *testing.T) {
 				t.Run(mode.name, func(t *testing.T) {
 					db, _ := e.open(t, c, &journal{}, mode.config)
 					table := fmt.Sprintf("shelves_%d", runs.Add(1))
-					db = db.WithContext(replicated.WithSlave(t.Context())).Session(&mode.session).Table(table).Session(&gorm.Session{})
-					err := errors.Join(direct.Table(table).AutoMigrate(&Shelf{}), direct.Table(table).Create(&Shelf{ID: 1, Name: "top"}).Error, c.CatchUp(t.Context()))
+					db = db.WithContext(replicated.WithSlave(t.Context())).Session(&mode.session).Table(table).
+						Session(&gorm.Session{})
+					err := errors.Join(direct.Table(table).AutoMigrate(&Shelf{}),
+						direct.Table(table).Create(&Shelf{ID: 1, Name: "top"}).Error, c.CatchUp(t.Context()))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -152,7 +160,9 @@ func TestStalePlanEndsWithItsTransaction(t *testing.T) {
 						}
 					}()
 					read := func() error {
-						return db.Transaction(func(tx *gorm.DB) error { return tx.Take(&map[string]any{}, "id = 1").Error }, readOnly)
+						return db.Transaction(func(tx *gorm.DB) error {
+							return tx.Take(&map[string]any{}, "id = 1").Error
+						}, readOnly)
 					}
 					for range 20 * len(c.Slaves) {
 						if err := errors.Join(read(), db.Take(&map[string]any{}, "id = 1").Error); err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// TestMatrixNotices is the matrix with a lie: what the plugin takes for slaves is the master. Every cell that reads
-// from a slave has to notice, and no other.
+// TestMatrixNotices is the matrix with a lie: what the plugin takes for slaves is the master. Every cell that
+// reads from a slave has to notice, and no other.
 func TestMatrixNotices(t *testing.T) {
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
@@ -74,8 +74,8 @@ type (
 	}
 )
 
-// TestAnswers has rows that say which server they come from, by a view whose every row names the server that runs
-// it. It shows that the journal, on which the matrix relies, is true.
+// TestAnswers has rows that say which server they come from, by a view whose every row names the server that
+// runs it. It shows that the journal, on which the matrix relies, is true.
 func TestAnswers(t *testing.T) {
 	witness := func(ws ...Witness) (servers []int) {
 		for _, w := range ws {
@@ -112,10 +112,11 @@ func TestAnswers(t *testing.T) {
 		}},
 		{"FindInBatches", func(db *gorm.DB) (servers []int, err error) {
 			var ws []Witness
-			err = db.Where("id IN ?", []int64{known, known + 1, known + 2}).FindInBatches(&ws, 2, func(*gorm.DB, int) error {
-				servers = append(servers, ws[0].Server)
-				return nil
-			}).Error
+			err = db.Where("id IN ?", []int64{known, known + 1, known + 2}).
+				FindInBatches(&ws, 2, func(*gorm.DB, int) error {
+					servers = append(servers, ws[0].Server)
+					return nil
+				}).Error
 			return servers, err
 		}},
 		{"Rows", func(db *gorm.DB) ([]int, error) {
@@ -215,7 +216,9 @@ func TestAnswers(t *testing.T) {
 							var got []int
 							var err error
 							j.take()
-							as.with(p, func(ctx context.Context) { got, err = read.do(db.WithContext(ctx).Session(&mode.session)) })
+							as.with(p, func(ctx context.Context) {
+								got, err = read.do(db.WithContext(ctx).Session(&mode.session))
+							})
 							if err != nil {
 								t.Fatal(err)
 							}
@@ -239,8 +242,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestReadyMadePools has slaves whose pools the application made: they keep the limits that it gave them, and an error
-// of db.Use leaves them open.
+// TestReadyMadePools has slaves whose pools the application made: they keep the limits that it gave them, and
+// an error of db.Use leaves them open.
 func TestReadyMadePools(t *testing.T) {
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
@@ -248,7 +251,8 @@ func TestReadyMadePools(t *testing.T) {
 			use := func(cfg replicated.Config) (*sql.DB, error) {
 				slave := e.pool(t, c, c.Slaves[0], &journal{})
 				slave.SetMaxOpenConns(3)
-				db, err := gorm.Open(e.dialector(e.pool(t, c, c.Master, &journal{})), &gorm.Config{Logger: logger.Discard})
+				db, err := gorm.Open(e.dialector(e.pool(t, c, c.Master, &journal{})),
+					&gorm.Config{Logger: logger.Discard})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -29,9 +29,10 @@ var binlogCells = []cell{
 
 // mariaDBCells are what only MariaDB does in its own way.
 var mariaDBCells = []cell{
-	{"Clauses: Returning of an UPDATE, which MariaDB does not have", "write BEGIN UPDATE ROLLBACK", func(db *gorm.DB, r *run) error {
-		return refused(db.Clauses(clause.Returning{}).Model(alone(r.author())).Update("age", 7).Error)
-	}},
+	{"Clauses: Returning of an UPDATE, which MariaDB does not have", "write BEGIN UPDATE ROLLBACK",
+		func(db *gorm.DB, r *run) error {
+			return refused(db.Clauses(clause.Returning{}).Model(alone(r.author())).Update("age", 7).Error)
+		}},
 }
 
 // returningCells are what MySQL does not have.
@@ -71,7 +72,8 @@ var postgreSQLCells = []cell{
 	}},
 	{"Raw: a WITH that writes", "write WITH read SELECT", func(db *gorm.DB, r *run) error {
 		var id int64
-		err := db.Raw("WITH new AS (INSERT INTO notes (text) VALUES (?) RETURNING id) SELECT id FROM new", r.name).Scan(&id).Error
+		err := db.Raw("WITH new AS (INSERT INTO notes (text) VALUES (?) RETURNING id) SELECT id FROM new", r.name).
+			Scan(&id).Error
 		return errors.Join(err, asks(db))
 	}},
 	{"Raw: UPDATE RETURNING", "write UPDATE", func(db *gorm.DB, r *run) error {
@@ -85,11 +87,12 @@ var postgreSQLCells = []cell{
 	{"Clauses: Slave, unknown SQL", "clause-s DO", func(db *gorm.DB, r *run) error {
 		return db.Clauses(replicated.Slave).Exec("DO $$ BEGIN END $$").Error
 	}},
-	{"Clauses: Returning of an UPDATE", "write BEGIN UPDATE COMMIT read SELECT", func(db *gorm.DB, r *run) error {
-		var as []Author
-		err := db.Model(&as).Clauses(clause.Returning{}).Where("name = ?", r.author().Name).Update("age", 7).Error
-		return errors.Join(count(1, len(as), err), asks(db))
-	}},
+	{"Clauses: Returning of an UPDATE", "write BEGIN UPDATE COMMIT read SELECT",
+		func(db *gorm.DB, r *run) error {
+			var as []Author
+			err := db.Model(&as).Clauses(clause.Returning{}).Where("name = ?", r.author().Name).Update("age", 7).Error
+			return errors.Join(count(1, len(as), err), asks(db))
+		}},
 	{"Clauses: Returning of a soft DELETE", "write BEGIN UPDATE COMMIT", func(db *gorm.DB, r *run) error {
 		d := Draft{Title: r.name}
 		return errors.Join(r.direct.Create(&d).Error, db.Clauses(clause.Returning{}).Delete(&d).Error)

@@ -20,7 +20,8 @@ var finisherCells = []cell{
 		return db.Model(&Author{}).Where("id = ?", known).First(&map[string]any{}).Error
 	}},
 	{"Take", "read SELECT", func(db *gorm.DB, r *run) error { return db.Take(&Author{ID: known}).Error }},
-	{"Last", "read SELECT", func(db *gorm.DB, r *run) error { return db.Last(&Author{}, "name = ?", "known").Error }},
+	{"Last", "read SELECT",
+		func(db *gorm.DB, r *run) error { return db.Last(&Author{}, "name = ?", "known").Error }},
 	{"Find", "read SELECT", func(db *gorm.DB, r *run) error {
 		var as []Author
 		err := db.Find(&as, "name = ?", "known").Error
@@ -71,20 +72,21 @@ var finisherCells = []cell{
 		}
 		return count(3, n, rows.Err())
 	}},
-	{"Rows: a query for each", "read SELECT read SELECT read SELECT read SELECT", func(db *gorm.DB, r *run) error {
-		rows, err := db.Model(&Author{}).Where("name = ?", "known").Select("id").Rows()
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id int64
-			if err := errors.Join(rows.Scan(&id), db.First(&Author{}, id).Error); err != nil {
+	{"Rows: a query for each", "read SELECT read SELECT read SELECT read SELECT",
+		func(db *gorm.DB, r *run) error {
+			rows, err := db.Model(&Author{}).Where("name = ?", "known").Select("id").Rows()
+			if err != nil {
 				return err
 			}
-		}
-		return rows.Err()
-	}},
+			defer rows.Close()
+			for rows.Next() {
+				var id int64
+				if err := errors.Join(rows.Scan(&id), db.First(&Author{}, id).Error); err != nil {
+					return err
+				}
+			}
+			return rows.Err()
+		}},
 	{"Row", "read SELECT", func(db *gorm.DB, r *run) error {
 		var name string
 		return db.Model(&Author{}).Where("id = ?", known).Select("name").Row().Scan(&name)
@@ -95,7 +97,8 @@ var finisherCells = []cell{
 	}},
 	{"Row: that fails", "read SELECT", func(db *gorm.DB, r *run) error {
 		var n int
-		return refused(db.Model(&Author{}).Select("id").Where("id = (SELECT id FROM books WHERE title = ?)", "known").Row().Scan(&n))
+		return refused(db.Model(&Author{}).Select("id").
+			Where("id = (SELECT id FROM books WHERE title = ?)", "known").Row().Scan(&n))
 	}},
 	{"Scan", "read SELECT", func(db *gorm.DB, r *run) error {
 		var a struct{ Name string }
@@ -146,17 +149,20 @@ var finisherCells = []cell{
 		tx := db.FirstOrCreate(&Author{}, Author{Name: r.author().Name})
 		return count(0, tx.RowsAffected, tx.Error)
 	}},
-	{"FirstOrCreate: nothing there", "first-or SELECT write BEGIN INSERT COMMIT", func(db *gorm.DB, r *run) error {
-		var a Author
-		tx := db.Where(Author{Name: r.name}).Attrs(Author{Age: 7}).FirstOrCreate(&a)
-		return count(8, int(tx.RowsAffected)+a.Age, tx.Error)
-	}},
-	{"FirstOrCreate Attrs Assign: and then a read", "first-or SELECT write BEGIN UPDATE COMMIT read SELECT", func(db *gorm.DB, r *run) error {
-		var a Author
-		return errors.Join(
-			db.Where(Author{Name: r.author().Name}).Attrs(Author{Age: 7}).Assign(Author{Age: 8}).FirstOrCreate(&a).Error,
-			db.First(&Author{}, known).Error)
-	}},
+	{"FirstOrCreate: nothing there", "first-or SELECT write BEGIN INSERT COMMIT",
+		func(db *gorm.DB, r *run) error {
+			var a Author
+			tx := db.Where(Author{Name: r.name}).Attrs(Author{Age: 7}).FirstOrCreate(&a)
+			return count(8, int(tx.RowsAffected)+a.Age, tx.Error)
+		}},
+	{"FirstOrCreate Attrs Assign: and then a read", "first-or SELECT write BEGIN UPDATE COMMIT read SELECT",
+		func(db *gorm.DB, r *run) error {
+			var a Author
+			return errors.Join(
+				db.Where(Author{Name: r.author().Name}).Attrs(Author{Age: 7}).Assign(Author{Age: 8}).
+					FirstOrCreate(&a).Error,
+				db.First(&Author{}, known).Error)
+		}},
 	{"FirstOrCreate: with Preload", "first-or SELECT first-or SELECT", func(db *gorm.DB, r *run) error {
 		var a Author
 		err := db.Preload("Books").FirstOrCreate(&a, known).Error
@@ -193,21 +199,25 @@ var finisherCells = []cell{
 	}},
 	{"Raw: a subquery that GORM builds", "read SELECT", func(db *gorm.DB, r *run) error {
 		var n int64
-		err := db.Raw("SELECT COUNT(*) FROM (?) AS q", db.Model(&Author{}).Where("name = ?", "known")).Scan(&n).Error
+		err := db.Raw("SELECT COUNT(*) FROM (?) AS q", db.Model(&Author{}).Where("name = ?", "known")).
+			Scan(&n).Error
 		return count(3, n, err)
 	}},
 	{"Raw: WITH", "read WITH", func(db *gorm.DB, r *run) error {
 		var n int64
-		err := db.Raw("WITH k AS (SELECT * FROM authors WHERE name = ?) SELECT COUNT(*) FROM k", "known").Scan(&n).Error
+		err := db.Raw("WITH k AS (SELECT * FROM authors WHERE name = ?) SELECT COUNT(*) FROM k", "known").
+			Scan(&n).Error
 		return count(3, n, err)
 	}},
 	{"Raw: that locks, and then a read", "lock SELECT read SELECT", func(db *gorm.DB, r *run) error {
 		var a Author
-		return errors.Join(db.Raw("SELECT * FROM authors WHERE id = ? FOR UPDATE", known).Scan(&a).Error, db.First(&Author{}, known).Error)
+		return errors.Join(db.Raw("SELECT * FROM authors WHERE id = ? FOR UPDATE", known).Scan(&a).Error,
+			db.First(&Author{}, known).Error)
 	}},
 	{"Raw: of the catalog, and then a read", "catalog SELECT read SELECT", func(db *gorm.DB, r *run) error {
 		var n int64
-		return errors.Join(db.Raw("SELECT COUNT(*) FROM information_schema.tables").Scan(&n).Error, db.First(&Author{}, known).Error)
+		return errors.Join(db.Raw("SELECT COUNT(*) FROM information_schema.tables").Scan(&n).Error,
+			db.First(&Author{}, known).Error)
 	}},
 	{"Exec", "write INSERT read SELECT", func(db *gorm.DB, r *run) error {
 		tx := db.Exec("INSERT INTO notes (text) VALUES (?)", r.name)
@@ -217,12 +227,14 @@ var finisherCells = []cell{
 
 	{"Model Where Or Not Order Limit Offset", "read SELECT", func(db *gorm.DB, r *run) error {
 		var as []Author
-		err := db.Model(&Author{}).Where("id = ?", known).Or("id = ?", known+1).Not("id = -1").Order("id").Limit(1).Offset(1).Find(&as).Error
+		err := db.Model(&Author{}).Where("id = ?", known).Or("id = ?", known+1).Not("id = -1").Order("id").Limit(1).
+			Offset(1).Find(&as).Error
 		return count(1, len(as), err)
 	}},
 	{"Group Having Select", "read SELECT", func(db *gorm.DB, r *run) error {
 		var groups []map[string]any
-		err := db.Model(&Author{}).Select("name, COUNT(*) AS n").Where("name = ?", "known").Group("name").Having("COUNT(*) > 1").Find(&groups).Error
+		err := db.Model(&Author{}).Select("name, COUNT(*) AS n").Where("name = ?", "known").Group("name").
+			Having("COUNT(*) > 1").Find(&groups).Error
 		return count(1, len(groups), err)
 	}},
 	{"Distinct Omit", "read SELECT", func(db *gorm.DB, r *run) error {
@@ -232,9 +244,11 @@ var finisherCells = []cell{
 	}},
 	{"MapColumns Unscoped Debug", "read SELECT", func(db *gorm.DB, r *run) error {
 		var a struct{ Called string }
-		return db.Unscoped().Model(&Author{}).MapColumns(map[string]string{"name": "called"}).Where("id = ?", known).Scan(&a).Error
+		return db.Unscoped().Model(&Author{}).MapColumns(map[string]string{"name": "called"}).
+			Where("id = ?", known).Scan(&a).Error
 	}},
-	{"Debug", "read SELECT", func(db *gorm.DB, r *run) error { return db.Debug().First(&Author{}, known).Error }},
+	{"Debug", "read SELECT",
+		func(db *gorm.DB, r *run) error { return db.Debug().First(&Author{}, known).Error }},
 	{"Set InstanceSet", "read SELECT", func(db *gorm.DB, r *run) error {
 		return db.Set("a", 1).InstanceSet("b", 2).First(&Author{}, known).Error
 	}},
@@ -253,16 +267,17 @@ var finisherCells = []cell{
 	{"Scopes: that query", "read SELECT read SELECT", func(db *gorm.DB, r *run) error {
 		youngest := func(tx *gorm.DB) *gorm.DB {
 			var age int
-			if err := tx.Session(&gorm.Session{NewDB: true}).Model(&Author{}).Where("name = ?", "known").Select("MIN(age)").Scan(&age).Error; err != nil {
-				_ = tx.AddError(err)
-			}
+			err := tx.Session(&gorm.Session{NewDB: true}).Model(&Author{}).Where("name = ?", "known").
+				Select("MIN(age)").Scan(&age).Error
+			_ = tx.AddError(err)
 			return tx.Where("age = ?", age)
 		}
 		return db.Scopes(youngest).First(&Author{}).Error
 	}},
 	{"Where: a subquery", "read SELECT", func(db *gorm.DB, r *run) error {
 		var as []Author
-		err := db.Where("id IN (?)", db.Model(&Book{}).Select("author_id").Where("title = ?", "known")).Find(&as).Error
+		err := db.Where("id IN (?)", db.Model(&Book{}).Select("author_id").Where("title = ?", "known")).
+			Find(&as).Error
 		return count(3, len(as), err)
 	}},
 	{"Table: a subquery", "read SELECT", func(db *gorm.DB, r *run) error {
@@ -276,7 +291,8 @@ var finisherCells = []cell{
 		return count(known, a.Publisher.ID, err)
 	}},
 	{"Joins: two associations, with a condition", "read SELECT", func(db *gorm.DB, r *run) error {
-		return db.Joins("Publisher", db.Where(&Publisher{Name: "known"})).Joins("Portrait").First(&Author{}, known).Error
+		return db.Joins("Publisher", db.Where(&Publisher{Name: "known"})).Joins("Portrait").
+			First(&Author{}, known).Error
 	}},
 	{"Joins: nested", "read SELECT", func(db *gorm.DB, r *run) error {
 		var b Book
@@ -285,7 +301,8 @@ var finisherCells = []cell{
 	}},
 	{"Joins: raw", "read SELECT", func(db *gorm.DB, r *run) error {
 		var n int64
-		err := db.Model(&Author{}).Joins("JOIN books ON books.author_id = authors.id AND books.title = ?", "known").Count(&n).Error
+		err := db.Model(&Author{}).Joins("JOIN books ON books.author_id = authors.id AND books.title = ?", "known").
+			Count(&n).Error
 		return count(6, n, err)
 	}},
 	{"Joins: a subquery", "read SELECT", func(db *gorm.DB, r *run) error {
@@ -300,7 +317,8 @@ var finisherCells = []cell{
 		return count(3, len(as), err)
 	}},
 	{"Clauses: locking", "lock SELECT read SELECT", func(db *gorm.DB, r *run) error {
-		return errors.Join(db.Clauses(clause.Locking{Strength: "UPDATE"}).First(&Author{}, known).Error, db.First(&Author{}, known).Error)
+		return errors.Join(db.Clauses(clause.Locking{Strength: "UPDATE"}).First(&Author{}, known).Error,
+			db.First(&Author{}, known).Error)
 	}},
 	{"Clauses: locking for share", "lock SELECT", func(db *gorm.DB, r *run) error {
 		return db.Clauses(clause.Locking{Strength: "SHARE"}).Find(&[]Author{}, known).Error
@@ -309,12 +327,14 @@ var finisherCells = []cell{
 		return db.Clauses(clause.Locking{Strength: "UPDATE", Options: "SKIP LOCKED"}).Find(&[]Author{}, known).Error
 	}},
 	{"Clauses: hints and the like", "read SELECT", func(db *gorm.DB, r *run) error {
-		return db.Clauses(clause.OrderBy{Columns: []clause.OrderByColumn{{Column: clause.Column{Name: "id"}}}}).Find(&[]Author{}, known).Error
+		return db.Clauses(clause.OrderBy{Columns: []clause.OrderByColumn{{Column: clause.Column{Name: "id"}}}}).
+			Find(&[]Author{}, known).Error
 	}},
 
 	{"Session: DryRun", "", func(db *gorm.DB, r *run) error {
 		dry := db.Session(&gorm.Session{DryRun: true})
-		if dry.First(&Author{}, known).Statement.SQL.Len() == 0 || dry.Preload("Books").Find(&[]Author{}).Statement.SQL.Len() == 0 {
+		if dry.First(&Author{}, known).Statement.SQL.Len() == 0 ||
+			dry.Preload("Books").Find(&[]Author{}).Statement.SQL.Len() == 0 {
 			return errors.New("no SQL")
 		}
 		return dry.Exec("INSERT INTO notes (text) VALUES (?)", r.name).Error

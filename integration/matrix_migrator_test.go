@@ -29,8 +29,10 @@ type (
 
 // migratorCells are AutoMigrate and the whole Migrator.
 var migratorCells = []cell{
-	{"AutoMigrate: a new table", "master*", migrates(nil, func(m gorm.Migrator, table string) error { return m.AutoMigrate(&Shelf{}) })},
-	{"AutoMigrate: nothing to do", "master*", migrates(&Shelf{}, func(m gorm.Migrator, table string) error { return m.AutoMigrate(&Shelf{}) })},
+	{"AutoMigrate: a new table", "master*",
+		migrates(nil, func(m gorm.Migrator, table string) error { return m.AutoMigrate(&Shelf{}) })},
+	{"AutoMigrate: nothing to do", "master*",
+		migrates(&Shelf{}, func(m gorm.Migrator, table string) error { return m.AutoMigrate(&Shelf{}) })},
 	{"AutoMigrate: of the *gorm.DB, with relations", "master*", func(db *gorm.DB, r *run) error {
 		type Chair struct {
 			ID     int64
@@ -50,7 +52,9 @@ var migratorCells = []cell{
 		return errors.Join(m.AutoMigrate(&WiderShelf{}), m.AutoMigrate(&WiderShelf{}))
 	})},
 	{"AutoMigrate: under the clause Slave", "master*", func(db *gorm.DB, r *run) error {
-		return migrates(&Shelf{}, func(m gorm.Migrator, table string) error { return m.AutoMigrate(&WiderShelf{}) })(db.Clauses(replicated.Slave), r)
+		return migrates(&Shelf{}, func(m gorm.Migrator, table string) error {
+			return m.AutoMigrate(&WiderShelf{})
+		})(db.Clauses(replicated.Slave), r)
 	}},
 	{"Migrator.CurrentDatabase", "master*", migrates(nil, func(m gorm.Migrator, table string) error {
 		return is(m.CurrentDatabase() != "")
@@ -64,9 +68,12 @@ var migratorCells = []cell{
 		m.GetTypeAliases("int")
 		return is(m.FullDataTypeOf(stmt.Schema.LookUpField("Name")).SQL != "")
 	}},
-	{"Migrator.CreateTable", "master*", migrates(nil, func(m gorm.Migrator, table string) error { return m.CreateTable(&Shelf{}) })},
-	{"Migrator.DropTable", "master*", migrates(&Shelf{}, func(m gorm.Migrator, table string) error { return m.DropTable(&Shelf{}) })},
-	{"Migrator.HasTable", "master*", migrates(&Shelf{}, func(m gorm.Migrator, table string) error { return is(m.HasTable(&Shelf{})) })},
+	{"Migrator.CreateTable", "master*",
+		migrates(nil, func(m gorm.Migrator, table string) error { return m.CreateTable(&Shelf{}) })},
+	{"Migrator.DropTable", "master*",
+		migrates(&Shelf{}, func(m gorm.Migrator, table string) error { return m.DropTable(&Shelf{}) })},
+	{"Migrator.HasTable", "master*",
+		migrates(&Shelf{}, func(m gorm.Migrator, table string) error { return is(m.HasTable(&Shelf{})) })},
 	{"Migrator.RenameTable", "master*", migrates(&Shelf{}, func(m gorm.Migrator, table string) error {
 		return errors.Join(m.RenameTable(table, table+"_new"), m.RenameTable(table+"_new", table))
 	})},
@@ -74,9 +81,12 @@ var migratorCells = []cell{
 		tables, err := m.GetTables()
 		return errors.Join(err, is(slices.Contains(tables, table)))
 	})},
-	{"Migrator.AddColumn", "master*", migrates(&Shelf{}, func(m gorm.Migrator, table string) error { return m.AddColumn(&WiderShelf{}, "Room") })},
-	{"Migrator.DropColumn", "master*", migrates(&WiderShelf{}, func(m gorm.Migrator, table string) error { return m.DropColumn(&WiderShelf{}, "Spelled") })},
-	{"Migrator.AlterColumn", "master*", migrates(&Shelf{}, func(m gorm.Migrator, table string) error { return m.AlterColumn(&WiderShelf{}, "Name") })},
+	{"Migrator.AddColumn", "master*", migrates(&Shelf{},
+		func(m gorm.Migrator, table string) error { return m.AddColumn(&WiderShelf{}, "Room") })},
+	{"Migrator.DropColumn", "master*", migrates(&WiderShelf{},
+		func(m gorm.Migrator, table string) error { return m.DropColumn(&WiderShelf{}, "Spelled") })},
+	{"Migrator.AlterColumn", "master*", migrates(&Shelf{},
+		func(m gorm.Migrator, table string) error { return m.AlterColumn(&WiderShelf{}, "Name") })},
 	{"Migrator.MigrateColumn Migrator.MigrateColumnUnique", "master*", func(db *gorm.DB, r *run) error {
 		return migrates(&WiderShelf{}, func(m gorm.Migrator, table string) error {
 			stmt := &gorm.Statement{DB: db}
@@ -86,7 +96,9 @@ var migratorCells = []cell{
 			}
 			for _, column := range types {
 				field := stmt.Schema.LookUpField(column.Name())
-				if err := errors.Join(m.MigrateColumn(&WiderShelf{}, field, column), m.MigrateColumnUnique(&WiderShelf{}, field, column)); err != nil {
+				err := errors.Join(m.MigrateColumn(&WiderShelf{}, field, column),
+					m.MigrateColumnUnique(&WiderShelf{}, field, column))
+				if err != nil {
 					return err
 				}
 			}
@@ -110,18 +122,23 @@ var migratorCells = []cell{
 	{"Migrator.CreateView Migrator.DropView", "master*", func(db *gorm.DB, r *run) error {
 		m, view := db.Migrator(), fmt.Sprintf("view_%d", r.n)
 		query := db.Model(&Author{}).Where("name = ?", "known")
-		return errors.Join(m.CreateView(view, gorm.ViewOption{Query: query}), m.CreateView(view, gorm.ViewOption{Query: query, Replace: true}), m.DropView(view))
+		return errors.Join(m.CreateView(view, gorm.ViewOption{Query: query}),
+			m.CreateView(view, gorm.ViewOption{Query: query, Replace: true}), m.DropView(view))
 	}},
-	{"Migrator.CreateConstraint Migrator.HasConstraint Migrator.DropConstraint", "master*", migrates(&WiderShelf{}, func(m gorm.Migrator, table string) error {
-		return errors.Join(
-			is(m.HasConstraint(&WiderShelf{}, "chk_shelf_height")), m.DropConstraint(&WiderShelf{}, "chk_shelf_height"),
-			is(!m.HasConstraint(&WiderShelf{}, "chk_shelf_height")), m.CreateConstraint(&WiderShelf{}, "chk_shelf_height"))
-	})},
-	{"Migrator.CreateIndex Migrator.HasIndex Migrator.DropIndex", "master*", migrates(&Shelf{}, func(m gorm.Migrator, table string) error {
-		return errors.Join(
-			is(m.HasIndex(&Shelf{}, "idx_shelf_name")), m.DropIndex(&Shelf{}, "idx_shelf_name"),
-			is(!m.HasIndex(&Shelf{}, "idx_shelf_name")), m.CreateIndex(&Shelf{}, "idx_shelf_name"))
-	})},
+	{"Migrator.CreateConstraint Migrator.HasConstraint Migrator.DropConstraint", "master*",
+		migrates(&WiderShelf{}, func(m gorm.Migrator, table string) error {
+			return errors.Join(
+				is(m.HasConstraint(&WiderShelf{}, "chk_shelf_height")),
+				m.DropConstraint(&WiderShelf{}, "chk_shelf_height"),
+				is(!m.HasConstraint(&WiderShelf{}, "chk_shelf_height")),
+				m.CreateConstraint(&WiderShelf{}, "chk_shelf_height"))
+		})},
+	{"Migrator.CreateIndex Migrator.HasIndex Migrator.DropIndex", "master*",
+		migrates(&Shelf{}, func(m gorm.Migrator, table string) error {
+			return errors.Join(
+				is(m.HasIndex(&Shelf{}, "idx_shelf_name")), m.DropIndex(&Shelf{}, "idx_shelf_name"),
+				is(!m.HasIndex(&Shelf{}, "idx_shelf_name")), m.CreateIndex(&Shelf{}, "idx_shelf_name"))
+		})},
 	{"Migrator.RenameIndex", "master*", migrates(&Shelf{}, func(m gorm.Migrator, table string) error {
 		return m.RenameIndex(&Shelf{}, "idx_shelf_name", "idx_shelf_new")
 	})},

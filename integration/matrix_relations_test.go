@@ -11,18 +11,22 @@ import (
 
 // relationCells are associations in every mode, for every kind of relation, and preloads.
 var relationCells = []cell{
-	{"Association", "", func(db *gorm.DB, r *run) error { return db.Model(&Author{ID: known}).Association("Books").Error }},
+	{"Association", "", func(db *gorm.DB, r *run) error {
+		return db.Model(&Author{ID: known}).Association("Books").Error
+	}},
 
 	{"Association.Find: has one", "read SELECT", find[Portrait]("Portrait", 1)},
 	{"Association.Find: has many", "read SELECT", find[Book]("Books", 2)},
 	{"Association.Find: belongs to", "read SELECT", find[Publisher]("Publisher", 1)},
 	{"Association.Find: many2many", "read SELECT", find[Genre]("Genres", 1)},
 	{"Association.Find: polymorphic", "read SELECT", find[Review]("Reviews", 1)},
-	{"Association.Find: with a condition and Preload", "read SELECT read SELECT", func(db *gorm.DB, r *run) error {
-		var books []Book
-		err := db.Preload("Reviews").Model(&Author{ID: known}).Association("Books").Find(&books, "title = ?", "known")
-		return count(2, len(books), err)
-	}},
+	{"Association.Find: with a condition and Preload", "read SELECT read SELECT",
+		func(db *gorm.DB, r *run) error {
+			var books []Book
+			err := db.Preload("Reviews").Model(&Author{ID: known}).Association("Books").
+				Find(&books, "title = ?", "known")
+			return count(2, len(books), err)
+		}},
 	{"Association.Find: of several", "read SELECT", func(db *gorm.DB, r *run) error {
 		var books []Book
 		err := db.Model(&[]Author{{ID: known}, {ID: known + 1}}).Association("Books").Find(&books)
@@ -45,14 +49,17 @@ var relationCells = []cell{
 		appended("Genres", func(r *run) any { return &Genre{Code: r.name + "a"} })},
 	{"Association.Append: polymorphic", "write BEGIN bound INSERT COMMIT read SELECT",
 		appended("Reviews", func(r *run) any { return &Review{Text: r.name} })},
-	{"Association.Append: a map", "write BEGIN INSERT COMMIT write BEGIN COMMIT", func(db *gorm.DB, r *run) error {
-		return db.Model(alone(r.author())).Association("Books").Append(map[string]any{"title": r.name})
-	}},
+	{"Association.Append: a map", "write BEGIN INSERT COMMIT write BEGIN COMMIT",
+		func(db *gorm.DB, r *run) error {
+			return db.Model(alone(r.author())).Association("Books").Append(map[string]any{"title": r.name})
+		}},
 
-	{"Association.Append: to several", "write BEGIN bound INSERT COMMIT write BEGIN bound INSERT COMMIT", func(db *gorm.DB, r *run) error {
-		as := []Author{*alone(r.author()), {Name: r.name}}
-		return errors.Join(r.direct.Create(&as[1]).Error, db.Model(&as).Association("Books").Append(&Book{Title: r.name}, &Book{Title: r.name}))
-	}},
+	{"Association.Append: to several", "write BEGIN bound INSERT COMMIT write BEGIN bound INSERT COMMIT",
+		func(db *gorm.DB, r *run) error {
+			as := []Author{*alone(r.author()), {Name: r.name}}
+			return errors.Join(r.direct.Create(&as[1]).Error,
+				db.Model(&as).Association("Books").Append(&Book{Title: r.name}, &Book{Title: r.name}))
+		}},
 
 	{"Association.Replace: has one", "write BEGIN bound INSERT COMMIT write BEGIN UPDATE COMMIT read SELECT",
 		replaced("Portrait", func(r *run) any { return &Portrait{File: r.name} })},
@@ -60,16 +67,22 @@ var relationCells = []cell{
 		replaced("Books", func(r *run) any { return &Book{Title: r.name} })},
 	{"Association.Replace: belongs to", "write BEGIN bound INSERT UPDATE COMMIT read SELECT",
 		replaced("Publisher", func(r *run) any { return &Publisher{Name: r.name} })},
-	{"Association.Replace: many2many", "write BEGIN bound INSERT bound INSERT COMMIT write BEGIN DELETE COMMIT read SELECT",
+	{"Association.Replace: many2many",
+		"write BEGIN bound INSERT bound INSERT COMMIT write BEGIN DELETE COMMIT read SELECT",
 		replaced("Genres", func(r *run) any { return &Genre{Code: r.name + "a"} })},
 	{"Association.Replace: polymorphic", "write BEGIN bound INSERT COMMIT write BEGIN UPDATE COMMIT read SELECT",
 		replaced("Reviews", func(r *run) any { return &Review{Text: r.name} })},
 
-	{"Association.Delete: has one", "write BEGIN UPDATE COMMIT read SELECT", deleted("Portrait", func(a *Author) any { return a.Portrait })},
-	{"Association.Delete: has many", "write BEGIN UPDATE COMMIT read SELECT", deleted("Books", func(a *Author) any { return a.Books })},
-	{"Association.Delete: belongs to", "write BEGIN UPDATE COMMIT read SELECT", deleted("Publisher", func(a *Author) any { return a.Publisher })},
-	{"Association.Delete: many2many", "write BEGIN DELETE COMMIT read SELECT", deleted("Genres", func(a *Author) any { return a.Genres })},
-	{"Association.Delete: polymorphic", "write BEGIN UPDATE COMMIT read SELECT", deleted("Reviews", func(a *Author) any { return a.Reviews })},
+	{"Association.Delete: has one", "write BEGIN UPDATE COMMIT read SELECT",
+		deleted("Portrait", func(a *Author) any { return a.Portrait })},
+	{"Association.Delete: has many", "write BEGIN UPDATE COMMIT read SELECT",
+		deleted("Books", func(a *Author) any { return a.Books })},
+	{"Association.Delete: belongs to", "write BEGIN UPDATE COMMIT read SELECT",
+		deleted("Publisher", func(a *Author) any { return a.Publisher })},
+	{"Association.Delete: many2many", "write BEGIN DELETE COMMIT read SELECT",
+		deleted("Genres", func(a *Author) any { return a.Genres })},
+	{"Association.Delete: polymorphic", "write BEGIN UPDATE COMMIT read SELECT",
+		deleted("Reviews", func(a *Author) any { return a.Reviews })},
 
 	{"Association.Clear: has one", "write BEGIN UPDATE COMMIT read SELECT", cleared("Portrait")},
 	{"Association.Clear: has many", "write BEGIN UPDATE COMMIT read SELECT", cleared("Books")},
@@ -79,25 +92,30 @@ var relationCells = []cell{
 
 	{"Association.Unscoped: has one", "write BEGIN DELETE COMMIT", clearedUnscoped("Portrait")},
 	{"Association.Unscoped: has many", "write BEGIN DELETE COMMIT", clearedUnscoped("Books")},
-	{"Association.Unscoped: belongs to", "write BEGIN UPDATE COMMIT write BEGIN DELETE COMMIT", func(db *gorm.DB, r *run) error {
-		a := r.author() // GORM 1.31 cannot clear it: "DELETE FROM authors … publishers.id"
-		return db.Model(alone(a)).Association("Publisher").Unscoped().Delete(a.Publisher)
-	}},
+	{"Association.Unscoped: belongs to", "write BEGIN UPDATE COMMIT write BEGIN DELETE COMMIT",
+		func(db *gorm.DB, r *run) error {
+			a := r.author() // GORM 1.31 cannot clear it: "DELETE FROM authors … publishers.id"
+			return db.Model(alone(a)).Association("Publisher").Unscoped().Delete(a.Publisher)
+		}},
 	{"Association.Unscoped: many2many", "write BEGIN DELETE COMMIT", clearedUnscoped("Genres")},
 	{"Association.Unscoped: polymorphic", "write BEGIN DELETE COMMIT", clearedUnscoped("Reviews")},
 
 	{"Create: with associations of every kind",
-		"write BEGIN bound INSERT INSERT bound INSERT bound INSERT bound INSERT bound INSERT bound INSERT COMMIT read SELECT",
+		"write BEGIN bound INSERT INSERT bound INSERT bound INSERT bound INSERT bound INSERT bound INSERT COMMIT " +
+			"read SELECT",
 		func(db *gorm.DB, r *run) error {
 			a := Author{
-				Name: r.name, Publisher: &Publisher{Name: r.name}, Portrait: &Portrait{File: r.name}, Books: []Book{{Title: r.name}},
-				Genres: []Genre{{Code: r.name, Name: "own"}}, Reviews: []Review{{Text: r.name}},
+				Name: r.name, Publisher: &Publisher{Name: r.name}, Portrait: &Portrait{File: r.name},
+				Books: []Book{{Title: r.name}}, Genres: []Genre{{Code: r.name, Name: "own"}},
+				Reviews: []Review{{Text: r.name}},
 			}
 			return errors.Join(db.Create(&a).Error, db.First(&Author{}, known).Error)
 		}},
-	{"Create: nested associations", "write BEGIN INSERT bound INSERT bound INSERT COMMIT", func(db *gorm.DB, r *run) error {
-		return db.Create(&Author{Name: r.name, Books: []Book{{Title: r.name, Reviews: []Review{{Text: r.name}}}}}).Error
-	}},
+	{"Create: nested associations", "write BEGIN INSERT bound INSERT bound INSERT COMMIT",
+		func(db *gorm.DB, r *run) error {
+			return db.Create(&Author{Name: r.name,
+				Books: []Book{{Title: r.name, Reviews: []Review{{Text: r.name}}}}}).Error
+		}},
 	{"Save: with associations of every kind",
 		"write BEGIN bound INSERT UPDATE bound INSERT bound INSERT bound INSERT bound INSERT bound INSERT COMMIT",
 		func(db *gorm.DB, r *run) error {
@@ -108,12 +126,13 @@ var relationCells = []cell{
 	{"Omit: the associations of a Create", "write BEGIN INSERT COMMIT", func(db *gorm.DB, r *run) error {
 		return db.Omit(clause.Associations).Create(&Author{Name: r.name, Books: []Book{{Title: r.name}}}).Error
 	}},
-	{"Session: FullSaveAssociations", "write BEGIN bound INSERT UPDATE bound INSERT COMMIT", func(db *gorm.DB, r *run) error {
-		a := r.author()
-		return db.Session(&gorm.Session{FullSaveAssociations: true}).Updates(&Author{
-			ID: a.ID, Age: 7, Publisher: a.Publisher, Portrait: a.Portrait,
-		}).Error
-	}},
+	{"Session: FullSaveAssociations", "write BEGIN bound INSERT UPDATE bound INSERT COMMIT",
+		func(db *gorm.DB, r *run) error {
+			a := r.author()
+			return db.Session(&gorm.Session{FullSaveAssociations: true}).Updates(&Author{
+				ID: a.ID, Age: 7, Publisher: a.Publisher, Portrait: a.Portrait,
+			}).Error
+		}},
 
 	{"Preload: has one", "read SELECT read SELECT", preloaded(known, 1, "Portrait")},
 	{"Preload: has many", "read SELECT read SELECT", preloaded(known, 2, "Books")},
@@ -122,8 +141,10 @@ var relationCells = []cell{
 	{"Preload: polymorphic", "read SELECT read SELECT", preloaded(known, 1, "Reviews")},
 	{"Preload: several", "read SELECT read SELECT read SELECT", preloaded(known, 3, "Books", "Publisher")},
 	{"Preload: nested", "read SELECT read SELECT read SELECT", preloaded(known, 2, "Books.Reviews")},
-	{"Preload: nested and back", "read SELECT read SELECT read SELECT read SELECT", preloaded(known, 2, "Books.Author.Publisher")},
-	{"Preload: all associations", "read SELECT read SELECT read SELECT read SELECT read SELECT read SELECT read SELECT",
+	{"Preload: nested and back", "read SELECT read SELECT read SELECT read SELECT",
+		preloaded(known, 2, "Books.Author.Publisher")},
+	{"Preload: all associations",
+		"read SELECT read SELECT read SELECT read SELECT read SELECT read SELECT read SELECT",
 		preloaded(known, 6, clause.Associations)},
 	{"Preload: of nothing", "read SELECT", preloaded(-1, 0, "Books")},
 	{"Preload: with a condition", "read SELECT read SELECT", func(db *gorm.DB, r *run) error {
@@ -133,12 +154,15 @@ var relationCells = []cell{
 	}},
 	{"Preload: with a function", "read SELECT read SELECT read SELECT", func(db *gorm.DB, r *run) error {
 		var as []Author
-		err := db.Preload("Books", func(tx *gorm.DB) *gorm.DB { return tx.Order("title").Preload("Reviews") }).Find(&as, "name = ?", "known").Error
+		err := db.Preload("Books", func(tx *gorm.DB) *gorm.DB { return tx.Order("title").Preload("Reviews") }).
+			Find(&as, "name = ?", "known").Error
 		return count(3, len(as), err)
 	}},
-	{"Preload: with a clause of its own", "read SELECT clause-m SELECT clause-m SELECT", func(db *gorm.DB, r *run) error {
-		return db.Preload("Books.Reviews").Preload("Books", func(tx *gorm.DB) *gorm.DB { return tx.Clauses(replicated.Master) }).First(&Author{}, known).Error
-	}},
+	{"Preload: with a clause of its own", "read SELECT clause-m SELECT clause-m SELECT",
+		func(db *gorm.DB, r *run) error {
+			return db.Preload("Books.Reviews").Preload("Books",
+				func(tx *gorm.DB) *gorm.DB { return tx.Clauses(replicated.Master) }).First(&Author{}, known).Error
+		}},
 	{"Preload: beside Joins", "read SELECT read SELECT", func(db *gorm.DB, r *run) error {
 		return db.Joins("Publisher").Preload("Books").First(&Author{}, known).Error
 	}},
@@ -152,7 +176,8 @@ var relationCells = []cell{
 	}},
 	{"Preload: in batches", "read SELECT read SELECT read SELECT read SELECT", func(db *gorm.DB, r *run) error {
 		var as []Author
-		return db.Preload("Books").Where("name = ?", "known").FindInBatches(&as, 2, func(*gorm.DB, int) error { return nil }).Error
+		return db.Preload("Books").Where("name = ?", "known").
+			FindInBatches(&as, 2, func(*gorm.DB, int) error { return nil }).Error
 	}},
 	{"Preload: by raw SQL", "read SELECT read SELECT", func(db *gorm.DB, r *run) error {
 		var as []Author

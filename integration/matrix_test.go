@@ -31,8 +31,8 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// cell is one use of GORM: what has to happen, and what is done. It runs under every intent, in every mode; db
-// has the context and the mode. A cell reads what library has, and writes to rows of its own.
+// cell is one use of GORM: what has to happen, and what is done. It runs under every intent, in every mode;
+// db has the context and the mode. A cell reads what library has, and writes to rows of its own.
 type cell struct {
 	name   string
 	script script
@@ -50,8 +50,8 @@ type run struct {
 
 var runs atomic.Int64
 
-// author creates an author of this run's own on the master, with a publisher, a portrait, two books, a genre and a
-// review. The slaves may not have it yet.
+// author creates an author of this run's own on the master, with a publisher, a portrait, two books, a genre
+// and a review. The slaves may not have it yet.
 func (r *run) author() *Author {
 	a := &Author{
 		Name: r.name, Publisher: &Publisher{Name: r.name}, Portrait: &Portrait{File: r.name},
@@ -188,13 +188,18 @@ func (e *engine) pool(t *testing.T, c *servers.Cluster, s *servers.Server, j *jo
 }
 
 // open opens the cluster with the plugin, which tells the journal.
-func (e *engine) open(t *testing.T, c *servers.Cluster, j *journal, config gorm.Config) (*gorm.DB, *replicated.Plugin) {
+func (e *engine) open(
+	t *testing.T, c *servers.Cluster, j *journal, config gorm.Config,
+) (*gorm.DB, *replicated.Plugin) {
 	t.Helper()
 	return e.openOn(t, c, j, config, func(slave *servers.Server) *servers.Server { return slave })
 }
 
 // openOn is open with other servers in the place of the slaves.
-func (e *engine) openOn(t *testing.T, c *servers.Cluster, j *journal, config gorm.Config, instead func(*servers.Server) *servers.Server) (*gorm.DB, *replicated.Plugin) {
+func (e *engine) openOn(
+	t *testing.T, c *servers.Cluster, j *journal, config gorm.Config,
+	instead func(*servers.Server) *servers.Server,
+) (*gorm.DB, *replicated.Plugin) {
 	t.Helper()
 	config.Logger = logger.Discard
 	db, err := gorm.Open(e.dialector(e.pool(t, c, c.Master, j)), &config)
@@ -203,7 +208,8 @@ func (e *engine) openOn(t *testing.T, c *servers.Cluster, j *journal, config gor
 	}
 	cfg := replicated.Config{Observer: j, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	for _, s := range c.Slaves {
-		cfg.Slaves = append(cfg.Slaves, replicated.Server{Dialector: e.dialector(e.pool(t, c, instead(s), j)), ID: s.String()})
+		pool := e.pool(t, c, instead(s), j)
+		cfg.Slaves = append(cfg.Slaves, replicated.Server{Dialector: e.dialector(pool), ID: s.String()})
 	}
 	p := replicated.New(cfg)
 	if err := db.Use(p); err != nil {
@@ -245,12 +251,14 @@ func request(method string) func(*replicated.Plugin, func(context.Context)) {
 }
 
 var intents = []intent{
-	{"WithMaster", replicated.Master, replicated.ReasonContext, false, func(_ *replicated.Plugin, f func(context.Context)) {
-		f(replicated.WithMaster(observed(context.Background())))
-	}},
-	{"WithSlave", replicated.Slave, replicated.ReasonContext, false, func(_ *replicated.Plugin, f func(context.Context)) {
-		f(replicated.WithSlave(observed(context.Background())))
-	}},
+	{"WithMaster", replicated.Master, replicated.ReasonContext, false,
+		func(_ *replicated.Plugin, f func(context.Context)) {
+			f(replicated.WithMaster(observed(context.Background())))
+		}},
+	{"WithSlave", replicated.Slave, replicated.ReasonContext, false,
+		func(_ *replicated.Plugin, f func(context.Context)) {
+			f(replicated.WithSlave(observed(context.Background())))
+		}},
 	{"POST", replicated.Master, replicated.ReasonMethod, true, request("POST")},
 	{"GET", replicated.Slave, replicated.ReasonMethod, true, request("GET")},
 }
@@ -267,8 +275,8 @@ var preparing = []struct {
 	{preparingTwice, gorm.Config{PrepareStmt: true}, gorm.Session{PrepareStmt: true}},
 }
 
-// TestMatrix runs all that GORM can do, under every intent and in every mode, and compares which server was to run
-// each statement, and why, with the statements that reached each server.
+// TestMatrix runs all that GORM can do, under every intent and in every mode, and compares which server was
+// to run each statement, and why, with the statements that reached each server.
 func TestMatrix(t *testing.T) {
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
@@ -280,7 +288,8 @@ func TestMatrix(t *testing.T) {
 					for _, as := range intents {
 						t.Run(as.name, func(t *testing.T) {
 							cells := slices.Concat(queryCells(), e.cells)
-							if i == 0 || as.read == replicated.Slave { // that a migration runs on the master under Master says little
+							// That a migration runs on the master under Master says little.
+							if i == 0 || as.read == replicated.Slave {
 								cells = append(cells, migratorCells...)
 							}
 							for _, cell := range cells {
@@ -357,7 +366,8 @@ func TestPreparedSavepoint(t *testing.T) {
 
 // queryCells are the cells that work on every engine, but those of migrations, which take their time.
 func queryCells() []cell {
-	return slices.Concat(finisherCells, writeCells, relationCells, hookCells, transactionCells, clauseCells, genericCells)
+	return slices.Concat(finisherCells, writeCells, relationCells, hookCells, transactionCells, clauseCells,
+		genericCells)
 }
 
 // all are all cells of the engine.
@@ -366,8 +376,8 @@ func (e *engine) all() []cell { return slices.Concat(queryCells(), e.cells, migr
 // stocked are the clusters that have the library.
 var stocked sync.Map // *servers.Cluster to the *gorm.DB of openDirect
 
-// library starts the engine's shared servers with the rows that cells read, and returns them with a *gorm.DB of the
-// master alone. A slave that has been written to by the end of the test fails it.
+// library starts the engine's shared servers with the rows that cells read, and returns them with a *gorm.DB
+// of the master alone. A slave that has been written to by the end of the test fails it.
 func library(t *testing.T, e *engine) (*servers.Cluster, *gorm.DB) {
 	t.Helper()
 	c, err := e.start()
@@ -400,8 +410,10 @@ func library(t *testing.T, e *engine) (*servers.Cluster, *gorm.DB) {
 		}
 	}
 	err = errors.Join(
-		direct.Create(&[]Draft{{ID: known, Title: "known"}, {ID: known + 1, Title: "known", DeletedAt: gorm.DeletedAt{Time: time.Unix(1, 0), Valid: true}}}).Error,
-		direct.Session(&gorm.Session{SkipHooks: true}).Create(&[]Watched{{ID: known, Name: "known"}, {ID: known + 1, Name: "known"}}).Error,
+		direct.Create(&[]Draft{{ID: known, Title: "known"},
+			{ID: known + 1, Title: "known", DeletedAt: gorm.DeletedAt{Time: time.Unix(1, 0), Valid: true}}}).Error,
+		direct.Session(&gorm.Session{SkipHooks: true}).
+			Create(&[]Watched{{ID: known, Name: "known"}, {ID: known + 1, Name: "known"}}).Error,
 		direct.Session(&gorm.Session{SkipHooks: true}).Create(&Diary{ID: known, Text: "known"}).Error,
 		c.CatchUp(t.Context()),
 	)
@@ -412,8 +424,9 @@ func library(t *testing.T, e *engine) (*servers.Cluster, *gorm.DB) {
 	return c, direct
 }
 
-// known is the first of three authors that all servers have, each with two books, of which one has a review, and
-// one of everything else. It is also a draft, a deleted draft being next to it, and the first of two watched.
+// known is the first of three authors that all servers have, each with two books, of which one has a review,
+// and one of everything else. It is also a draft, a deleted draft being next to it, and the first of two
+// watched.
 const known int64 = 1_000_000
 
 var models = []any{
@@ -504,11 +517,14 @@ func complete(t *testing.T, names []string) {
 		"AddError", "Callback", "Get", "InstanceGet", "Use", // of gorm.DB
 	}
 	for prefix, all := range map[string][]string{
-		"":             slices.DeleteFunc(methods[*gorm.DB](), func(m string) bool { return slices.Contains(inherited, m) }),
+		"": slices.DeleteFunc(methods[*gorm.DB](),
+			func(m string) bool { return slices.Contains(inherited, m) }),
 		"Association.": methods[*gorm.Association](),
 		"Migrator.":    methods[gorm.Migrator](),
-		"G.": slices.Concat(methods[gorm.Interface[Author]](), methods[gorm.ChainInterface[Author]](), methods[gorm.CreateInterface[Author]](),
-			methods[gorm.ExecInterface[Author]](), methods[gorm.SetCreateOrUpdateInterface[Author]](), methods[gorm.SetUpdateOnlyInterface[Author]]()),
+		"G.": slices.Concat(
+			methods[gorm.Interface[Author]](), methods[gorm.ChainInterface[Author]](),
+			methods[gorm.CreateInterface[Author]](), methods[gorm.ExecInterface[Author]](),
+			methods[gorm.SetCreateOrUpdateInterface[Author]](), methods[gorm.SetUpdateOnlyInterface[Author]]()),
 	} {
 		if len(all) == 0 {
 			t.Errorf("%q: no methods", prefix)

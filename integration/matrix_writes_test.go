@@ -21,11 +21,14 @@ var writeCells = []cell{
 		return db.Model(&Note{}).Create(map[string]any{"Text": r.name}).Error
 	}},
 	{"Create: an expression", "write BEGIN INSERT COMMIT", func(db *gorm.DB, r *run) error {
-		return db.Model(&Note{}).Create(map[string]any{"text": clause.Expr{SQL: "UPPER(?)", Vars: []any{r.name}}}).Error
+		return db.Model(&Note{}).
+			Create(map[string]any{"text": clause.Expr{SQL: "UPPER(?)", Vars: []any{r.name}}}).Error
 	}},
-	{"Create: of what was asked for", "write BEGIN INSERT COMMIT write BEGIN INSERT COMMIT", func(db *gorm.DB, r *run) error {
-		return errors.Join(db.Select("Name").Create(&Author{Name: r.name, Age: 7}).Error, db.Omit("Age").Create(&Author{Name: r.name, Age: 7}).Error)
-	}},
+	{"Create: of what was asked for", "write BEGIN INSERT COMMIT write BEGIN INSERT COMMIT",
+		func(db *gorm.DB, r *run) error {
+			return errors.Join(db.Select("Name").Create(&Author{Name: r.name, Age: 7}).Error,
+				db.Omit("Age").Create(&Author{Name: r.name, Age: 7}).Error)
+		}},
 	{"Create: with SkipDefaultTransaction", "write INSERT read SELECT", func(db *gorm.DB, r *run) error {
 		db = db.Session(&gorm.Session{SkipDefaultTransaction: true})
 		return errors.Join(db.Create(&Note{Text: r.name}).Error, db.First(&Author{}, known).Error)
@@ -36,23 +39,28 @@ var writeCells = []cell{
 		}
 		return db.First(&Author{}, known).Error
 	}},
-	{"Create: associations, with SkipDefaultTransaction", "write write INSERT INSERT write INSERT", func(db *gorm.DB, r *run) error {
-		a := Author{Name: r.name, Publisher: &Publisher{Name: r.name}, Books: []Book{{Title: r.name}}}
-		return db.Session(&gorm.Session{SkipDefaultTransaction: true}).Create(&a).Error
-	}},
-	{"CreateInBatches", "begin BEGIN bound INSERT bound INSERT COMMIT read SELECT", func(db *gorm.DB, r *run) error {
-		tx := db.CreateInBatches(&[]Note{{Text: r.name}, {Text: r.name}, {Text: r.name}}, 2)
-		return errors.Join(count(3, tx.RowsAffected, tx.Error), db.First(&Author{}, known).Error)
-	}},
+	{"Create: associations, with SkipDefaultTransaction", "write write INSERT INSERT write INSERT",
+		func(db *gorm.DB, r *run) error {
+			a := Author{Name: r.name, Publisher: &Publisher{Name: r.name}, Books: []Book{{Title: r.name}}}
+			return db.Session(&gorm.Session{SkipDefaultTransaction: true}).Create(&a).Error
+		}},
+	{"CreateInBatches", "begin BEGIN bound INSERT bound INSERT COMMIT read SELECT",
+		func(db *gorm.DB, r *run) error {
+			tx := db.CreateInBatches(&[]Note{{Text: r.name}, {Text: r.name}, {Text: r.name}}, 2)
+			return errors.Join(count(3, tx.RowsAffected, tx.Error), db.First(&Author{}, known).Error)
+		}},
 	{"CreateInBatches: one batch", "write BEGIN INSERT COMMIT", func(db *gorm.DB, r *run) error {
 		return db.CreateInBatches(&[]Note{{Text: r.name}, {Text: r.name}}, 2).Error
 	}},
-	{"CreateInBatches: with SkipDefaultTransaction", "write INSERT write INSERT", func(db *gorm.DB, r *run) error {
-		return db.Session(&gorm.Session{SkipDefaultTransaction: true}).CreateInBatches(&[]Note{{Text: r.name}, {Text: r.name}}, 1).Error
-	}},
-	{"CreateInBatches: by the session", "begin BEGIN bound INSERT bound INSERT COMMIT", func(db *gorm.DB, r *run) error {
-		return db.Session(&gorm.Session{CreateBatchSize: 1}).Create(&[]Note{{Text: r.name}, {Text: r.name}}).Error
-	}},
+	{"CreateInBatches: with SkipDefaultTransaction", "write INSERT write INSERT",
+		func(db *gorm.DB, r *run) error {
+			return db.Session(&gorm.Session{SkipDefaultTransaction: true}).
+				CreateInBatches(&[]Note{{Text: r.name}, {Text: r.name}}, 1).Error
+		}},
+	{"CreateInBatches: by the session", "begin BEGIN bound INSERT bound INSERT COMMIT",
+		func(db *gorm.DB, r *run) error {
+			return db.Session(&gorm.Session{CreateBatchSize: 1}).Create(&[]Note{{Text: r.name}, {Text: r.name}}).Error
+		}},
 	{"Save: a new one", "write BEGIN INSERT COMMIT read SELECT", func(db *gorm.DB, r *run) error {
 		return errors.Join(db.Save(&Note{Text: r.name}).Error, db.First(&Author{}, known).Error)
 	}},
@@ -61,9 +69,10 @@ var writeCells = []cell{
 		a.Age = 7
 		return db.Save(a).Error
 	}},
-	{"Save: one with a key that is not there", "write BEGIN UPDATE COMMIT write BEGIN INSERT COMMIT", func(db *gorm.DB, r *run) error {
-		return db.Save(&Genre{Code: r.name}).Error
-	}},
+	{"Save: one with a key that is not there", "write BEGIN UPDATE COMMIT write BEGIN INSERT COMMIT",
+		func(db *gorm.DB, r *run) error {
+			return db.Save(&Genre{Code: r.name}).Error
+		}},
 	{"Save: several", "write BEGIN INSERT COMMIT", func(db *gorm.DB, r *run) error {
 		return db.Save(&[]Genre{{Code: r.name + "a"}, {Code: r.name + "b"}}).Error
 	}},
@@ -77,10 +86,12 @@ var writeCells = []cell{
 		return db.Model(alone(r.author())).Update("age", gorm.Expr("age + ?", 1)).Error
 	}},
 	{"Update: a subquery", "write BEGIN UPDATE COMMIT", func(db *gorm.DB, r *run) error {
-		return db.Model(alone(r.author())).Update("age", db.Model(&Book{}).Select("COUNT(*)").Where("title = ?", "known")).Error
+		return db.Model(alone(r.author())).
+			Update("age", db.Model(&Book{}).Select("COUNT(*)").Where("title = ?", "known")).Error
 	}},
 	{"Update: without a condition", "write BEGIN ROLLBACK read SELECT", func(db *gorm.DB, r *run) error {
-		return errors.Join(expect(gorm.ErrMissingWhereClause, db.Model(&Author{}).Update("age", 7).Error), db.First(&Author{}, known).Error)
+		return errors.Join(expect(gorm.ErrMissingWhereClause, db.Model(&Author{}).Update("age", 7).Error),
+			db.First(&Author{}, known).Error)
 	}},
 	{"Updates", "write BEGIN UPDATE COMMIT", func(db *gorm.DB, r *run) error {
 		return db.Model(alone(r.author())).Updates(Author{Age: 7}).Error
@@ -105,9 +116,11 @@ var writeCells = []cell{
 		tx := db.Where("title = ?", r.author().Name).Delete(&Book{})
 		return count(2, tx.RowsAffected, tx.Error)
 	}},
-	{"Delete: with its associations", "write BEGIN bound DELETE bound DELETE bound DELETE bound DELETE DELETE COMMIT", func(db *gorm.DB, r *run) error {
-		return db.Select(clause.Associations).Delete(alone(r.author())).Error
-	}},
+	{"Delete: with its associations",
+		"write BEGIN bound DELETE bound DELETE bound DELETE bound DELETE DELETE COMMIT",
+		func(db *gorm.DB, r *run) error {
+			return db.Select(clause.Associations).Delete(alone(r.author())).Error
+		}},
 	{"Delete: without a condition", "write BEGIN ROLLBACK", func(db *gorm.DB, r *run) error {
 		return expect(gorm.ErrMissingWhereClause, db.Delete(&Author{}).Error)
 	}},
@@ -119,11 +132,14 @@ var writeCells = []cell{
 		return db.Clauses(clause.OnConflict{DoNothing: true}).Create(&Genre{Code: r.author().Name}).Error
 	}},
 	{"Clauses: OnConflict, update", "write BEGIN INSERT COMMIT read SELECT", func(db *gorm.DB, r *run) error {
-		upsert := clause.OnConflict{Columns: []clause.Column{{Name: "code"}}, DoUpdates: clause.AssignmentColumns([]string{"name"})}
-		return errors.Join(db.Clauses(upsert).Create(&Genre{Code: r.author().Name, Name: "new"}).Error, db.First(&Author{}, known).Error)
+		upsert := clause.OnConflict{Columns: []clause.Column{{Name: "code"}},
+			DoUpdates: clause.AssignmentColumns([]string{"name"})}
+		return errors.Join(db.Clauses(upsert).Create(&Genre{Code: r.author().Name, Name: "new"}).Error,
+			db.First(&Author{}, known).Error)
 	}},
 	{"Clauses: OnConflict, update all", "write BEGIN INSERT COMMIT", func(db *gorm.DB, r *run) error {
-		return db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&[]Genre{{Code: r.author().Name, Name: "new"}, {Code: r.name + "a"}}).Error
+		return db.Clauses(clause.OnConflict{UpdateAll: true}).
+			Create(&[]Genre{{Code: r.author().Name, Name: "new"}, {Code: r.name + "a"}}).Error
 	}},
 
 	{"Delete: softly", "write BEGIN UPDATE COMMIT", func(db *gorm.DB, r *run) error {

@@ -93,7 +93,8 @@ func dbrGuide(t *testing.T, s *dbrServers) {
 				r.scan(db, "SELECT name FROM "+query)
 				r.scan(db, "SELECT name FROM "+query+" FOR UPDATE")
 			}
-			want := strings.Fields("replica source users_replica own orders_replica orders_source orders_replica orders_source")
+			want := strings.Fields(
+				"replica source users_replica own orders_replica orders_source orders_replica orders_source")
 			if !dbrMatch(want, r.answers) {
 				t.Errorf("answered by %v, want %v; %v", r.answers, want, r.errs)
 			}
@@ -121,7 +122,8 @@ func dbrCalls(config dbresolver.Config, group replicated.Group, db *gorm.DB, r *
 		SetConnMaxLifetime(d).
 		SetConnMaxIdleTime(d).
 		Call(f)
-	_ = []dbresolver.Policy{dbresolver.RandomPolicy{}, dbresolver.RoundRobinPolicy(), dbresolver.StrictRoundRobinPolicy()}
+	_ = []dbresolver.Policy{dbresolver.RandomPolicy{}, dbresolver.RoundRobinPolicy(),
+		dbresolver.StrictRoundRobinPolicy()}
 	_ = db.Plugins["gorm:db_resolver"]
 
 	sqlDB, err := db.DB()
@@ -191,7 +193,8 @@ func TestMigratingGuide(t *testing.T) {
 
 	t.Run("calls", func(t *testing.T) {
 		fields := map[string]reflect.Type{
-			"Config": reflect.TypeFor[replicated.Config](), "Group": reflect.TypeFor[replicated.Group](), "Pool": reflect.TypeFor[replicated.PoolConfig](),
+			"Config": reflect.TypeFor[replicated.Config](), "Group": reflect.TypeFor[replicated.Group](),
+			"Pool": reflect.TypeFor[replicated.PoolConfig](),
 		}
 		field := regexp.MustCompile(`^(Config|Group|Pool)\.(\w+)$`)
 		calls, named := 0, 0

@@ -63,21 +63,22 @@ var dbrEngines = []*dbrEngine{
 			"CREATE SEQUENCE numbers",
 			"CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT '%s'::text $$",
 			"CREATE PROCEDURE sign(t text) LANGUAGE sql AS $$ INSERT INTO pets (name, note) VALUES ('sign', t) $$",
-			"CREATE FUNCTION signs(t text) RETURNS int LANGUAGE sql AS $$ INSERT INTO pets (name, note) VALUES ('signs', t); SELECT 1 $$",
+			"CREATE FUNCTION signs(t text) RETURNS int LANGUAGE sql AS " +
+				"$$ INSERT INTO pets (name, note) VALUES ('signs', t); SELECT 1 $$",
 		},
 	},
 }
 
-// The servers of the cases, named by what they are in the first program of dbresolver's README. There they are db1 to
-// db8.
+// The servers of the cases, named by what they are in the first program of dbresolver's README. There they
+// are db1 to db8.
 var (
 	dbrMasters = []string{"own", "source", "orders_source_1", "orders_source_2"}
 	dbrSlaves  = []string{"replica_1", "replica_2", "users_replica", "orders_replica"}
 	dbrTables  = []string{"pets", "users", "orders", "products"}
 )
 
-// The models of the cases. Every table has one row, with the id 1, that names its server; what the cases write
-// bears their mark in its note.
+// The models of the cases. Every table has one row, with the id 1, that names its server; what the cases
+// write bears their mark in its note.
 type (
 	DBRRow struct {
 		ID   int64
@@ -113,9 +114,10 @@ func (r DBRReport) from() string { return r.Name }
 // dbrAnswer is a row that tells which server it is from.
 type dbrAnswer interface{ from() string }
 
-// dbrServers are the servers of the cases. They do not replicate from each other: a read tells by what it finds where
-// it was, as in dbresolver's own tests, and a slave is as far behind as can be. Each is a database of its own, and is
-// not seen as more by either plugin; those of the masters and those of the slaves are on one real server each.
+// dbrServers are the servers of the cases. They do not replicate from each other: a read tells by what it
+// finds where it was, as in dbresolver's own tests, and a slave is as far behind as can be. Each is a
+// database of its own, and is not seen as more by either plugin; those of the masters and those of the slaves
+// are on one real server each.
 type dbrServers struct {
 	engine *dbrEngine
 	dsn    map[string]string
@@ -171,7 +173,8 @@ func (s *dbrServers) stock(t *testing.T, name string) {
 	var statements []string
 	for _, table := range dbrTables {
 		statements = append(statements,
-			fmt.Sprintf("CREATE TABLE %s (id %s PRIMARY KEY, name VARCHAR(40), note VARCHAR(80), user_id BIGINT)", table, id),
+			fmt.Sprintf("CREATE TABLE %s (id %s PRIMARY KEY, name VARCHAR(40), note VARCHAR(80), user_id BIGINT)",
+				table, id),
 			fmt.Sprintf("INSERT INTO %s (name, note, user_id) VALUES ('%s', '', 1)", table, name))
 	}
 	for _, q := range append(statements, s.engine.schema...) {
@@ -326,7 +329,8 @@ func (s *dbrServers) dbresolverConfig(l *dbrLayout, g dbrGroup) dbresolver.Confi
 }
 
 func (s *dbrServers) replicated(l *dbrLayout, log *dbrLog) *replicated.Plugin {
-	config := replicated.Config{DefaultIntent: replicated.Slave, Observer: log, Logger: slog.New(slog.DiscardHandler)}
+	config := replicated.Config{DefaultIntent: replicated.Slave, Observer: log,
+		Logger: slog.New(slog.DiscardHandler)}
 	config.Probe.Interval = -1 // these slaves replicate nothing: watched, none would be read
 	var groups []dbrGroup
 	for _, g := range l.groups {
@@ -516,8 +520,9 @@ func (r *dbrRun) tables(err error, table string) {
 	if err != nil {
 		r.failed(err)
 	}
-	found := r.servers.where(r.t, fmt.Sprintf("SELECT count(*) FROM information_schema.tables WHERE table_name = '%s' AND table_schema IN (%s)",
-		table, map[string]string{"mysql": "DATABASE()", "postgres": "'public'"}[r.Dialector.Name()]))
+	schema := map[string]string{"mysql": "DATABASE()", "postgres": "'public'"}[r.Dialector.Name()]
+	found := r.servers.where(r.t, fmt.Sprintf("SELECT count(*) FROM information_schema.tables "+
+		"WHERE table_name = '%s' AND table_schema IN (%s)", table, schema))
 	for _, name := range found {
 		r.execOn(name, "DROP TABLE "+table)
 	}

@@ -48,9 +48,11 @@ func (w dbrWant) with(mode string) dbrWant { w.mode = mode; return w }
 var (
 	// dbrReadme is the first program of dbresolver's README.
 	dbrReadme = &dbrLayout{groups: []dbrGroup{
-		{sources: []string{"source"}, replicas: []string{"replica_1", "replica_2"}, policy: func() dbresolver.Policy { return dbresolver.RandomPolicy{} }},
+		{sources: []string{"source"}, replicas: []string{"replica_1", "replica_2"},
+			policy: func() dbresolver.Policy { return dbresolver.RandomPolicy{} }},
 		{replicas: []string{"users_replica"}, tables: []any{&DBRUser{}}},
-		{sources: []string{"orders_source_1", "orders_source_2"}, replicas: []string{"orders_replica"}, tables: []any{"orders", &DBRProduct{}, "secondary"}},
+		{sources: []string{"orders_source_1", "orders_source_2"}, replicas: []string{"orders_replica"},
+			tables: []any{"orders", &DBRProduct{}, "secondary"}},
 	}}
 	// dbrTest is that of dbresolver's TestDBResolver.
 	dbrTest = &dbrLayout{groups: []dbrGroup{
@@ -60,7 +62,8 @@ var (
 	// dbrConnPool is that of dbresolver's TestConnPool.
 	dbrConnPool = &dbrLayout{groups: []dbrGroup{
 		{sources: []string{"source"}, replicas: []string{"replica_1"}},
-		{sources: []string{"orders_source_1"}, replicas: []string{"replica_1"}, tables: []any{"users", &DBRProduct{}}},
+		{sources: []string{"orders_source_1"}, replicas: []string{"replica_1"},
+			tables: []any{"users", &DBRProduct{}}},
 	}}
 )
 
@@ -83,7 +86,8 @@ var (
 		{sources: []string{"orders_source_1"}, replicas: []string{"orders_replica"}, tables: []any{&DBRPart{}}},
 	}}
 	dbrSources = &dbrLayout{groups: []dbrGroup{
-		{sources: []string{"own", "source"}, replicas: []string{"replica_1"}, policy: dbresolver.StrictRoundRobinPolicy},
+		{sources: []string{"own", "source"}, replicas: []string{"replica_1"},
+			policy: dbresolver.StrictRoundRobinPolicy},
 	}}
 )
 
@@ -140,8 +144,8 @@ const (
 	dbrWhyTrace      = "An `Observer` hears where a statement goes, the log does not"
 )
 
-// dbrCases are what dbresolver's README, its documentation on gorm.io and its tests have, what else its users do, and what it
-// is known to do wrong.
+// dbrCases are what dbresolver's README, its documentation on gorm.io and its tests have, what else its users
+// do, and what it is known to do wrong.
 var dbrCases = []dbrCase{
 	// The README, "Automatic connection switching".
 	{"Table, Rows", dbrReadme, func(r *dbrRun) { r.rows(r.Table("users").Rows()) }, dbrSame("users_replica")},
@@ -170,7 +174,8 @@ var dbrCases = []dbrCase{
 		var pets []DBRPet
 		r.saw(r.Find(&pets).Error, dbrAll(pets)...)
 	}, dbrSame("replica")},
-	{"Save in no group", dbrReadme, func(r *dbrRun) { r.wrote(r.Save(&DBRPet{r.row()}).Error, "pets") }, dbrSame("source")},
+	{"Save in no group", dbrReadme, func(r *dbrRun) { r.wrote(r.Save(&DBRPet{r.row()}).Error, "pets") },
+		dbrSame("source")},
 	{"Find of a registered name", dbrReadme, func(r *dbrRun) {
 		var orders []DBROrder
 		r.saw(r.Find(&orders).Error, dbrAll(orders)...)
@@ -179,19 +184,25 @@ var dbrCases = []dbrCase{
 		var reports []DBRReport
 		r.saw(r.Table("orders").Find(&reports).Error, dbrAll(reports)...)
 	}, dbrSame("orders_replica")},
-	{"Find of a registered model", dbrReadme, func(r *dbrRun) { r.first(r.DB, &DBRProduct{}) }, dbrSame("orders_replica")},
+	{"Find of a registered model", dbrReadme, func(r *dbrRun) { r.first(r.DB, &DBRProduct{}) },
+		dbrSame("orders_replica")},
 	{"Create of a registered model", dbrReadme, func(r *dbrRun) {
 		r.wrote(r.DB.Create(&DBRProduct{r.row()}).Error, "products")
 	}, dbrSame("orders_source")},
 
 	// "Manual connection switching".
 	{"Write", dbrReadme, func(r *dbrRun) { r.first(r.Clauses(dbresolver.Write), &DBRUser{}) }, dbrSame("own")},
-	{"Write, in no group", dbrReadme, func(r *dbrRun) { r.first(r.Clauses(dbresolver.Write), &DBRPet{}) }, dbrSame("source")},
+	{"Write, in no group", dbrReadme, func(r *dbrRun) { r.first(r.Clauses(dbresolver.Write), &DBRPet{}) },
+		dbrSame("source")},
 	{"Read", dbrReadme, func(r *dbrRun) { r.first(r.Clauses(dbresolver.Read), &DBRPet{}) }, dbrSame("replica")},
-	{"Use", dbrReadme, func(r *dbrRun) { r.first(r.Clauses(dbresolver.Use("secondary")), &DBRUser{}) }, dbrSame("orders_replica")},
-	{"Use of a table's name", dbrReadme, func(r *dbrRun) { r.first(r.Clauses(dbresolver.Use("orders")), &DBRPet{}) }, dbrSame("orders_replica")},
-	{"Use of a model's table", dbrReadme, func(r *dbrRun) { r.first(r.Clauses(dbresolver.Use("users")), &DBRPet{}) }, dbrSame("users_replica")},
-	{"Use of an unknown name", dbrReadme, func(r *dbrRun) { r.first(r.Clauses(dbresolver.Use("nowhere")), &DBRUser{}) }, dbrSame("users_replica")},
+	{"Use", dbrReadme, func(r *dbrRun) { r.first(r.Clauses(dbresolver.Use("secondary")), &DBRUser{}) },
+		dbrSame("orders_replica")},
+	{"Use of a table's name", dbrReadme,
+		func(r *dbrRun) { r.first(r.Clauses(dbresolver.Use("orders")), &DBRPet{}) }, dbrSame("orders_replica")},
+	{"Use of a model's table", dbrReadme,
+		func(r *dbrRun) { r.first(r.Clauses(dbresolver.Use("users")), &DBRPet{}) }, dbrSame("users_replica")},
+	{"Use of an unknown name", dbrReadme,
+		func(r *dbrRun) { r.first(r.Clauses(dbresolver.Use("nowhere")), &DBRUser{}) }, dbrSame("users_replica")},
 	{"Use, Write", dbrReadme, func(r *dbrRun) {
 		r.first(r.Clauses(dbresolver.Use("secondary"), dbresolver.Write), &DBRUser{})
 	}, dbrSame("orders_source")},
@@ -276,10 +287,13 @@ var dbrCases = []dbrCase{
 	}, dbrSame("replica source orders_replica orders_replica own")},
 
 	// "Transaction".
-	{"Begin", dbrReadme, func(r *dbrRun) { r.firstIn(r.DB, &DBRPet{}) }, dbrDiffer("own", "source", dbrWhyBegin)},
+	{"Begin", dbrReadme, func(r *dbrRun) { r.firstIn(r.DB, &DBRPet{}) },
+		dbrDiffer("own", "source", dbrWhyBegin)},
 	{"Begin without Sources", dbrTest, func(r *dbrRun) { r.firstIn(r.DB, &DBRPet{}) }, dbrSame("own")},
-	{"Read, Begin", dbrReadme, func(r *dbrRun) { r.firstIn(r.Clauses(dbresolver.Read), &DBRPet{}) }, dbrSame("replica")},
-	{"Write, Begin", dbrReadme, func(r *dbrRun) { r.firstIn(r.Clauses(dbresolver.Write), &DBRPet{}) }, dbrSame("source")},
+	{"Read, Begin", dbrReadme, func(r *dbrRun) { r.firstIn(r.Clauses(dbresolver.Read), &DBRPet{}) },
+		dbrSame("replica")},
+	{"Write, Begin", dbrReadme, func(r *dbrRun) { r.firstIn(r.Clauses(dbresolver.Write), &DBRPet{}) },
+		dbrSame("source")},
 	{"Use, Write, Begin", dbrReadme, func(r *dbrRun) {
 		r.firstIn(r.Clauses(dbresolver.Use("secondary"), dbresolver.Write), &DBRPet{})
 	}, dbrSame("orders_source")},
@@ -293,7 +307,8 @@ var dbrCases = []dbrCase{
 		r.firstIn(r.Clauses(dbresolver.Use("secondary")), &DBRPet{})
 	}, dbrDiffer("orders_replica", "orders_source", dbrWhyUseBegin)},
 	{"Use, Begin, Create", dbrReadme, func(r *dbrRun) {
-		err := r.Clauses(dbresolver.Use("secondary")).Transaction(func(tx *gorm.DB) error { return tx.Create(&DBRPet{r.row()}).Error })
+		err := r.Clauses(dbresolver.Use("secondary")).
+			Transaction(func(tx *gorm.DB) error { return tx.Create(&DBRPet{r.row()}).Error })
 		r.wrote(err, "pets")
 	}, dbrDiffer("orders_replica", "orders_source", dbrWhyUseBegin)},
 	{"Table, Write, Begin", dbrReadme, func(r *dbrRun) {
@@ -327,7 +342,8 @@ var dbrCases = []dbrCase{
 	}, dbrSame("own own own own own own")},
 	{"in a transaction writes do not move", dbrTest, func(r *dbrRun) {
 		err := r.Transaction(func(tx *gorm.DB) error {
-			return errors.Join(tx.Create(&DBRUser{DBRRow: r.row()}).Error, tx.Exec("UPDATE products SET note = ?", r.mark).Error)
+			return errors.Join(tx.Create(&DBRUser{DBRRow: r.row()}).Error,
+				tx.Exec("UPDATE products SET note = ?", r.mark).Error)
 		})
 		r.wrote(err, "users")
 		r.wrote(err, "products")
@@ -346,15 +362,18 @@ var dbrCases = []dbrCase{
 		})
 	}, dbrSame("replica")},
 	{"Read, Begin, Create", dbrReadme, func(r *dbrRun) {
-		err := r.Clauses(dbresolver.Read).Transaction(func(tx *gorm.DB) error { return tx.Create(&DBRPet{r.row()}).Error })
+		err := r.Clauses(dbresolver.Read).
+			Transaction(func(tx *gorm.DB) error { return tx.Create(&DBRPet{r.row()}).Error })
 		r.wrote(err, "pets")
 	}, dbrDiffer("replica", "ErrWriteOnSlave", dbrWhyReadTx)},
 	{"Read, Begin, Exec", dbrReadme, func(r *dbrRun) {
-		err := r.Clauses(dbresolver.Read).Transaction(func(tx *gorm.DB) error { return tx.Exec("UPDATE pets SET note = ?", r.mark).Error })
+		err := r.Clauses(dbresolver.Read).
+			Transaction(func(tx *gorm.DB) error { return tx.Exec("UPDATE pets SET note = ?", r.mark).Error })
 		r.wrote(err, "pets")
 	}, dbrDiffer("replica", "ErrWriteOnSlave", dbrWhyReadTx)},
 	{"Read, Begin, CALL", dbrReadme, func(r *dbrRun) {
-		err := r.Clauses(dbresolver.Read).Transaction(func(tx *gorm.DB) error { return tx.Exec("CALL sign(?)", r.mark).Error })
+		err := r.Clauses(dbresolver.Read).
+			Transaction(func(tx *gorm.DB) error { return tx.Exec("CALL sign(?)", r.mark).Error })
 		r.wrote(err, "pets")
 	}, dbrDiffer("replica", "error", dbrWhyReadTx)},
 	{"Begin, read-only", dbrReadme, func(r *dbrRun) {
@@ -387,11 +406,13 @@ var dbrCases = []dbrCase{
 	}, dbrSame("replica_2 source replica_2 source")},
 	{"test: Write, Preload", dbrTest, func(r *dbrRun) {
 		var user DBRUser
-		r.saw(r.Clauses(dbresolver.Write).Preload("Orders").First(&user).Error, append([]string{user.Name}, dbrAll(user.Orders)...)...)
+		r.saw(r.Clauses(dbresolver.Write).Preload("Orders").First(&user).Error,
+			append([]string{user.Name}, dbrAll(user.Orders)...)...)
 	}, dbrSame("source own")},
 	{"test: Preload with Write", dbrTest, func(r *dbrRun) {
 		var user DBRUser
-		err := r.Preload("Orders", func(tx *gorm.DB) *gorm.DB { return tx.Clauses(dbresolver.Write) }).First(&user).Error
+		err := r.Preload("Orders", func(tx *gorm.DB) *gorm.DB { return tx.Clauses(dbresolver.Write) }).
+			First(&user).Error
 		r.saw(err, append([]string{user.Name}, dbrAll(user.Orders)...)...)
 	}, dbrSame("replica_2 own")},
 	{"test: stale read after a write", dbrTest, func(r *dbrRun) {
@@ -433,13 +454,17 @@ var dbrCases = []dbrCase{
 	{"DB", dbrConnPool, func(r *dbrRun) { r.pool(r.DB.DB()) }, dbrDiffer("own", "source", dbrWhyDB)},
 	{"DB without Sources", dbrTest, func(r *dbrRun) { r.pool(r.DB.DB()) }, dbrSame("own")},
 	{"Write, DB", dbrConnPool, func(r *dbrRun) { r.pool(r.Clauses(dbresolver.Write).DB()) }, dbrSame("source")},
-	{"Read, DB", dbrConnPool, func(r *dbrRun) { r.pool(r.Clauses(dbresolver.Read).DB()) }, dbrDiffer("replica", "source", dbrWhyDB)},
-	{"Table, DB", dbrConnPool, func(r *dbrRun) { r.pool(r.Table("users").DB()) }, dbrDiffer("own", "source", dbrWhyDB)},
-	{"Table, Write, DB", dbrConnPool, func(r *dbrRun) { r.pool(r.Table("users").Clauses(dbresolver.Write).DB()) }, dbrSame("orders_source")},
+	{"Read, DB", dbrConnPool, func(r *dbrRun) { r.pool(r.Clauses(dbresolver.Read).DB()) },
+		dbrDiffer("replica", "source", dbrWhyDB)},
+	{"Table, DB", dbrConnPool, func(r *dbrRun) { r.pool(r.Table("users").DB()) },
+		dbrDiffer("own", "source", dbrWhyDB)},
+	{"Table, Write, DB", dbrConnPool,
+		func(r *dbrRun) { r.pool(r.Table("users").Clauses(dbresolver.Write).DB()) }, dbrSame("orders_source")},
 	{"Table, Read, DB", dbrConnPool, func(r *dbrRun) {
 		r.pool(r.Table("users").Clauses(dbresolver.Read).DB())
 	}, dbrDiffer("replica", "orders_source", dbrWhyDB)},
-	{"Model, DB", dbrConnPool, func(r *dbrRun) { r.pool(r.Model(&DBRProduct{}).DB()) }, dbrDiffer("own", "source", dbrWhyDB)},
+	{"Model, DB", dbrConnPool, func(r *dbrRun) { r.pool(r.Model(&DBRProduct{}).DB()) },
+		dbrDiffer("own", "source", dbrWhyDB)},
 	{"Model, Write, DB", dbrConnPool, func(r *dbrRun) {
 		r.pool(r.Model(&DBRProduct{}).Clauses(dbresolver.Write).DB())
 	}, dbrSame("orders_source")},
@@ -514,18 +539,22 @@ var dbrCases = []dbrCase{
 		slices.Sort(seen)
 		r.answer(slices.Compact(seen)...)
 	}, dbrSame("orders_source_1 orders_source_2")},
-	{"RoundRobinPolicy", dbrRobinLayout(dbresolver.RoundRobinPolicy), dbrFourPets, dbrSame("replica_2 replica_1 replica_2 replica_1")},
-	{"StrictRoundRobinPolicy", dbrRobinLayout(dbresolver.StrictRoundRobinPolicy), dbrFourPets, dbrSame("replica_2 replica_1 replica_2 replica_1")},
+	{"RoundRobinPolicy", dbrRobinLayout(dbresolver.RoundRobinPolicy), dbrFourPets,
+		dbrSame("replica_2 replica_1 replica_2 replica_1")},
+	{"StrictRoundRobinPolicy", dbrRobinLayout(dbresolver.StrictRoundRobinPolicy), dbrFourPets,
+		dbrSame("replica_2 replica_1 replica_2 replica_1")},
 	{"StrictRoundRobinPolicy, raw", dbrRobinLayout(dbresolver.StrictRoundRobinPolicy), func(r *dbrRun) {
 		for range 4 {
 			r.scan(r.DB, "SELECT name FROM pets")
 		}
 	}, dbrSame("replica_2 replica_1 replica_2 replica_1")},
-	{"StrictRoundRobinPolicy, with a clause", dbrRobinLayout(dbresolver.StrictRoundRobinPolicy), func(r *dbrRun) {
-		for range 4 {
-			r.first(r.Clauses(dbresolver.Read), &DBRPet{})
-		}
-	}, dbrDiffer("replica_1 replica_1 replica_1 replica_1", "replica_2 replica_1 replica_2 replica_1", dbrWhyRobin)},
+	{"StrictRoundRobinPolicy, with a clause", dbrRobinLayout(dbresolver.StrictRoundRobinPolicy),
+		func(r *dbrRun) {
+			for range 4 {
+				r.first(r.Clauses(dbresolver.Read), &DBRPet{})
+			}
+		}, dbrDiffer("replica_1 replica_1 replica_1 replica_1", "replica_2 replica_1 replica_2 replica_1",
+			dbrWhyRobin)},
 	{"RoundRobinPolicy, at once", dbrRobinLayout(dbresolver.RoundRobinPolicy), func(r *dbrRun) {
 		r.atOnce(4, 25) // in dbresolver that is a data race, so one after the other there
 	}, dbrSame("replica_1:50 replica_2:50")},
@@ -567,7 +596,8 @@ var dbrCases = []dbrCase{
 		r.saw(r.Model(&DBRProduct{}).Select("name").Row().Scan(&name), name)
 		r.rows(r.Model(&DBRProduct{}).Rows())
 	}, dbrSame("orders_replica orders_replica orders_replica")},
-	{"Write, Table, Rows", dbrReadme, func(r *dbrRun) { r.rows(r.Clauses(dbresolver.Write).Table("orders").Rows()) }, dbrSame("orders_source")},
+	{"Write, Table, Rows", dbrReadme,
+		func(r *dbrRun) { r.rows(r.Clauses(dbresolver.Write).Table("orders").Rows()) }, dbrSame("orders_source")},
 	{"another table of a model", dbrReadme, func(r *dbrRun) {
 		var pet DBRPet
 		r.saw(r.Model(&DBRUser{}).Table("pets").Take(&pet).Error, pet.Name)
@@ -589,10 +619,12 @@ var dbrCases = []dbrCase{
 	}, dbrSame("orders_source own")},
 	{"Use, Preload", dbrReadme, func(r *dbrRun) {
 		var user DBRUser
-		r.saw(r.Clauses(dbresolver.Use("secondary")).Preload("Orders").First(&user).Error, append([]string{user.Name}, dbrAll(user.Orders)...)...)
+		r.saw(r.Clauses(dbresolver.Use("secondary")).Preload("Orders").First(&user).Error,
+			append([]string{user.Name}, dbrAll(user.Orders)...)...)
 		var order DBROrder
 		r.saw(r.Clauses(dbresolver.Use("users")).Preload("User").First(&order).Error, order.Name, order.User.Name)
-		r.saw(r.Clauses(dbresolver.Use("secondary")).Preload("User").First(&order).Error, order.Name, order.User.Name)
+		r.saw(r.Clauses(dbresolver.Use("secondary")).Preload("User").First(&order).Error, order.Name,
+			order.User.Name)
 	}, dbrSame("orders_replica orders_replica users_replica users_replica orders_replica users_replica")},
 	{"Joins of a relation", dbrReadme, func(r *dbrRun) {
 		var order DBROrder
@@ -606,7 +638,8 @@ var dbrCases = []dbrCase{
 		r.saw(r.Model(&DBRUser{DBRRow: DBRRow{ID: 1}}).Association("Orders").Find(&orders), dbrAll(orders)...)
 	}, dbrSame("orders_replica")},
 	{"Association, Append", dbrReadme, func(r *dbrRun) {
-		r.wrote(r.Model(&DBRUser{DBRRow: DBRRow{ID: 1}}).Association("Orders").Append(&DBROrder{DBRRow: r.row()}), "orders")
+		r.wrote(r.Model(&DBRUser{DBRRow: DBRRow{ID: 1}}).Association("Orders").
+			Append(&DBROrder{DBRRow: r.row()}), "orders")
 	}, dbrSame("own")},
 	{"Association, Count, Delete, Replace", dbrReadme, func(r *dbrRun) {
 		orders := func() *gorm.Association { return r.Model(&DBRUser{DBRRow: DBRRow{ID: 1}}).Association("Orders") }
@@ -628,7 +661,8 @@ var dbrCases = []dbrCase{
 		r.wrote(err, "orders")
 	}, dbrSame("own own")},
 	{"Create with an association, without a transaction", dbrReadme, func(r *dbrRun) {
-		err := r.Session(&gorm.Session{SkipDefaultTransaction: true}).Create(&DBRUser{DBRRow: r.row(), Orders: []DBROrder{{DBRRow: r.row()}}}).Error
+		err := r.Session(&gorm.Session{SkipDefaultTransaction: true}).
+			Create(&DBRUser{DBRRow: r.row(), Orders: []DBROrder{{DBRRow: r.row()}}}).Error
 		r.wrote(err, "users")
 		r.wrote(err, "orders")
 	}, dbrSame("own orders_source")},
@@ -728,7 +762,8 @@ var dbrCases = []dbrCase{
 				r.failed(err)
 			}
 			var name string
-			r.saw(tx.Raw("SELECT name FROM pets WHERE current_setting('my.here', true) = '1'").Scan(&name).Error, "["+name+"]")
+			r.saw(tx.Raw("SELECT name FROM pets WHERE current_setting('my.here', true) = '1'").Scan(&name).Error,
+				"["+name+"]")
 		})
 	}, dbrDiffer("[]", "[own]", dbrWhyConnection).on("PostgreSQL")},
 	{"Read, Connection", dbrReadme, func(r *dbrRun) {
@@ -738,7 +773,8 @@ var dbrCases = []dbrCase{
 		})
 	}, dbrDiffer("replica", "source", dbrWhyDB)},
 	{"Write, Connection", dbrReadme, func(r *dbrRun) {
-		r.connection(r.Clauses(dbresolver.Use("secondary"), dbresolver.Write), func(tx *gorm.DB) { r.first(tx, &DBRPet{}) })
+		r.connection(r.Clauses(dbresolver.Use("secondary"), dbresolver.Write),
+			func(tx *gorm.DB) { r.first(tx, &DBRPet{}) })
 	}, dbrSame("orders_source")},
 
 	// Raw SQL: what is a read.
@@ -755,18 +791,22 @@ var dbrCases = []dbrCase{
 	dbrRaw("-- by hand\nSELECT name FROM pets", dbrDiffer("source", "replica", dbrWhyIsRead)),
 	dbrRaw("(SELECT name FROM pets)", dbrDiffer("source", "replica", dbrWhyIsRead)),
 	dbrRaw("WITH p AS (SELECT name FROM pets) SELECT name FROM p", dbrDiffer("source", "replica", dbrWhyIsRead)),
-	dbrRaw("WITH p AS (SELECT name FROM users) SELECT name FROM p", dbrDiffer("own", "users_replica", dbrWhyIsRead)),
+	dbrRaw("WITH p AS (SELECT name FROM users) SELECT name FROM p",
+		dbrDiffer("own", "users_replica", dbrWhyIsRead)),
 	dbrRaw("SELECT f()", dbrDiffer("source", "replica", dbrWhyIsRead)),
-	{"TABLE", dbrReadme, func(r *dbrRun) { r.rows(r.Raw("TABLE users").Rows()) }, dbrDiffer("source", "users_replica", dbrWhyIsRead).on("PostgreSQL")},
+	{"TABLE", dbrReadme, func(r *dbrRun) { r.rows(r.Raw("TABLE users").Rows()) },
+		dbrDiffer("source", "users_replica", dbrWhyIsRead).on("PostgreSQL")},
 
-	dbrRaw("WITH users AS (SELECT name FROM pets) SELECT name FROM users", dbrDiffer("source", "replica", dbrWhyIsRead)),
+	dbrRaw("WITH users AS (SELECT name FROM pets) SELECT name FROM users",
+		dbrDiffer("source", "replica", dbrWhyIsRead)),
 
 	{"SELECT in another dialect", dbrOther, func(r *dbrRun) {
 		r.scan(r.DB, "SELECT name FROM users")
 		r.scan(r.Clauses(dbresolver.Read), "SELECT name FROM users")
 		r.first(r.DB, &DBRUser{})
 		r.first(r.Clauses(clause.Locking{Strength: "UPDATE"}), &DBRUser{})
-	}, dbrDiffer("users_replica users_replica users_replica own", "own users_replica users_replica own", dbrWhyDialect)},
+	}, dbrDiffer("users_replica users_replica users_replica own", "own users_replica users_replica own",
+		dbrWhyDialect)},
 
 	// Raw SQL: what locks.
 	dbrRaw("SELECT name FROM pets FOR UPDATE", dbrSame("source")),
@@ -776,20 +816,28 @@ var dbrCases = []dbrCase{
 	dbrRaw("SELECT name FROM pets FOR UPDATE -- it", dbrDiffer("replica", "source", dbrWhyLocking)),
 	dbrRaw("SELECT name FROM pets FOR UPDATE NOWAIT", dbrDiffer("replica", "source", dbrWhyLocking)),
 	dbrRaw("SELECT name FROM pets FOR UPDATE SKIP LOCKED", dbrDiffer("replica", "source", dbrWhyLocking)),
-	dbrRaw("SELECT name FROM pets LOCK IN SHARE MODE", dbrDiffer("replica", "source", dbrWhyLocking).on(binlogs...)),
+	dbrRaw("SELECT name FROM pets LOCK IN SHARE MODE",
+		dbrDiffer("replica", "source", dbrWhyLocking).on(binlogs...)),
 	dbrRaw("SELECT name FROM pets FOR SHARE", dbrDiffer("replica", "source", dbrWhyLocking).on("PostgreSQL")),
-	dbrRaw("SELECT name FROM pets FOR NO KEY UPDATE", dbrDiffer("replica", "source", dbrWhyLocking).on("PostgreSQL")),
-	dbrRaw("SELECT name FROM (SELECT name FROM users FOR UPDATE) AS u", dbrDiffer("users_replica", "own", dbrWhyLocking)),
+	dbrRaw("SELECT name FROM pets FOR NO KEY UPDATE",
+		dbrDiffer("replica", "source", dbrWhyLocking).on("PostgreSQL")),
+	dbrRaw("SELECT name FROM (SELECT name FROM users FOR UPDATE) AS u",
+		dbrDiffer("users_replica", "own", dbrWhyLocking)),
 
 	// Raw SQL: what depends on a connection, or writes.
-	dbrRaw("SELECT name FROM pets WHERE NEXTVAL(numbers) > 0", dbrDiffer("replica", "source", dbrWhyState).on("MariaDB")),
+	dbrRaw("SELECT name FROM pets WHERE NEXTVAL(numbers) > 0",
+		dbrDiffer("replica", "source", dbrWhyState).on("MariaDB")),
 	dbrRaw("SELECT name FROM pets WHERE GET_LOCK(CONCAT('l', UUID()), 0) = 1",
 		dbrDiffer("replica", "source", dbrWhyState).on(binlogs...)),
-	dbrRaw("SELECT name FROM pets WHERE LAST_INSERT_ID() >= 0", dbrDiffer("replica", "source", dbrWhyState).on(binlogs...)),
+	dbrRaw("SELECT name FROM pets WHERE LAST_INSERT_ID() >= 0",
+		dbrDiffer("replica", "source", dbrWhyState).on(binlogs...)),
 	dbrRaw("SELECT name FROM pets WHERE @x IS NULL", dbrDiffer("replica", "source", dbrWhyState).on(binlogs...)),
-	dbrRaw("SELECT name FROM pets WHERE nextval('numbers') > 0", dbrDiffer("replica", "source", dbrWhyState).on("PostgreSQL")),
-	dbrRaw("SELECT name FROM pets WHERE pg_try_advisory_xact_lock(1)", dbrDiffer("replica", "source", dbrWhyState).on("PostgreSQL")),
-	dbrRaw("SELECT name FROM pets WHERE set_config('my.x', 'y', false) = 'y'", dbrDiffer("replica", "source", dbrWhyState).on("PostgreSQL")),
+	dbrRaw("SELECT name FROM pets WHERE nextval('numbers') > 0",
+		dbrDiffer("replica", "source", dbrWhyState).on("PostgreSQL")),
+	dbrRaw("SELECT name FROM pets WHERE pg_try_advisory_xact_lock(1)",
+		dbrDiffer("replica", "source", dbrWhyState).on("PostgreSQL")),
+	dbrRaw("SELECT name FROM pets WHERE set_config('my.x', 'y', false) = 'y'",
+		dbrDiffer("replica", "source", dbrWhyState).on("PostgreSQL")),
 	{"a function of one's own that writes", dbrReadme, func(r *dbrRun) {
 		r.wrote(r.Raw("SELECT signs(?)", r.mark).Row().Err(), "pets")
 	}, dbrSame("replica")},
@@ -801,27 +849,35 @@ var dbrCases = []dbrCase{
 	{"SELECT INTO", dbrReadme, func(r *dbrRun) {
 		r.tables(r.Exec("SELECT name INTO parts FROM pets").Error, "parts")
 	}, dbrDiffer("replica", "source", dbrWhyState).on("PostgreSQL")},
-	{"CALL", dbrReadme, func(r *dbrRun) { r.wrote(r.Exec("CALL sign(?)", r.mark).Error, "pets") }, dbrSame("source")},
+	{"CALL", dbrReadme, func(r *dbrRun) { r.wrote(r.Exec("CALL sign(?)", r.mark).Error, "pets") },
+		dbrSame("source")},
 	{"INSERT RETURNING", dbrReadme, func(r *dbrRun) {
 		var id int64
 		r.wrote(r.Raw("INSERT INTO pets (name, note) VALUES ('', ?) RETURNING id", r.mark).Scan(&id).Error, "pets")
-		r.wrote(r.Raw("INSERT INTO orders (name, note) VALUES ('', ?) RETURNING id", r.mark).Row().Scan(&id), "orders")
+		err := r.Raw("INSERT INTO orders (name, note) VALUES ('', ?) RETURNING id", r.mark).Row().Scan(&id)
+		r.wrote(err, "orders")
 		var user DBRUser
-		r.wrote(r.Raw("INSERT INTO users (name, note) VALUES ('', ?) RETURNING *", r.mark).Find(&user).Error, "users")
+		err = r.Raw("INSERT INTO users (name, note) VALUES ('', ?) RETURNING *", r.mark).Find(&user).Error
+		r.wrote(err, "users")
 	}, dbrSame("source orders_source own").on("MariaDB", "PostgreSQL")},
 	{"INSERT RETURNING in a WITH", dbrReadme, func(r *dbrRun) {
 		var id int64
-		r.wrote(r.Raw("WITH i AS (INSERT INTO pets (name, note) VALUES ('', ?) RETURNING id) SELECT id FROM i", r.mark).Scan(&id).Error, "pets")
+		r.wrote(r.Raw("WITH i AS (INSERT INTO pets (name, note) VALUES ('', ?) RETURNING id) SELECT id FROM i",
+			r.mark).Scan(&id).Error, "pets")
 	}, dbrSame("source").on("PostgreSQL")},
 
 	// Raw SQL and clauses.
-	{"Write, raw", dbrReadme, func(r *dbrRun) { r.scan(r.Clauses(dbresolver.Write), "SELECT name FROM users") }, dbrSame("own")},
-	{"Read, raw", dbrReadme, func(r *dbrRun) { r.scan(r.Clauses(dbresolver.Read), "SELECT name FROM users") }, dbrSame("users_replica")},
+	{"Write, raw", dbrReadme, func(r *dbrRun) { r.scan(r.Clauses(dbresolver.Write), "SELECT name FROM users") },
+		dbrSame("own")},
+	{"Read, raw", dbrReadme, func(r *dbrRun) { r.scan(r.Clauses(dbresolver.Read), "SELECT name FROM users") },
+		dbrSame("users_replica")},
 	{"raw, Write", dbrReadme, func(r *dbrRun) {
 		var name string
 		r.saw(r.Raw("SELECT name FROM users").Clauses(dbresolver.Write).Scan(&name).Error, name)
 	}, dbrSame("own")},
-	{"Use, raw", dbrReadme, func(r *dbrRun) { r.scan(r.Clauses(dbresolver.Use("secondary")), "SELECT name FROM users") }, dbrSame("orders_replica")},
+	{"Use, raw", dbrReadme,
+		func(r *dbrRun) { r.scan(r.Clauses(dbresolver.Use("secondary")), "SELECT name FROM users") },
+		dbrSame("orders_replica")},
 	{"Use, Write, raw", dbrReadme, func(r *dbrRun) {
 		r.scan(r.Clauses(dbresolver.Use("secondary"), dbresolver.Write), "SELECT name FROM users")
 	}, dbrSame("orders_source")},
@@ -849,14 +905,19 @@ var dbrCases = []dbrCase{
 	dbrRaw("SELECT name FROM users\nWHERE id = 1", dbrDiffer("replica", "users_replica", dbrWhyRawTable)),
 	dbrRaw("SELECT name FROM  users", dbrDiffer("replica", "users_replica", dbrWhyRawTable)),
 	dbrRaw("SELECT name FROM users;", dbrDiffer("replica", "users_replica", dbrWhyRawTable)),
-	dbrRaw("SELECT name FROM public.users", dbrDiffer("replica", "users_replica", dbrWhyRawTable).on("PostgreSQL")),
+	dbrRaw("SELECT name FROM public.users",
+		dbrDiffer("replica", "users_replica", dbrWhyRawTable).on("PostgreSQL")),
 	dbrRaw("SELECT name FROM USERS", dbrDiffer("replica", "users_replica", dbrWhyRawTable).on("PostgreSQL")),
 	dbrRaw("SELECT name FROM pets WHERE '' <> ' FROM users '", dbrSame("replica")),
-	dbrRaw("SELECT REPLACE(' FROM users ', ' FROM users ', name) FROM pets", dbrDiffer("users_replica", "replica", dbrWhyRawTable)),
-	dbrRaw("SELECT (SELECT p.name FROM pets AS p WHERE p.id = users.id) FROM users", dbrDiffer("replica", "users_replica", dbrWhyRawTable)),
-	dbrRaw("SELECT name /* FROM orders */ FROM users", dbrDiffer("orders_replica", "users_replica", dbrWhyRawTable)),
+	dbrRaw("SELECT REPLACE(' FROM users ', ' FROM users ', name) FROM pets",
+		dbrDiffer("users_replica", "replica", dbrWhyRawTable)),
+	dbrRaw("SELECT (SELECT p.name FROM pets AS p WHERE p.id = users.id) FROM users",
+		dbrDiffer("replica", "users_replica", dbrWhyRawTable)),
+	dbrRaw("SELECT name /* FROM orders */ FROM users",
+		dbrDiffer("orders_replica", "users_replica", dbrWhyRawTable)),
 	dbrRaw("SELECT TRIM(' ' FROM name) FROM users", dbrDiffer("replica", "users_replica", dbrWhyRawTable)),
-	dbrRaw("SELECT name FROM ONLY users", dbrDiffer("replica", "users_replica", dbrWhyRawTable).on("PostgreSQL")),
+	dbrRaw("SELECT name FROM ONLY users",
+		dbrDiffer("replica", "users_replica", dbrWhyRawTable).on("PostgreSQL")),
 	dbrRaw("SELECT pets.name FROM pets JOIN users ON users.id = pets.id", dbrSame("replica")),
 	{"UPDATE behind a comment", dbrReadme, func(r *dbrRun) {
 		r.wrote(r.Exec("/* by hand */ UPDATE users SET note = ?", r.mark).Error, "users")
@@ -888,7 +949,8 @@ var dbrCases = []dbrCase{
 		}
 	}, dbrDiffer("source", "orders_source_1", dbrWhyRawTable)},
 	{"MERGE", dbrReadme, func(r *dbrRun) {
-		r.wrote(r.Exec("MERGE INTO users USING (SELECT 1 AS one) AS o ON users.id = o.one WHEN MATCHED THEN UPDATE SET note = ?", r.mark).Error, "users")
+		r.wrote(r.Exec("MERGE INTO users USING (SELECT 1 AS one) AS o ON users.id = o.one "+
+			"WHEN MATCHED THEN UPDATE SET note = ?", r.mark).Error, "users")
 	}, dbrSame("own").on("PostgreSQL")},
 	{"DELETE", dbrReadme, func(r *dbrRun) {
 		r.plant("users")
@@ -971,17 +1033,20 @@ var dbrCases = []dbrCase{
 		r.request("GET", func(db *gorm.DB) { r.different(4, func() { r.first(db, &DBRPet{}) }) })
 	}, dbrDiffer("2", "1", dbrWhyOne)},
 	{"a POST that writes more than once", dbrSources, func(r *dbrRun) {
-		r.request("POST", func(db *gorm.DB) { r.different(4, func() { r.wrote(db.Create(&DBRPet{r.row()}).Error, "pets") }) })
+		r.request("POST",
+			func(db *gorm.DB) { r.different(4, func() { r.wrote(db.Create(&DBRPet{r.row()}).Error, "pets") }) })
 	}, dbrDiffer("2", "1", dbrWhyOne)},
 
 	// The pools, and the plugin itself.
 	{"limits", &dbrLayout{
 		groups: []dbrGroup{
 			{replicas: []string{"replica_1"}, pool: replicated.PoolConfig{MaxOpen: 5}},
-			{sources: []string{"source"}, replicas: []string{"users_replica"}, pool: replicated.PoolConfig{MaxOpen: 7}, tables: []any{"users"}},
+			{sources: []string{"source"}, replicas: []string{"users_replica"}, pool: replicated.PoolConfig{MaxOpen: 7},
+				tables: []any{"users"}},
 		},
 		limit: func(dr *dbresolver.DBResolver) { dr.SetMaxOpenConns(5) },
-	}, func(r *dbrRun) { r.limits() }, dbrDiffer("own:5 replica_1:5 source:5 users_replica:5", "own:0 replica_1:5 source:7 users_replica:7", dbrWhyPools)},
+	}, func(r *dbrRun) { r.limits() }, dbrDiffer("own:5 replica_1:5 source:5 users_replica:5",
+		"own:0 replica_1:5 source:7 users_replica:7", dbrWhyPools)},
 	{"no limits", dbrNoReplicas, func(r *dbrRun) { r.limits() }, dbrSame("own:0 replica_1:0 source:0")},
 	{"idle connections", dbrNoReplicas, func(r *dbrRun) { r.idle() }, dbrDiffer("false", "true", dbrWhyIdle)},
 	{"Register after Use", &dbrLayout{groups: dbrNoReplicas.groups[:1], alone: true}, func(r *dbrRun) {
@@ -1021,7 +1086,8 @@ var dbrCases = []dbrCase{
 			}
 		}
 	}, dbrDiffer("replica source [replica] [source]", "replica source slave master", dbrWhyTrace)},
-	{"a replica that replicates nothing", &dbrLayout{groups: dbrReadme.groups, change: func(config *replicated.Config) { config.Probe.Interval = time.Second }}, func(r *dbrRun) {
+	{"a replica that replicates nothing", &dbrLayout{groups: dbrReadme.groups,
+		change: func(config *replicated.Config) { config.Probe.Interval = time.Second }}, func(r *dbrRun) {
 		r.first(r.DB, &DBRPet{})
 	}, dbrDiffer("replica", "source", dbrWhyWatched)},
 }

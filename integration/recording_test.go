@@ -68,9 +68,9 @@ func (j *journal) Routed(_ context.Context, r replicated.Route) {
 	j.add(entry{server: r.Server, intent: r.Intent, reason: r.Reason})
 }
 
-// recorder connects to a server, and writes into the journal what runs there.
-// No statement escapes it, whatever GORM and the plugin make of their pools: it stands between database/sql and the
-// driver. Nor does it rely on anybody's word about the server: each connection is asked whose it is.
+// recorder connects to a server, and writes into the journal what runs there. No statement escapes it,
+// whatever GORM and the plugin make of their pools: it stands between database/sql and the driver. Nor does
+// it rely on anybody's word about the server: each connection is asked whose it is.
 type recorder struct {
 	driver.Connector
 	journal  *journal
@@ -140,13 +140,15 @@ func (c *recordedConn) ran(ctx context.Context, sql string, err error) {
 	}
 }
 
-func (c *recordedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+func (c *recordedConn) ExecContext(ctx context.Context, query string,
+	args []driver.NamedValue) (driver.Result, error) {
 	result, err := c.driverConn.ExecContext(ctx, query, args)
 	c.ran(ctx, query, err)
 	return result, err
 }
 
-func (c *recordedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+func (c *recordedConn) QueryContext(ctx context.Context, query string,
+	args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := c.driverConn.QueryContext(ctx, query, args)
 	c.ran(ctx, query, err)
 	return rows, err
@@ -225,10 +227,10 @@ func (s *recordedStmt) QueryContext(ctx context.Context, args []driver.NamedValu
 	return rows, err
 }
 
-// script says what has to happen, in order: in lower case what the Observer
-// hears, in upper case what then reaches the server that it heard of. "write BEGIN INSERT COMMIT" is a Create, "read
-// SELECT read SELECT" a Find with a Preload. Where the two intents differ in more than what "read" means, the script for
-// Slave stands behind "||".
+// script says what has to happen, in order: in lower case what the Observer hears, in upper case what then
+// reaches the server that it heard of. "write BEGIN INSERT COMMIT" is a Create, "read SELECT read SELECT" a
+// Find with a Preload. Where the two intents differ in more than what "read" means, the script for Slave
+// stands behind "||".
 //
 //	read        by the intent; on the master once the session has written
 //	bound       where the transaction or the connection is that it is bound to
@@ -266,7 +268,8 @@ var regardless = []replicated.Reason{
 }
 
 // harmless are the statements that may run on a slave. Others mark the session as having written.
-var harmless = []string{"SELECT", "WITH", "SHOW", "BEGIN-RO", "COMMIT", "ROLLBACK", "SAVEPOINT", "ROLLBACK-TO"}
+var harmless = []string{"SELECT", "WITH", "SHOW", "BEGIN-RO", "COMMIT", "ROLLBACK", "SAVEPOINT",
+	"ROLLBACK-TO"}
 
 // verb is how a script names a statement.
 func verb(sql string) string {
@@ -281,7 +284,8 @@ func verb(sql string) string {
 // says, and every statement ran where the rule before it sent it.
 func (s script) check(as intent, happened []entry) error {
 	problem := func(format string, args ...any) error {
-		lines := []string{fmt.Sprintf("want %q under %s: ", s, as.name) + fmt.Sprintf(format, args...) + "; happened:"}
+		lines := []string{fmt.Sprintf("want %q under %s: ", s, as.name) + fmt.Sprintf(format, args...) +
+			"; happened:"}
 		for _, e := range happened {
 			lines = append(lines, e.String())
 		}
@@ -316,7 +320,8 @@ func (s script) check(as intent, happened []entry) error {
 			if e.server != rule.server {
 				return problem("%s ran %q, which the rule %q sent to %q", e.server, e.sql, rule.reason, rule.server)
 			}
-			if e.server != master && rule.reason != replicated.ReasonClause && !e.prepares && !slices.Contains(harmless, ran) {
+			if e.server != master && rule.reason != replicated.ReasonClause && !e.prepares &&
+				!slices.Contains(harmless, ran) {
 				return problem("%s ran %q, by the rule %q", e.server, e.sql, rule.reason)
 			}
 			if e.prepares || word == "master*" {
@@ -364,12 +369,14 @@ func (s script) check(as intent, happened []entry) error {
 			return problem("step %d: want %s, the Observer heard %v: %v", i+1, word, e.intent, e.reason)
 		}
 		if e.intent != want.intent || e.reason != want.reason {
-			return problem("step %d: want %v: %v, the Observer heard %v: %v", i+1, want.intent, want.reason, e.intent, e.reason)
+			return problem("step %d: want %v: %v, the Observer heard %v: %v", i+1, want.intent, want.reason,
+				e.intent, e.reason)
 		}
 		wrote = wrote || word == "write" || word == "unknown"
 		i++
 	}
-	if i < len(words) && words[i] == "master*" && slices.ContainsFunc(happened, func(e entry) bool { return e.sql != "" }) {
+	if i < len(words) && words[i] == "master*" &&
+		slices.ContainsFunc(happened, func(e entry) bool { return e.sql != "" }) {
 		i++
 	}
 	if i < len(words) {
@@ -403,42 +410,63 @@ func TestScript(t *testing.T) {
 		{"nothing", "", get, nil, ""},
 		{"a read", "read SELECT", get, []entry{read, ran("slave 2", "SELECT 1")}, ""},
 		{"a write and a read", "write BEGIN INSERT COMMIT read SELECT", get,
-			[]entry{write, ran(master, "BEGIN"), ran(master, "INSERT x"), ran(master, "COMMIT"), wrote, ran(master, "SELECT 1")}, ""},
+			[]entry{write, ran(master, "BEGIN"), ran(master, "INSERT x"), ran(master, "COMMIT"), wrote,
+				ran(master, "SELECT 1")}, ""},
 		{"a transaction", "begin BEGIN bound INSERT COMMIT", get,
 			[]entry{begin, ran(master, "BEGIN"), bound, ran(master, "INSERT x"), ran(master, "COMMIT")}, ""},
-		{"a prepared read", "read SELECT", get, []entry{read, {server: "slave 2", sql: "SELECT 1", prepares: true}, ran("slave 2", "SELECT 1")}, ""},
-		{"a difference between the intents, Slave", "write INSERT || read SELECT", get, []entry{read, ran("slave 2", "SELECT 1")}, ""},
-		{"a difference between the intents, Master", "write INSERT || read SELECT", post, []entry{write, ran(master, "INSERT x")}, ""},
-		{"the master alone", "master*", get, []entry{catalog, ran(master, "SELECT 1"), write, ran(master, "ALTER x")}, ""},
-		{"the plugin's own", "read SELECT", get, []entry{read, {server: "slave 3", sql: "SHOW x", stranger: true}, ran("slave 2", "SELECT 1")}, ""},
+		{"a prepared read", "read SELECT", get,
+			[]entry{read, {server: "slave 2", sql: "SELECT 1", prepares: true}, ran("slave 2", "SELECT 1")}, ""},
+		{"a difference between the intents, Slave", "write INSERT || read SELECT", get,
+			[]entry{read, ran("slave 2", "SELECT 1")}, ""},
+		{"a difference between the intents, Master", "write INSERT || read SELECT", post,
+			[]entry{write, ran(master, "INSERT x")}, ""},
+		{"the master alone", "master*", get,
+			[]entry{catalog, ran(master, "SELECT 1"), write, ran(master, "ALTER x")}, ""},
+		{"the plugin's own", "read SELECT", get,
+			[]entry{read, {server: "slave 3", sql: "SHOW x", stranger: true}, ran("slave 2", "SELECT 1")}, ""},
 		{"unheard", "unheard SELECT", get, []entry{ran(master, "SELECT 1")}, ""},
 
-		{"a write on a slave", "read INSERT", get, []entry{read, ran("slave 2", "INSERT x")}, `slave 2 ran "INSERT x", by the rule "method"`},
-		{"a write by the plugin", "", get, []entry{{server: "slave 3", sql: "INSERT x", stranger: true}}, `slave 3 ran "INSERT x"`},
+		{"a write on a slave", "read INSERT", get, []entry{read, ran("slave 2", "INSERT x")},
+			`slave 2 ran "INSERT x", by the rule "method"`},
+		{"a write by the plugin", "", get, []entry{{server: "slave 3", sql: "INSERT x", stranger: true}},
+			`slave 3 ran "INSERT x"`},
 		{"a write on the wrong server", "write INSERT", get, []entry{write, ran("slave 2", "INSERT x")},
 			`slave 2 ran "INSERT x", which the rule "write" sent to "master"`},
-		{"a read on the wrong slave", "read SELECT", get, []entry{read, ran("slave 3", "SELECT 1")}, `which the rule "method" sent to "slave 2"`},
+		{"a read on the wrong slave", "read SELECT", get, []entry{read, ran("slave 3", "SELECT 1")},
+			`which the rule "method" sent to "slave 2"`},
 		{"prepared on the wrong server", "read SELECT", get,
-			[]entry{read, {server: master, sql: "SELECT 1", prepares: true}, ran("slave 2", "SELECT 1")}, `master ran "SELECT 1", which`},
+			[]entry{read, {server: master, sql: "SELECT 1", prepares: true}, ran("slave 2", "SELECT 1")},
+			`master ran "SELECT 1", which`},
 		{"out of its transaction", "begin BEGIN bound SELECT COMMIT", get,
-			[]entry{begin, ran(master, "BEGIN"), bound, ran("slave 2", "SELECT 1")}, `which the rule "bound" sent to "master"`},
+			[]entry{begin, ran(master, "BEGIN"), bound, ran("slave 2", "SELECT 1")},
+			`which the rule "bound" sent to "master"`},
 		{"bound to another server", "begin BEGIN bound SELECT COMMIT", get, []entry{begin, ran(master, "BEGIN"),
-			route(replicated.Slave, replicated.ReasonBound, "slave 2"), ran("slave 2", "SELECT 1")}, `bound to "master", reported as "slave 2"`},
+			route(replicated.Slave, replicated.ReasonBound, "slave 2"), ran("slave 2", "SELECT 1")},
+			`bound to "master", reported as "slave 2"`},
 		{"a statement that nobody heard of", "read SELECT", get, []entry{ran("slave 2", "SELECT 1")}, `sent to ""`},
-		{"one statement too many", "read SELECT", get, []entry{read, ran("slave 2", "SELECT 1"), ran("slave 2", "SELECT 2")}, "want nothing"},
-		{"one statement too few", "read SELECT read SELECT", get, []entry{read, ran("slave 2", "SELECT 1")}, "nothing more happened"},
-		{"another statement", "write INSERT", get, []entry{write, ran(master, "UPDATE x")}, `step 2: want INSERT, master ran "UPDATE x"`},
-		{"another reason", "read SELECT", get, []entry{catalog, ran(master, "SELECT 1")}, "step 1: want slave: method"},
-		{"the other intent", "read SELECT", post, []entry{read, ran("slave 2", "SELECT 1")}, "step 1: want master: method"},
+		{"one statement too many", "read SELECT", get,
+			[]entry{read, ran("slave 2", "SELECT 1"), ran("slave 2", "SELECT 2")}, "want nothing"},
+		{"one statement too few", "read SELECT read SELECT", get, []entry{read, ran("slave 2", "SELECT 1")},
+			"nothing more happened"},
+		{"another statement", "write INSERT", get, []entry{write, ran(master, "UPDATE x")},
+			`step 2: want INSERT, master ran "UPDATE x"`},
+		{"another reason", "read SELECT", get, []entry{catalog, ran(master, "SELECT 1")},
+			"step 1: want slave: method"},
+		{"the other intent", "read SELECT", post, []entry{read, ran("slave 2", "SELECT 1")},
+			"step 1: want master: method"},
 		{"a session that forgets its write", "write INSERT read SELECT", get,
 			[]entry{write, ran(master, "INSERT x"), read, ran("slave 2", "SELECT 1")}, "want master: session wrote"},
 		{"a session on two slaves", "read SELECT read SELECT", get, []entry{read, ran("slave 2", "SELECT 1"),
-			route(replicated.Slave, replicated.ReasonMethod, "slave 3"), ran("slave 3", "SELECT 1")}, "one session on two slaves"},
-		{"a migration that asks a slave", "master*", get, []entry{read, ran("slave 2", "SELECT 1")}, "whatever the intent"},
-		{"a migration by the intent", "master*", post, []entry{route(replicated.Master, replicated.ReasonMethod, master)}, "whatever the intent"},
+			route(replicated.Slave, replicated.ReasonMethod, "slave 3"), ran("slave 3", "SELECT 1")},
+			"one session on two slaves"},
+		{"a migration that asks a slave", "master*", get, []entry{read, ran("slave 2", "SELECT 1")},
+			"whatever the intent"},
+		{"a migration by the intent", "master*", post,
+			[]entry{route(replicated.Master, replicated.ReasonMethod, master)}, "whatever the intent"},
 		{"a migration that does nothing", "master*", get, nil, "nothing more happened"},
 		{"no route for a migration", "master*", get, []entry{ran(master, "ALTER x")}, `sent to ""`},
-		{"a route that names the wrong role", "read SELECT", get, []entry{route(replicated.Slave, replicated.ReasonMethod, master)}, "the intent slave to"},
+		{"a route that names the wrong role", "read SELECT", get,
+			[]entry{route(replicated.Slave, replicated.ReasonMethod, master)}, "the intent slave to"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			err := test.script.check(test.as, test.happened)

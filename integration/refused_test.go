@@ -66,7 +66,8 @@ func TestRefusedByAStandby(t *testing.T) {
 				if err := db.Raw("SELECT " + name + "()").Scan(&n).Error; err != nil || n != 1 {
 					t.Errorf("%s: %d, %v", name, n, err)
 				}
-				if got, want := routes.reasons(), []replicated.Reason{replicated.ReasonContext, replicated.ReasonRefused}; !slices.Equal(got, want) {
+				if got, want := routes.reasons(),
+					[]replicated.Reason{replicated.ReasonContext, replicated.ReasonRefused}; !slices.Equal(got, want) {
 					t.Errorf("%s: routes %v, want %v", name, got, want)
 				}
 				if direct.Table("written").Count(&after); after != before+1 {

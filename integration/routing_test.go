@@ -342,7 +342,8 @@ func testRequests(t *testing.T, h house) {
 				{"POST, transaction", "POST", "/", "transaction", false, "master"},
 				{"POST, read-only transaction", "POST", "/", "read-only transaction", false, "master"},
 				{"clause Slave, transaction", "POST", "/", "clause Slave, transaction", false, "slave"},
-				{"clause Master, read-only transaction", "GET", "/", "clause Master, read-only transaction", false, "master"},
+				{"clause Master, read-only transaction", "GET", "/", "clause Master, read-only transaction",
+					false, "master"},
 				{"serializable transaction", "GET", "/", "serializable transaction", false, "master"},
 				{"GET that writes in a transaction", "GET", "/", "write in a transaction, then read", false, "master"},
 				{"GET on a connection", "GET", "/", "connection", false, "master"},
@@ -486,7 +487,8 @@ func testNoWriteThroughASlavesTransaction(t *testing.T, h house) {
 				t.Errorf("a function that writes: %v", err)
 			}
 			// The control: the function does write where it may.
-			if err := db.Clauses(replicated.Master).Raw("SELECT sign_in_silence()").Scan(&n).Error; err != nil || n != 1 {
+			if err := db.Clauses(replicated.Master).Raw("SELECT sign_in_silence()").Scan(&n).
+				Error; err != nil || n != 1 {
 				t.Errorf("on the master: %d, %v", n, err)
 			}
 		})
@@ -609,7 +611,8 @@ func testReadOnlySlaves(t *testing.T, h house) {
 					t.Errorf("call %d: %d, %v", i, n, err)
 				}
 			}
-			want := []replicated.Reason{replicated.ReasonContext, replicated.ReasonRefused, replicated.ReasonWrite, replicated.ReasonWrite}
+			want := []replicated.Reason{replicated.ReasonContext, replicated.ReasonRefused, replicated.ReasonWrite,
+				replicated.ReasonWrite}
 			if got := routes.reasons(); !slices.Equal(got, want) {
 				t.Errorf("routes %v, want %v", got, want)
 			}
@@ -686,7 +689,10 @@ func testSlavesAreBehind(t *testing.T, h house) {
 		return n
 	}
 	request := func(method string, f func(db *gorm.DB)) {
-		p.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { f(db.WithContext(r.Context())) })).
+		p.Middleware(http.HandlerFunc(func(_ http.ResponseWriter,
+			r *http.Request) {
+			f(db.WithContext(r.Context()))
+		})).
 			ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, "/", nil))
 	}
 	request("POST", func(db *gorm.DB) {

@@ -60,7 +60,8 @@ func TestSequenceReadAsATable(t *testing.T) {
 	routes.take()
 	for _, q := range []string{"SELECT last_value FROM tickets_id_seq", "SELECT * FROM public.tickets_id_seq"} {
 		var last int64
-		err := db.WithContext(replicated.WithSlave(t.Context())).Raw("SELECT last_value FROM (" + q + ") s").Scan(&last).Error
+		err := db.WithContext(replicated.WithSlave(t.Context())).Raw("SELECT last_value FROM (" + q + ") s").
+			Scan(&last).Error
 		if err != nil || last != 1 {
 			t.Errorf("%s: %d, %v, want 1", q, last, err)
 		}
@@ -68,7 +69,8 @@ func TestSequenceReadAsATable(t *testing.T) {
 			t.Errorf("%s: routes %v", q, got)
 		}
 		// The control.
-		if err := c.Slaves[0].DB().QueryRow("SELECT last_value FROM (" + q + ") s").Scan(&last); err != nil || last == 1 {
+		if err := c.Slaves[0].DB().QueryRow("SELECT last_value FROM (" + q + ") s").
+			Scan(&last); err != nil || last == 1 {
 			t.Errorf("%s: %d on the slave, %v, want it to be ahead", q, last, err)
 		}
 	}
@@ -149,9 +151,10 @@ func testNoLockStopsTheReplay(t *testing.T, c *servers.Cluster, db *gorm.DB, sla
 
 	tx := db.Clauses(replicated.Slave).Begin()
 	for name, err := range map[string]error{
-		"raw":            tx.Raw(locking).Scan(new(int)).Error,
-		"clause.Locking": tx.Table("pets").Clauses(clause.Locking{Strength: "UPDATE"}).Scan(&[]map[string]any{}).Error,
-		"GET_LOCK":       tx.Raw("SELECT GET_LOCK('a', 0)").Scan(new(int)).Error,
+		"raw": tx.Raw(locking).Scan(new(int)).Error,
+		"clause.Locking": tx.Table("pets").Clauses(clause.Locking{Strength: "UPDATE"}).
+			Scan(&[]map[string]any{}).Error,
+		"GET_LOCK": tx.Raw("SELECT GET_LOCK('a', 0)").Scan(new(int)).Error,
 	} {
 		if !errors.Is(err, replicated.ErrWriteOnSlave) {
 			t.Errorf("%s: %v, want ErrWriteOnSlave", name, err)

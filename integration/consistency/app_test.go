@@ -153,15 +153,21 @@ func (a *app) read(w http.ResponseWriter, r *http.Request) {
 		ctx = replicated.WithSlave(ctx)
 	}
 	var entry Entry
-	err := a.db.WithContext(ctx).Where("client = ?", r.PathValue("client")).Order("n DESC").Limit(1).Find(&entry).Error
+	err := a.db.WithContext(ctx).Where("client = ?", r.PathValue("client")).Order("n DESC").Limit(1).
+		Find(&entry).Error
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	trail := trailOf(r.Context())
 	route := trail.last()
-	p := page{N: entry.N, Server: a.name(route.Server), Slave: route.Intent == replicated.Slave, Reason: route.Reason.String()}
-	p.Token = r.Header.Get(a.header)
+	p := page{
+		N:      entry.N,
+		Server: a.name(route.Server),
+		Slave:  route.Intent == replicated.Slave,
+		Reason: route.Reason.String(),
+		Token:  r.Header.Get(a.header),
+	}
 	if cookie, err := r.Cookie(a.cookie); err == nil {
 		p.Token += cookie.Value
 	}

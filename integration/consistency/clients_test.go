@@ -124,7 +124,8 @@ type round struct {
 	think         time.Duration // between the two
 }
 
-// Every second POST is redirected to its GET; the others answer in turn. Each way to write meets each way to answer.
+// Every second POST is redirected to its GET; the others answer in turn. Each way to write meets each way to
+// answer.
 func roundOf(n int) round {
 	r := round{n: n, answer: "303"}
 	if n%2 == 1 {
@@ -144,8 +145,8 @@ func (c *client) play(ctx context.Context, r round) (page, error) {
 	return c.get(ctx, c.name)
 }
 
-// stale says whether a page lacks the client's n-th entry. It is what every count of stale reads here goes by, those of
-// the controls too.
+// stale says whether a page lacks the client's n-th entry. It is what every count of stale reads here goes
+// by, those of the controls too.
 func stale(n int, p page) bool { return p.N < n }
 
 // tally is what clients of one kind have seen. The zero value is empty.

@@ -14,8 +14,8 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// TestIdlePostgreSQL has the log of an idle PostgreSQL master end beyond what its slaves can replay. Nobody is behind
-// for that.
+// TestIdlePostgreSQL has the log of an idle PostgreSQL master end beyond what its slaves can replay. Nobody
+// is behind for that.
 func TestIdlePostgreSQL(t *testing.T) {
 	servers.Want(t, postgreSQL.kind)
 	// begin opens a transaction that lasts until the test ends.

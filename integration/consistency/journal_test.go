@@ -16,7 +16,8 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// statement is one that a server has been told to execute by the application's account, which is also the plugin's.
+// statement is one that a server has been told to execute by the application's account, which is also the
+// plugin's.
 type statement struct {
 	at   time.Time // by the server's clock
 	text string
@@ -37,16 +38,16 @@ func (s statement) isProbe() bool {
 // isEntries says whether the application reads or writes with it.
 func (s statement) isEntries() bool { return strings.Contains(s.text, "entries") }
 
-// journal is what a server notes of all statements, whoever claims to have sent them. It has a statement before the
-// client has the answer.
+// journal is what a server notes of all statements, whoever claims to have sent them. It has a statement
+// before the client has the answer.
 type journal struct {
 	server *servers.Server
 	read   func(ctx context.Context, s *servers.Server, from int) (statements []statement, end int, err error)
 	from   int // in what it is kept in
 }
 
-// journals has all servers of a cluster note the statements of connections that are opened from now on, until the test
-// ends.
+// journals has all servers of a cluster note the statements of connections that are opened from now on, until
+// the test ends.
 func (e engine) journals(t *testing.T, c *servers.Cluster) []*journal {
 	t.Helper()
 	all := append([]*servers.Server{c.Master}, c.Slaves...)
@@ -125,10 +126,11 @@ func generalLog(ctx context.Context, s *servers.Server, from int) ([]statement, 
 	return all, from + len(all), rows.Err()
 }
 
-var serverLogLine = regexp.MustCompile(`(?m)^(\S+ \S+) UTC \[\d+\] \S+ LOG:  (?:statement|execute [^:]*): (.*)$`)
+var serverLogLine = regexp.MustCompile(
+	`(?m)^(\S+ \S+) UTC \[\d+\] \S+ LOG:  (?:statement|execute [^:]*): (.*)$`)
 
-// serverLog reads what PostgreSQL logs, which the package servers has it do to a file beside the data folder, from this byte
-// on.
+// serverLog reads what PostgreSQL logs, which the package servers has it do to a file beside the data folder,
+// from this byte on.
 func serverLog(ctx context.Context, s *servers.Server, from int) ([]statement, int, error) {
 	var data string
 	if err := s.DB().QueryRowContext(ctx, "SHOW data_directory").Scan(&data); err != nil {

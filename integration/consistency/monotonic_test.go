@@ -9,8 +9,8 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// TestMonotonic has clients that only read go from one slave to the other, which are not equally far behind. With
-// Token.Monotonic what they have seen once does not go away again; without, it does.
+// TestMonotonic has clients that only read go from one slave to the other, which are not equally far behind.
+// With Token.Monotonic what they have seen once does not go away again; without, it does.
 func TestMonotonic(t *testing.T) {
 	for _, e := range withPositions {
 		t.Run(e.name, func(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// TestProbes counts on the servers what the plugin asks them: nothing in a reading request, one position in a writing
-// one, and beside requests no server more often than it may.
+// TestProbes counts on the servers what the plugin asks them: nothing in a reading request, one position in a
+// writing one, and beside requests no server more often than it may.
 func TestProbes(t *testing.T) {
 	for _, e := range withPositions {
 		t.Run(e.name, func(t *testing.T) {
@@ -151,7 +151,8 @@ func probesOfWriting(t *testing.T, e engine) {
 			}
 			// The control: positions are seen when they are asked for.
 			if _, probes, _ := sorted(master.statements(t)); len(probes) < requests {
-				t.Errorf("the master was asked for %d positions by %d writing requests: does the journal work?", len(probes), requests)
+				t.Errorf("the master was asked for %d positions by %d writing requests: does the journal work?",
+					len(probes), requests)
 			}
 		})
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// TestRotatingSecrets has instances of an application, of which some have the new secret already, take each other's
-// tokens: as long as one can open what the other seals.
+// TestRotatingSecrets has instances of an application, of which some have the new secret already, take each
+// other's tokens: as long as one can open what the other seals.
 func TestRotatingSecrets(t *testing.T) {
 	for _, e := range withPositions {
 		t.Run(e.name, func(t *testing.T) { testRotatingSecrets(t, e) })
@@ -61,11 +61,13 @@ func testRotatingSecrets(t *testing.T, e engine) {
 				t.Fatal(err)
 			}
 			now := b.plugin.Status().Tokens
-			if accepted, forged := now.Accepted-before.Accepted == 1, now.Forged-before.Forged == 1; accepted != test.opens || forged == test.opens {
+			accepted, forged := now.Accepted-before.Accepted == 1, now.Forged-before.Forged == 1
+			if accepted != test.opens || forged == test.opens {
 				t.Errorf("accepted %v, forged %v; token %q%s", accepted, forged, p.Token, b.state())
 			}
 			if got := !stale(1, p); got != test.opens {
-				t.Errorf("sees what was written: %v, want %v; from %s (%s), token %q", got, test.opens, p.Server, p.Reason, p.Token)
+				t.Errorf("sees what was written: %v, want %v; from %s (%s), token %q", got, test.opens, p.Server,
+					p.Reason, p.Token)
 			}
 			if p.Slave == test.opens {
 				t.Errorf("answered by %s (%s)", p.Server, p.Reason)

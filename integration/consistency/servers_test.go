@@ -1,5 +1,5 @@
-// Package consistency shows on real servers what the plugin promises about freshness: nobody reads a page without what
-// he has just written, and slaves serve all the same.
+// Package consistency shows on real servers what the plugin promises about freshness: nobody reads a page
+// without what he has just written, and slaves serve all the same.
 package consistency
 
 import (
@@ -100,8 +100,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// cluster returns the engine's master and two slaves, which tests share one after the other. The test fails if a write goes
-// astray to a slave.
+// cluster returns the engine's master and two slaves, which tests share one after the other. The test fails
+// if a write goes astray to a slave.
 func (e engine) cluster(t testing.TB) *servers.Cluster {
 	t.Helper()
 	c, err := e.shared()
@@ -129,7 +129,8 @@ func hold(t testing.TB, slaves ...*servers.Server) {
 	}
 }
 
-// release lets slaves replay, and waits until they have caught up. It does no harm to those that are not held.
+// release lets slaves replay, and waits until they have caught up. It does no harm to those that are not
+// held.
 func release(t testing.TB, slaves ...*servers.Server) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // that of the test may have ended
@@ -161,8 +162,8 @@ type phase struct {
 // maxLag is up to where lag wanders.
 const maxLag = 500 * time.Millisecond
 
-// begin lets the weather rage, phase by phase and over again, until the function that it returns is called. That returns
-// when all slaves have caught up.
+// begin lets the weather rage, phase by phase and over again, until the function that it returns is called.
+// That returns when all slaves have caught up.
 func (w *weather) begin(t *testing.T) (end func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -226,8 +227,8 @@ func (w *weather) stop(ctx context.Context, s *servers.Server, ends time.Time) e
 	return s.Release(context.WithoutCancel(ctx))
 }
 
-// wander has the lag of s grow to something below maxLag, and fall to nothing, again and again until ends. (Servers that
-// could delay by less than a second there are none.)
+// wander has the lag of s grow to something below maxLag, and fall to nothing, again and again until ends.
+// (Servers that could delay by less than a second there are none.)
 func (w *weather) wander(ctx context.Context, s *servers.Server, ends time.Time, random *rand.Rand) error {
 	// Some milliseconds are left for Hold, Release and catching up.
 	const most = maxLag - 30*time.Millisecond
@@ -262,7 +263,8 @@ func (w *weather) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := latencies(w.lags)
-	return fmt.Sprintf("%d of %d phases; lag of %d wanderings: %v", w.past/len(w.slaves), len(w.phases), len(w.lags), l)
+	return fmt.Sprintf("%d of %d phases; lag of %d wanderings: %v", w.past/len(w.slaves), len(w.phases),
+		len(w.lags), l)
 }
 
 // pass lets time pass: what clients think, how long a lag lasts. It is never there to wait for something.
