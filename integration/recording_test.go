@@ -268,8 +268,9 @@ var regardless = []replicated.Reason{
 }
 
 // harmless are the statements that may run on a slave. Others mark the session as having written.
-var harmless = []string{"SELECT", "WITH", "SHOW", "BEGIN-RO", "COMMIT", "ROLLBACK", "SAVEPOINT",
-	"ROLLBACK-TO"}
+var harmless = []string{
+	"SELECT", "WITH", "SHOW", "BEGIN-RO", "COMMIT", "ROLLBACK", "SAVEPOINT", "ROLLBACK-TO",
+}
 
 // verb is how a script names a statement.
 func verb(sql string) string {
@@ -280,113 +281,149 @@ func verb(sql string) string {
 	return strings.TrimRight(word, ";")
 }
 
-// check returns nil if under the intent exactly that happened what the script
-// says, and every statement ran where the rule before it sent it.
+// check returns nil if under the intent exactly that happened what the script says, and every statement ran
+// where the route before it sent it.
 func (s script) check(as intent, happened []entry) error {
-	problem := func(format string, args ...any) error {
-		lines := []string{fmt.Sprintf("want %q under %s: ", s, as.name) + fmt.Sprintf(format, args...) +
-			"; happened:"}
-		for _, e := range happened {
-			lines = append(lines, e.String())
-		}
-		return errors.New(strings.Join(lines, "\n"))
-	}
 	text, forSlave, differs := strings.Cut(string(s), "||")
 	if differs && as.read == replicated.Slave {
 		text = forSlave
 	}
-	words := strings.Fields(text)
+	p := play{as: as, words: strings.Fields(text)}
+	err := p.compare(happened)
+	if err == nil {
+		return nil
+	}
+	lines := []string{fmt.Sprintf("want %q under %s: %v; happened:", s, as.name, err)}
+	for _, e := range happened {
+		lines = append(lines, e.String())
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
 
-	var (
-		rule  entry  // the route that the statements follow
-		bound string // the server that the last transaction was begun on
-		kept  string // the session's slave
-		wrote bool
-		i     int
-	)
+// play is a script while it is compared with what happened.
+type play struct {
+	as    intent
+	words []string // of the script
+	step  int      // the word that is next
+	rule  entry    // the route that the statements follow
+	bound string   // the server that the last transaction was begun on
+	kept  string   // the session's slave
+	wrote bool
+}
+
+// word returns the word that is next.
+func (p *play) word() string {
+	if p.step < len(p.words) {
+		return p.words[p.step]
+	}
+	return "nothing"
+}
+
+func (p *play) compare(happened []entry) error {
 	for _, e := range happened {
 		if e.stranger && slices.Contains(harmless, verb(e.sql)) {
 			continue
 		}
-		for i < len(words) && words[i] == "unheard" {
-			rule, i = entry{server: master}, i+1
+		for p.word() == "unheard" {
+			p.rule = entry{server: master}
+			p.step++
 		}
-		word := "nothing"
-		if i < len(words) {
-			word = words[i]
-		}
+		next := p.route
 		if e.sql != "" {
-			ran := verb(e.sql)
-			if e.server != rule.server {
-				return problem("%s ran %q, which the rule %q sent to %q", e.server, e.sql, rule.reason, rule.server)
-			}
-			if e.server != master && rule.reason != replicated.ReasonClause && !e.prepares &&
-				!slices.Contains(harmless, ran) {
-				return problem("%s ran %q, by the rule %q", e.server, e.sql, rule.reason)
-			}
-			if e.prepares || word == "master*" {
-				continue
-			}
-			if ran != word {
-				return problem("step %d: want %s, %s ran %q", i+1, word, e.server, e.sql)
-			}
-			if strings.HasPrefix(ran, "BEGIN") {
-				bound = e.server
-			} else if !slices.Contains(harmless, ran) {
-				wrote = true
-			}
-			i++
-			continue
+			next = p.statement
 		}
-		rule = e
-		if e.intent == replicated.Slave {
-			if as.session && kept != "" && kept != e.server {
-				return problem("one session on two slaves: %s and %s", kept, e.server)
-			}
-			kept = e.server
+		if err := next(e); err != nil {
+			return err
 		}
-		if (e.server == master) != (e.intent == replicated.Master) && word != "bound" {
-			return problem("the intent %v to %q", e.intent, e.server)
-		}
-		if word == "master*" {
-			if e.server != master || !slices.Contains(regardless, e.reason) {
-				return problem("%q to %q, in what has to run on the master whatever the intent", e.reason, e.server)
-			}
-			continue
-		}
-		want, ok := heard[word]
-		switch {
-		case word == "bound":
-			if bound = cmp.Or(bound, master); e.server != bound {
-				return problem("step %d: bound to %q, reported as %q", i+1, bound, e.server)
-			}
-			want.intent, want.reason = e.intent, replicated.ReasonBound
-		case word == "read" && wrote && as.session:
-			want.intent, want.reason = replicated.Master, replicated.ReasonWrote
-		case word == "read":
-			want.intent, want.reason = as.read, as.reason
-		case !ok:
-			return problem("step %d: want %s, the Observer heard %v: %v", i+1, word, e.intent, e.reason)
-		}
-		if e.intent != want.intent || e.reason != want.reason {
-			return problem("step %d: want %v: %v, the Observer heard %v: %v", i+1, want.intent, want.reason,
-				e.intent, e.reason)
-		}
-		wrote = wrote || word == "write" || word == "unknown"
-		i++
 	}
-	if i < len(words) && words[i] == "master*" &&
-		slices.ContainsFunc(happened, func(e entry) bool { return e.sql != "" }) {
-		i++
+	isStatement := func(e entry) bool { return e.sql != "" }
+	if p.word() == "master*" && slices.ContainsFunc(happened, isStatement) {
+		p.step++
 	}
-	if i < len(words) {
-		return problem("step %d: want %s, nothing more happened", i+1, words[i])
+	if p.step < len(p.words) {
+		return fmt.Errorf("step %d: want %s, nothing more happened", p.step+1, p.word())
 	}
 	return nil
 }
 
-// TestScript is the control of the matrix: the check that all its cells rely
-// on does find what is wrong.
+// statement compares a statement that a server ran.
+func (p *play) statement(e entry) error {
+	ran := verb(e.sql)
+	writes := !slices.Contains(harmless, ran)
+	if e.server != p.rule.server {
+		return fmt.Errorf("%s ran %q, which the rule %q sent to %q", e.server, e.sql, p.rule.reason, p.rule.server)
+	}
+	if e.server != master && p.rule.reason != replicated.ReasonClause && !e.prepares && writes {
+		return fmt.Errorf("%s ran %q, by the rule %q", e.server, e.sql, p.rule.reason)
+	}
+	if e.prepares || p.word() == "master*" {
+		return nil
+	}
+	if ran != p.word() {
+		return fmt.Errorf("step %d: want %s, %s ran %q", p.step+1, p.word(), e.server, e.sql)
+	}
+	if strings.HasPrefix(ran, "BEGIN") {
+		p.bound = e.server
+	} else if writes {
+		p.wrote = true
+	}
+	p.step++
+	return nil
+}
+
+// route compares a route that the Observer heard of. The statements behind it follow it.
+func (p *play) route(e entry) error {
+	p.rule = e
+	if e.intent == replicated.Slave {
+		if p.as.session && p.kept != "" && p.kept != e.server {
+			return fmt.Errorf("one session on two slaves: %s and %s", p.kept, e.server)
+		}
+		p.kept = e.server
+	}
+	word := p.word()
+	if (e.server == master) != (e.intent == replicated.Master) && word != "bound" {
+		return fmt.Errorf("the intent %v to %q", e.intent, e.server)
+	}
+	if word == "master*" {
+		if e.server != master || !slices.Contains(regardless, e.reason) {
+			return fmt.Errorf("%q to %q, in what has to run on the master whatever the intent", e.reason, e.server)
+		}
+		return nil
+	}
+	intent, reason, err := p.expected(e)
+	if err != nil {
+		return err
+	}
+	if e.intent != intent || e.reason != reason {
+		return fmt.Errorf("step %d: want %v: %v, the Observer heard %v: %v", p.step+1, intent, reason,
+			e.intent, e.reason)
+	}
+	p.wrote = p.wrote || word == "write" || word == "unknown"
+	p.step++
+	return nil
+}
+
+// expected returns the route that the next word stands for. The Observer heard e.
+func (p *play) expected(e entry) (replicated.Intent, replicated.Reason, error) {
+	word := p.word()
+	want, ok := heard[word]
+	switch {
+	case word == "bound":
+		if p.bound = cmp.Or(p.bound, master); e.server != p.bound {
+			return 0, 0, fmt.Errorf("step %d: bound to %q, reported as %q", p.step+1, p.bound, e.server)
+		}
+		return e.intent, replicated.ReasonBound, nil
+	case word == "read" && p.wrote && p.as.session:
+		return replicated.Master, replicated.ReasonWrote, nil
+	case word == "read":
+		return p.as.read, p.as.reason, nil
+	case !ok:
+		return 0, 0, fmt.Errorf("step %d: want %s, the Observer heard %v: %v", p.step+1, word, e.intent, e.reason)
+	}
+	return want.intent, want.reason, nil
+}
+
+// TestScript is the control of the matrix: the check that all its cells rely on does find what is wrong.
 func TestScript(t *testing.T) {
 	ran := func(server, sql string) entry { return entry{server: server, sql: sql} }
 	route := func(i replicated.Intent, r replicated.Reason, server string) entry {
