@@ -212,7 +212,7 @@ func TestMigratingGuide(t *testing.T) {
 							t.Errorf("no field: %s", text)
 						}
 					}
-					// What is to be searched for are beginnings, and what is given to an app is not Go.
+					// A text without its end is one to search for, and what is given to an app is not Go.
 					if strings.HasSuffix(text, ")") && !strings.HasSuffix(text, "()") && !strings.HasSuffix(text, "(app)") {
 						calls++
 						if !strings.Contains(code, strings.TrimPrefix(text, ".")) {

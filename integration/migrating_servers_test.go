@@ -116,8 +116,8 @@ type dbrAnswer interface{ from() string }
 
 // dbrServers are the servers of the cases. They do not replicate from each other: a read tells by what it
 // finds where it was, as in dbresolver's own tests, and a slave is as far behind as can be. Each is a
-// database of its own, and is not seen as more by either plugin; those of the masters and those of the slaves
-// are on one real server each.
+// database of its own, and neither plugin sees more of it. The databases of the masters are on one real
+// server, those of the slaves on another.
 type dbrServers struct {
 	engine *dbrEngine
 	dsn    map[string]string

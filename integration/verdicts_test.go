@@ -193,7 +193,7 @@ func testNoLockStopsTheReplay(t *testing.T, c *servers.Cluster, db *gorm.DB, sla
 
 // waits returns when a transaction of the server waits for a row.
 func waits(ctx context.Context, db *sql.DB) error {
-	// InnoDB looks again only for who has not asked for 0.1 s.
+	// InnoDB looks again only if it was not asked for 0.1 s.
 	again := time.NewTicker(200 * time.Millisecond)
 	defer again.Stop()
 	for {

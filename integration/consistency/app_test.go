@@ -177,17 +177,17 @@ func (a *app) read(w http.ResponseWriter, r *http.Request) {
 }
 
 // passedOver returns the slave that should have answered a read which the master did; "" if the master is
-// right. A slave should have if it served when the request came and when its route was decided, and had been
-// seen by the former to have what the tokens of the request demand. And its lag, as it was known when the
-// request came, must not have grown beyond MaxLag since: the slave may have left at that, and come back. This
-// does not depend on when slaves are asked, nor on how long anything takes.
+// right. A slave should have answered if it served both when the request came and when its route was decided,
+// and if it was known, when the request came, to have what the tokens of the request demand. Its lag, as
+// known when the request came, must not have grown beyond MaxLag since: the slave may have left then, and
+// come back. None of this depends on when slaves are asked, or on how long anything takes.
 func (a *app) passedOver(r *http.Request, t *trail) string {
 	route := t.last()
 	switch {
 	case route.Intent == replicated.Slave || route.Reason == replicated.ReasonStaleness:
 		return ""
 	case route.Reason == replicated.ReasonFailover, route.Reason == replicated.ReasonRecovering:
-		// It is not about freshness.
+		// These are not about freshness.
 		return ""
 	}
 	demanded, decidable := a.demanded(r, t.began)
@@ -207,8 +207,8 @@ func (a *app) passedOver(r *http.Request, t *trail) string {
 	return ""
 }
 
-// demanded returns the positions that the tokens of a request demand. It is not decidable what they do if one
-// demands a time that was not over when the request came.
+// demanded returns the positions that the tokens of a request demand. They are not decidable if one demands a
+// time that was not over when the request came.
 func (a *app) demanded(r *http.Request, began time.Time) (positions []position.Position, decidable bool) {
 	texts := r.Header.Values(a.header)
 	for _, cookie := range r.Cookies() {
@@ -237,7 +237,7 @@ func (a *app) demanded(r *http.Request, began time.Time) (positions []position.P
 	return positions, true
 }
 
-// positionOf returns that of a server, which covers nothing if it is not of this kind.
+// positionOf returns the position of a server. One of another kind covers nothing.
 func positionOf(s replicated.ServerStatus, kind position.Kind) (p position.Position) {
 	parse := position.ParseMariaDB
 	switch kind {
@@ -262,7 +262,7 @@ func slavesOf(s replicated.Status) (slaves []replicated.ServerStatus) {
 	return slaves
 }
 
-// statusOf returns that of the slave with this ID.
+// statusOf returns the status of the slave with this ID.
 func statusOf(s replicated.Status, id string) replicated.ServerStatus {
 	for _, slave := range slavesOf(s) {
 		if slave.ID == id {

@@ -13,8 +13,8 @@ import (
 // endless is longer than any test waits for what should happen. What takes longer hangs.
 const endless = time.Minute
 
-// onlyForTokens has slaves be asked for the sake of tokens alone, not because it is time to: what is seen of
-// them within a minute is seen because a client wrote. The position of each write is waited for, so that no
+// onlyForTokens has slaves be asked for the sake of tokens alone, and not because it is time: what is known
+// of them within a minute is known because a client wrote. Each write waits for its position, so that no
 // token demands a time.
 func onlyForTokens(cfg *replicated.Config) {
 	cfg.MaxLag, cfg.Token.TTL, cfg.Probe.Interval = time.Hour, 2*time.Hour, time.Hour
@@ -23,8 +23,8 @@ func onlyForTokens(cfg *replicated.Config) {
 
 // TestHealthySlavesServe has slaves that are not behind answer those who have just written, too. A read goes
 // to the master only as long as no answer has shown a slave to have what its token demands; sooner or later
-// one does, for a lone client as for each of fifty. Who may wait need not try twice. What part of the reads
-// that makes at which speed is BenchmarkHealthySlaves.
+// one does, for a lone client as for each of fifty. A client that may wait need not try twice.
+// BenchmarkHealthySlaves shows what part of the reads that is, at which speed.
 func TestHealthySlavesServe(t *testing.T) {
 	for _, e := range withPositions {
 		t.Run(e.name, func(t *testing.T) {
@@ -139,7 +139,7 @@ func (c *client) insist(ctx context.Context, r round, y *tally) error {
 
 // BenchmarkHealthySlaves shows what part of the reads of those who have just written slaves answer, and how
 // long a round of both takes: 20 ms after the write, or at once if requests may wait that long. A lone
-// client, for whom alone the slaves are asked, should be served no worse than fifty.
+// client, for whom the slaves have to be asked, should be served no worse than fifty.
 func BenchmarkHealthySlaves(b *testing.B) {
 	const moment = 20 * time.Millisecond
 	for _, e := range withPositions {

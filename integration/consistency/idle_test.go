@@ -84,9 +84,9 @@ func switchWAL(t *testing.T, c *servers.Cluster) {
 	}
 }
 
-// keepsUp returns an error if slaves look behind: if no new round finds them to have all that the master has
-// (with a source, which counts them: if several do not), if readers are sent to the master, or if a token is
-// not covered.
+// keepsUp returns an error if slaves look behind: if no new round finds them to have all that the master has,
+// if readers are sent to the master, or if no slave covers a token. A source counts the rounds: with one, it
+// takes several rounds that find a slave behind.
 func (a *app) keepsUp(t *testing.T, c *servers.Cluster, source *insertLSN) error {
 	t.Helper()
 	// freshSince returns nil if each slave is known to have had all that the master had at some moment after
@@ -123,7 +123,7 @@ func (a *app) keepsUp(t *testing.T, c *servers.Cluster, source *insertLSN) error
 			return err
 		}
 	}
-	// A token for the end of the log as it is: this UPDATE writes nothing.
+	// The token is for the end of the log as it is: this UPDATE writes nothing.
 	writer := a.client(t, "writer", byCookie)
 	if _, err := writer.post(t.Context(), 0, "nothing", "201"); err != nil {
 		return err

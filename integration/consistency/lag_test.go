@@ -44,9 +44,9 @@ func TestMaxLag(t *testing.T) {
 	}
 }
 
-// leaves waits until s, which is held, is read no longer, and fails the test if that is for anything but its
-// lag, or if it is read when it is further behind than maxLag. The monitor's timer may be as late as any
-// other goroutine.
+// leaves waits until s, which is held, is no longer read. It fails the test if the reason is not its lag, or
+// if s is read when it is further behind than maxLag. The monitor's timer may be as late as any other
+// goroutine.
 func (h *heart) leaves(t *testing.T, s *servers.Server, reader *client, maxLag time.Duration) {
 	t.Helper()
 	const slack = 250 * time.Millisecond
@@ -89,8 +89,8 @@ type answer struct {
 }
 
 // answers has the reader read, until all of want and nobody else answer for a while. It fails the test at
-// once if one of never answers, which the plugin is known not to read any longer, or if the master does
-// though a slave should.
+// once if one of never answers (the plugin does not read those any longer), or if the master answers though a
+// slave should.
 func (a *app) answers(
 	t *testing.T, reader *client, what string, never []*servers.Server, want []answer, query ...string,
 ) {
@@ -190,7 +190,8 @@ func (h *heart) age(n int, t time.Time) time.Duration {
 // been committed that long before they began, while slaves are behind by more and by less. Who does not ask
 // gets older ones.
 func TestMaxStaleness(t *testing.T) {
-	// On a slow machine no slave may be known to be as fresh as the first, but some are as the second.
+	// On a slow machine perhaps no slave is known to be as fresh as the first asks for, but some are as fresh as
+	// the second does.
 	const strict, lax = 300 * time.Millisecond, 3 * time.Second
 	for _, e := range withPositions {
 		t.Run(e.name, func(t *testing.T) {
@@ -207,8 +208,8 @@ func TestMaxStaleness(t *testing.T) {
 			}}
 			defer w.begin(t)()
 
-			// All clocks are the same one, so nothing has to be tolerated: what was committed that long
-			// before the request was sent has to be there.
+			// There is one clock, so nothing has to be tolerated: what was committed that long before the request was
+			// sent has to be there.
 			type seen struct {
 				reads, bySlave, old int
 				oldest              time.Duration

@@ -27,8 +27,8 @@ func TestProbes(t *testing.T) {
 	}
 }
 
-// rarely makes few probes, so that those of the requests stand out: none because a read is slow, and each is
-// waited for.
+// rarely has few probes made, so that those of the requests stand out: none is made for a read that is slow,
+// and each position is waited for.
 func rarely(cfg *replicated.Config) {
 	cfg.Probe.Interval, cfg.Probe.MinInterval = 2*time.Second, leastPause
 	cfg.Failover.SlaveTimeout = -1

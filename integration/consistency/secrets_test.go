@@ -42,7 +42,8 @@ func testRotatingSecrets(t *testing.T, e engine) {
 		{"new, then old", "old, then new", true},
 		{"new, then old", "new", true},
 		{"new", "new, then old", true},
-		// Why there are two steps: who seals with the new one does so before others can open it.
+		// This is why there are two steps: an instance that seals with the new secret may do so before another can
+		// open it.
 		{"new, then old", "old", false},
 		{"old", "new", false},
 		{"new", "old", false},

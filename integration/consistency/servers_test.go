@@ -228,7 +228,7 @@ func (w *weather) stop(ctx context.Context, s *servers.Server, ends time.Time) e
 }
 
 // wander has the lag of s grow to something below maxLag, and fall to nothing, again and again until ends.
-// (Servers that could delay by less than a second there are none.)
+// (No server can delay by less than a second.)
 func (w *weather) wander(ctx context.Context, s *servers.Server, ends time.Time, random *rand.Rand) error {
 	// Some milliseconds are left for Hold, Release and catching up.
 	const most = maxLag - 30*time.Millisecond

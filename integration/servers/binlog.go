@@ -67,8 +67,8 @@ func (b binlog) running(s *Server) []string {
 	})
 }
 
-// accounts is the SQL that makes the accounts while a server is installed. It does not check privileges then,
-// so it does not know accounts, until told to load them.
+// accounts is the SQL that makes the accounts while a server is installed. A server that is being installed
+// checks no privileges, and knows no accounts until it is told to load them.
 func (binlog) accounts(c *Cluster) string {
 	return fmt.Sprintf(`FLUSH PRIVILEGES;
 CREATE USER %[1]s@'%%' IDENTIFIED BY '%[4]s';
@@ -122,7 +122,7 @@ func (binlog) answers(ctx context.Context, s *Server, db *sql.DB) error {
 	return nil
 }
 
-// exec runs the statements on one server. None of those used here is written to the binary log, but for those
+// exec runs the statements on one server. The binary log gets none of those that are used here, but for those
 // meant for the master.
 func (binlog) exec(ctx context.Context, s *Server, statements ...string) error {
 	for _, q := range statements {
@@ -194,7 +194,7 @@ func (binlog) status(ctx context.Context, s *Server) (map[string]string, error) 
 	return status, rows.Err()
 }
 
-// own returns the server's own transactions, of which there are some according to history.
+// own returns the server's own transactions, when the text history has shown that there are some.
 func (b binlog) own(ctx context.Context, s *Server, history string) ([]string, error) {
 	own, err := b.ownInAll(ctx, s)
 	if err == nil && own == nil {

@@ -82,7 +82,7 @@ func (g galera) begin(ctx context.Context, c *Cluster, dir string) error {
 	if err := errors.Join(first.db.Close(), first.Stop(ctx), os.Rename(first.data(), dir)); err != nil {
 		return fmt.Errorf("servers: %w", err)
 	}
-	// What the first node has logged until now, each of them would take for its own.
+	// Each of them would take for its own what the first node has logged until now.
 	logs, err := filepath.Glob(filepath.Join(dir, "binlog.*"))
 	for _, name := range append(logs, filepath.Join(dir, "galera.cache")) {
 		err = errors.Join(err, os.Remove(name))

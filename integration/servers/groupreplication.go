@@ -88,7 +88,7 @@ func (g groupReplication) answers(ctx context.Context, s *Server, db *sql.DB) er
 	}
 }
 
-// chosen says whether the primary was chosen to stay it, by a weight above the default.
+// chosen says whether the primary is to stay the primary: its weight is above the default.
 func (g *group) chosen(ctx context.Context, s *Server, db *sql.DB) (bool, error) {
 	for _, other := range g.peers.others(s, db) {
 		var chosen bool

@@ -77,8 +77,7 @@ func (m mariaDB) replayed(ctx context.Context, s *Server, position string) error
 }
 
 func (m mariaDB) ownTransactions(ctx context.Context, s *Server) ([]string, error) {
-	// The last GTID of every server that ever wrote here: tells at once that there is none, however long the
-	// log.
+	// The last GTIDs of all who ever wrote here tell at once that there is none, however long the log.
 	var state string
 	if err := s.db.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_binlog_state").Scan(&state); err != nil {
 		return nil, err

@@ -165,7 +165,7 @@ func (m mySQL) position(ctx context.Context, master *Server) (position string, e
 	return position, err
 }
 
-// replayed asks, as what MySQL has for waiting would not wait for a slave that is held.
+// replayed asks again and again: MySQL's own functions for waiting do not wait for a slave that is held.
 func (m mySQL) replayed(ctx context.Context, s *Server, position string) error {
 	var broken error
 	err := poll(ctx, func() error {
@@ -219,7 +219,7 @@ func (m mySQL) ownTransactions(ctx context.Context, s *Server) ([]string, error)
 	if !has {
 		return m.ownInAll(ctx, s)
 	}
-	// What the server has executed under its own name: tells at once that there is none, however long the log.
+	// What the server has executed under its own UUID tells at once that there is none, however long the log.
 	var executed string
 	var some bool
 	err = s.db.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_executed, "+

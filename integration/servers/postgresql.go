@@ -177,7 +177,7 @@ func (e postgreSQL) create(ctx context.Context, s *Server, installed string) err
 	if s.master == nil {
 		return os.Rename(installed, s.data())
 	}
-	// What the slave has not received the master keeps from here on, however long it is down.
+	// From here on the master keeps what the slave has not received, however long the slave is down.
 	_, err = s.master.db.ExecContext(ctx, "SELECT pg_create_physical_replication_slot($1, true)", e.slot(s))
 	if err != nil {
 		return err
@@ -236,11 +236,11 @@ func (e postgreSQL) command(s *Server) (command, error) {
 		"--wal_sender_timeout=5s",
 		"--wal_receiver_timeout=5s",
 		"--wal_retrieve_retry_interval=100ms", // until a slave tries again to reach its master
-		// No query on a slave fails because the master has cleaned up what it reads: if it shall, there is DROP
-		// TABLE.
+		// No query on a slave fails because the master has cleaned up what the query reads. A test that wants that
+		// drops the table.
 		"--hot_standby_feedback=on",
 		"--wal_receiver_status_interval=1s",
-		// What it does is not for a test to foresee: it moves the position of an idle master, and takes locks.
+		// No test can foresee what it does: it moves the position of an idle master, and takes locks.
 		"--autovacuum=off",
 		"--timezone=UTC",
 		"--log_checkpoints=off",
@@ -255,9 +255,9 @@ func (e postgreSQL) command(s *Server) (command, error) {
 	if err != nil {
 		return command{}, err
 	}
-	// A server that was killed has left its id behind. If a process of the same account has it now, the new
-	// server would take that for the old one; unless it is its grandparent, as is usual when a machine has
-	// started again.
+	// A server that was killed has left its id behind. If a process of the same account has that id now, the new
+	// server takes it for the old one, unless the process is the new server's grandparent, as is usual when a
+	// machine has started again.
 	if b, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid")); err == nil {
 		pid, _, _ := strings.Cut(string(b), "\n")
 		cmd.env = append(cmd.env, "PG_GRANDPARENT_PID="+pid)
@@ -337,8 +337,8 @@ func (postgreSQL) createDatabase(ctx context.Context, master *Server) error {
 	return tx.Commit()
 }
 
-// position is what has been flushed. What has been inserted into the log may be further for good, without a
-// commit: at the end of a segment, say.
+// position is what has been flushed. What has been inserted into the log may stay ahead of that without a
+// commit, at the end of a segment for one.
 func (postgreSQL) position(ctx context.Context, master *Server) (position string, err error) {
 	err = master.db.QueryRowContext(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&position)
 	return position, err
@@ -394,8 +394,8 @@ func (e postgreSQL) hold(ctx context.Context, s *Server) error {
 	if err := e.exec(ctx, s, "SELECT pg_wal_replay_pause()"); err != nil {
 		return err
 	}
-	// Either it pauses, or it has a transaction in its hands and waits until that is as old as Delay says; then
-	// it looks whether it is to pause, before it does anything else.
+	// Either the process that replays has paused, or it waits until a transaction is as old as Delay says. After
+	// that wait it looks whether it is to pause, before it does anything else.
 	return e.until(ctx, s.db, "SELECT pg_get_wal_replay_pause_state() = 'paused' OR EXISTS (SELECT FROM "+
 		"pg_stat_activity WHERE backend_type = 'startup' AND wait_event = 'RecoveryApplyDelay')")
 }
@@ -435,8 +435,8 @@ func (e postgreSQL) reload(ctx context.Context, s *Server) error {
 		return err
 	}
 	defer conn.Close()
-	// The server tells one process after the other, in its own time. That of this connection being told a second
-	// time proves that all have been told the first time.
+	// The server tells one process after the other, in its own time. When the process of this connection has
+	// been told a second time, all have been told the first time.
 	for range 2 {
 		var before string
 		if err := conn.QueryRowContext(ctx, "SELECT pg_conf_load_time()::text").Scan(&before); err != nil {
@@ -453,7 +453,7 @@ func (e postgreSQL) reload(ctx context.Context, s *Server) error {
 }
 
 // ownTransactions finds the statements that the standby has refused because they write, and logged before it
-// answered. That reaches the file at once, each message as a whole.
+// answered. Each message reaches the file at once, and as a whole.
 func (e postgreSQL) ownTransactions(ctx context.Context, s *Server) ([]string, error) {
 	rows, err := s.db.QueryContext(ctx, "SELECT name, setting FROM pg_settings")
 	if err != nil {
@@ -540,11 +540,11 @@ func (r *refusals) read(line string) {
 	}
 }
 
-// postgreSQLLine takes a line apart with which a message, or a part of one, begins:
+// postgreSQLLine takes apart a line that begins a message, or a part of one:
 //
 //	2006-01-02 15:04:05.000 UTC [4711] 25006 ERROR:  cannot …
 //
-// The others, which go on with a text, begin with a tab.
+// Lines that continue a text begin with a tab.
 func postgreSQLLine(line string) (who, code, kind, text string, ok bool) {
 	bracket := strings.Index(line[:min(len(line), 64)], "] ")
 	if bracket < 0 {

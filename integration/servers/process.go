@@ -193,8 +193,8 @@ type account struct {
 	uid, gid uint32
 }
 
-// own makes the account the owner of a file or folder, letThrough lets it reach what is in a folder and is
-// its own. If it is nil, nothing has to be done: all belongs to the account of this process.
+// own makes the account the owner of a file or folder. letThrough lets the account reach what it owns in a
+// folder. For nil neither does anything: all belongs to the account of this process.
 func (a *account) own(name string) error {
 	if a == nil {
 		return nil
@@ -216,12 +216,12 @@ func (r *reaper) run(log string, c command) (*process, error) {
 		return nil, err
 	}
 	defer out.Close() // the child has its own
-	// A shell that becomes the program once it reads a line. It reads none, and ends, if this process ends
-	// before the reaper knows of it.
+	// A shell that becomes the program once it reads a line. If this process ends before the reaper knows of the
+	// shell, the shell reads none, and ends.
 	const wait = `read -r go && exec "$@" <"$0"`
 	cmd := exec.Command("/bin/sh", append([]string{"-c", wait, cmp.Or(c.stdin, os.DevNull)}, c.argv...)...)
-	// A session of its own, not just a group: what stands still in a group of this session would be sent SIGHUP
-	// and SIGCONT when this process ends, just when the reaper begins to stop it.
+	// A session of its own, not just a group: when this process ends, the kernel would send SIGHUP and SIGCONT
+	// to what stands still in a group of this session, just when the reaper begins to stop it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if c.user != nil {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.user.uid, Gid: c.user.gid}

@@ -342,8 +342,7 @@ func (s *Server) logged() string {
 		return err.Error()
 	}
 	all := strings.Split(strings.TrimSpace(string(b)), "\n")
-	// After the one that says why a server ended come many notes: of plugins that shut down, of threads that
-	// start.
+	// Many notes follow the line that says why a server ended: of plugins that shut down, of threads that start.
 	all = slices.DeleteFunc(all, func(line string) bool {
 		return strings.Contains(line, "Shutting down plugin") || strings.Contains(line, " [Note] ")
 	})

@@ -15,7 +15,8 @@ import (
 // The tree of a process: itself and all processes that descend from it, whatever groups and sessions they
 // have made for themselves. It is read from /proc; where there is none, a tree is its root alone.
 
-// task is a process of a tree. Ids of processes are used again; that one together with when it began is not.
+// task is a process of a tree. Ids of processes are used again; an id together with when its process began is
+// not.
 type task struct {
 	pid   int
 	began string // in the kernel's count
@@ -102,9 +103,9 @@ func children(parents []task) ([]task, error) {
 // freeze stops the tree and returns when all of it stands still. Whether it succeeds or not, p.frozen is what
 // it has stopped, parents first.
 //
-// It goes down level by level. The children of processes that stand still are a list that holds: no more of
-// them are made, and none that ends is waited for, so that no other process could take its id and be hit in
-// its place.
+// It goes down level by level. The children of processes that stand still are a list that holds: no more are
+// made, and nobody waits for one that has ended, so that no other process can take its id and be hit in its
+// place.
 func (p *process) freeze(ctx context.Context) error {
 	root := task{pid: p.cmd.Process.Pid}
 	p.frozen = nil
@@ -136,7 +137,7 @@ func (p *process) thaw() error { return p.signalFrozen(syscall.SIGCONT) }
 
 // kill ends the tree by SIGKILL, and waits until nothing of it runs any more.
 func (p *process) kill(ctx context.Context) error {
-	// So that no process comes to be that the signal does not reach. Should it fail, as much as it found is
+	// Freeze first, or a process could begin that the signal does not reach. If that fails, what it found is
 	// killed.
 	err := p.freeze(ctx)
 	tree := p.frozen
