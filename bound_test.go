@@ -5,12 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
+	"gorm.io/plugin/dbresolver"
 
 	"github.com/gorm-replicated/replicated"
 )
@@ -72,166 +73,6 @@ func TestTransactions(t *testing.T) {
 		}
 	}
 }
-
-// TestNoWriteInASlavesTransaction tries every way to write in one.
-func TestNoWriteInASlavesTransaction(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.name, func(t *testing.T) {
-			s := newSetup(t, 1, mode.config, nil)
-			tx := s.in(t.Context(), mode.session).Clauses(replicated.Slave).Begin()
-			for name, err := range map[string]error{
-				"Create":            tx.Create(&User{Name: "a"}).Error,
-				"Update":            tx.Model(&User{ID: 1}).Update("name", "a").Error,
-				"Delete":            tx.Delete(&User{ID: 1}).Error,
-				"Exec":              tx.Exec("DELETE FROM users").Error,
-				"Scan":              tx.Raw("DELETE FROM users RETURNING id").Scan(&[]User{}).Error,
-				"Row":               tx.Raw("DELETE FROM users RETURNING id").Row().Err(),
-				"Find":              tx.Select("nextval(s)").Find(&[]User{}).Error,
-				"a session of it":   tx.Session(&gorm.Session{PrepareStmt: true}).Exec("DELETE FROM users").Error,
-				"a nested block":    tx.Transaction(func(tx *gorm.DB) error { return tx.Create(&User{Name: "a"}).Error }),
-				"the pool, Prepare": second(tx.Statement.ConnPool.PrepareContext(t.Context(), "DELETE FROM users")),
-			} {
-				if !errors.Is(err, replicated.ErrWriteOnSlave) {
-					t.Errorf("%s: got %v, want ErrWriteOnSlave", name, err)
-				}
-			}
-			if sqlDB, err := tx.DB(); err != nil || sqlDB != s.raw {
-				t.Errorf("DB: %p, %v; want the master's %p", sqlDB, err, s.raw)
-			}
-			if err := tx.Connection(func(c *gorm.DB) error { return c.Create(&User{Name: "a"}).Error }); err != nil {
-				t.Errorf("Connection: %v", err)
-			}
-			if err := tx.Migrator().DropTable("users"); err != nil {
-				t.Errorf("DropTable: %v", err)
-			}
-			for _, r := range s.log.take() {
-				if r.server != "master" && r.sql != "BEGIN READ ONLY" && !strings.Contains(r.sql, "SAVEPOINT") {
-					t.Errorf("executed: %v", r)
-				}
-			}
-			if err := tx.First(&User{}).Error; err != nil {
-				t.Errorf("a read after the refusals: %v", err)
-			}
-			if err := tx.Commit().Error; err != nil {
-				t.Error(err)
-			}
-			for _, r := range s.log.take() {
-				if strings.Contains(r.sql, "DELETE") || strings.Contains(r.sql, "INSERT") || strings.Contains(r.sql, "UPDATE") {
-					t.Errorf("executed: %v", r)
-				}
-			}
-		})
-	}
-}
-
-// TestNoLockInASlavesTransaction tries every way to lock in one: the lock would keep nobody out, and may stop
-// the replay.
-func TestNoLockInASlavesTransaction(t *testing.T) {
-	lock := clause.Locking{Strength: "UPDATE"}
-	for _, test := range []struct {
-		name, dialect string
-		run           func(tx *gorm.DB) error
-		want          error
-	}{
-		{"clause.Locking", "mysql", func(tx *gorm.DB) error {
-			return tx.Clauses(lock).Find(&[]User{}).Error
-		}, replicated.ErrWriteOnSlave},
-		{"clause.Locking, Row", "mysql", func(tx *gorm.DB) error {
-			return tx.Model(&User{}).Clauses(lock).Row().Err()
-		}, replicated.ErrWriteOnSlave},
-		{"clause.Locking, SQLite leaves it out", "sqlite", func(tx *gorm.DB) error {
-			return tx.Clauses(lock).First(&User{}).Error
-		}, replicated.ErrWriteOnSlave},
-		{"clause.Locking, unknown dialect", "sqlserver", func(tx *gorm.DB) error {
-			return tx.Clauses(lock).Find(&[]User{}).Error
-		}, replicated.ErrWriteOnSlave},
-		{"FOR SHARE", "mysql", func(tx *gorm.DB) error {
-			return tx.Raw("SELECT * FROM users FOR SHARE").Scan(&[]User{}).Error
-		}, replicated.ErrWriteOnSlave},
-		{"LOCK IN SHARE MODE", "mysql", func(tx *gorm.DB) error {
-			return tx.Exec("SELECT * FROM users LOCK IN SHARE MODE").Error
-		}, replicated.ErrWriteOnSlave},
-		{"a lock beside state", "mysql", func(tx *gorm.DB) error {
-			return tx.Raw("SELECT @x := id FROM users FOR UPDATE").Row().Err()
-		}, replicated.ErrWriteOnSlave},
-		{"GET_LOCK", "mysql", func(tx *gorm.DB) error {
-			return tx.Where("GET_LOCK('a', 1)").Find(&[]User{}).Error
-		}, replicated.ErrWriteOnSlave},
-		{"LOCK TABLES", "mysql", func(tx *gorm.DB) error {
-			return tx.Exec("LOCK TABLES users READ").Error
-		}, replicated.ErrWriteOnSlave},
-		{"pg_advisory_xact_lock", "postgres", func(tx *gorm.DB) error {
-			return tx.Raw("SELECT pg_advisory_xact_lock(1)").Row().Err()
-		}, replicated.ErrWriteOnSlave},
-		{"FOR KEY SHARE", "postgres", func(tx *gorm.DB) error {
-			return tx.Raw("SELECT * FROM users FOR KEY SHARE").Scan(&[]User{}).Error
-		}, replicated.ErrWriteOnSlave},
-		{"the pool itself", "mysql", func(tx *gorm.DB) error {
-			return second(tx.Statement.ConnPool.QueryContext(tx.Statement.Context, "SELECT * FROM users FOR UPDATE"))
-		}, replicated.ErrWriteOnSlave},
-
-		{"a savepoint", "mysql", func(tx *gorm.DB) error {
-			return tx.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error })
-		}, nil},
-		{"what depends on the connection", "mysql", func(tx *gorm.DB) error {
-			return tx.Raw("SELECT CONNECTION_ID(), @x").Scan(&[]User{}).Error
-		}, nil},
-		{"the catalog", "postgres", func(tx *gorm.DB) error {
-			return tx.Raw("SELECT * FROM pg_class").Scan(&[]User{}).Error
-		}, nil},
-		{"a read", "sqlite", func(tx *gorm.DB) error { return tx.First(&User{}).Error }, nil},
-	} {
-		for _, mode := range modes {
-			t.Run(test.name+"/"+mode.name, func(t *testing.T) {
-				log := &fakeLog{}
-				open := func(server string) gorm.Dialector {
-					d := dialector(openPool(t, &fake{name: server, log: log}))
-					if test.dialect == "mysql" {
-						return d
-					}
-					return named{d, test.dialect} // without savepoints
-				}
-				db := openDialector(t, open("master"), mode.config)
-				if test.dialect == "sqlite" {
-					db.ClauseBuilders["FOR"] = func(clause.Clause, clause.Builder) {}
-				}
-				p := replicated.New(replicated.Config{
-					Slaves: []gorm.Dialector{open("slave")},
-					Probe:  replicated.ProbeConfig{Interval: -1},
-					Logger: slog.New(slog.DiscardHandler),
-				})
-				if err := db.Use(p); err != nil {
-					t.Fatal(err)
-				}
-				defer p.Close()
-				if mode.session != nil {
-					db = db.Session(mode.session)
-				}
-				tx := db.Clauses(replicated.Slave).Begin()
-				if err := test.run(tx); !errors.Is(err, test.want) {
-					t.Errorf("got %v, want %v", err, test.want)
-				}
-				statements := 0
-				for _, r := range log.take() {
-					if strings.HasPrefix(r.sql, "SELECT") || strings.HasPrefix(r.sql, "LOCK") {
-						statements++
-					}
-				}
-				if executed := statements > 0; executed != (test.want == nil) {
-					t.Errorf("executed: %v", executed)
-				}
-				if err := tx.First(&User{}).Error; err != nil {
-					t.Errorf("a read afterwards: %v", err)
-				}
-				if err := tx.Commit().Error; err != nil {
-					t.Error(err)
-				}
-			})
-		}
-	}
-}
-
-func second[T any](_ T, err error) error { return err }
 
 func TestBeginError(t *testing.T) {
 	broken := errors.New("no connection")
@@ -426,5 +267,100 @@ func TestTransactionsOnTheMasterAreGORMs(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPreparedInATransactionOfTwoGroups: GORM gives a statement in a transaction what the first master has
+// prepared, which is of no use on another.
+func TestPreparedInATransactionOfTwoGroups(t *testing.T) {
+	prepared := &gorm.Session{PrepareStmt: true}
+	for _, test := range []struct {
+		name   string
+		clause clause.Expression
+		want   string
+	}{
+		{"the other group's", dbresolver.Use("orders"), "orders-master"},
+		{"the control: of the first", replicated.Master, "master"},
+	} {
+		for _, mode := range modes {
+			t.Run(test.name+"/"+mode.name, func(t *testing.T) {
+				log := &fakeLog{}
+				db := openFake(t, openPool(t, &fake{name: "master", log: log}), mode.config)
+				p := replicated.New(replicated.Config{}).Register(replicated.Group{
+					Masters: []gorm.Dialector{dialector(openPool(t, &fake{name: "orders-master", log: log}))},
+				}, "orders")
+				if err := db.Use(p); err != nil {
+					t.Fatal(err)
+				}
+				defer p.Close()
+				if mode.session != nil {
+					db = db.Session(mode.session)
+				}
+				run := func(db *gorm.DB) error {
+					return errors.Join(db.Create(&User{Name: "a"}).Error, db.First(&User{}).Error,
+						db.Raw("SELECT 1").Scan(&[]User{}).Error, db.Exec("DELETE FROM users").Error)
+				}
+				if err := run(db.Session(prepared)); err != nil {
+					t.Fatal(err)
+				}
+				expect(t, log.servers(), "master")
+				for range 2 { // the second time the statements are prepared
+					err := db.Clauses(test.clause).Transaction(func(tx *gorm.DB) error {
+						return errors.Join(run(tx), run(tx.Session(prepared)))
+					})
+					if err != nil {
+						t.Error(err)
+					}
+					expect(t, log.servers(), test.want)
+				}
+			})
+		}
+	}
+}
+
+// TestStalePlanInATransaction has DDL change what a prepared statement returns. It fails the transaction, whose
+// statement cannot be run again, but not the next one.
+func TestStalePlanInATransaction(t *testing.T) {
+	find := func(tx *gorm.DB) error { return tx.Find(&[]User{}).Error }
+	row := func(tx *gorm.DB) error { return tx.Raw("SELECT * FROM users").Row().Scan(new(int64), new(string)) }
+	exec := func(tx *gorm.DB) error { return tx.Exec("SELECT * FROM users").Error }
+	for _, test := range []struct {
+		name   string
+		intent replicated.Intent
+		run    func(*gorm.DB) error
+		err    error
+		anew   bool // it is prepared anew once the error is over
+	}{
+		{"a slave's, Find", replicated.Slave, find, mysqlError(1615), true},
+		{"a slave's, Row", replicated.Slave, row, mysqlError(1615), true},
+		{"a slave's, Exec", replicated.Slave, exec, mysqlError(1615), true},
+		{"the master's, Find", replicated.Master, find, mysqlError(1615), true},
+		{"the master's, Row", replicated.Master, row, mysqlError(1615), true},
+		{"the master's, Exec", replicated.Master, exec, mysqlError(1615), true},
+		{"the control: another error, a slave's", replicated.Slave, exec, mysqlError(1064), false},
+		{"the control: another error, the master's", replicated.Master, exec, mysqlError(1064), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSetup(t, 1, gorm.Config{PrepareStmt: true}, nil)
+			server := map[replicated.Intent]*fake{replicated.Master: s.master, replicated.Slave: s.slaves[0]}[test.intent]
+			server.prepared = new(atomic.Int64)
+			db := s.db.WithContext(t.Context()).Clauses(test.intent)
+			inTx := func() error { return db.Transaction(test.run, readOnlyTx) }
+			if err := errors.Join(test.run(db), inTx()); err != nil { // GORM keeps what was prepared outside
+				t.Fatal(err)
+			}
+			server.fail = func(string) error { return test.err }
+			if err := inTx(); !errors.Is(err, test.err) {
+				t.Errorf("got %v, want %v", err, test.err)
+			}
+			server.fail = nil
+			server.prepared.Store(0)
+			if err := inTx(); err != nil {
+				t.Error(err)
+			}
+			if n := server.prepared.Load(); (n > 0) != test.anew {
+				t.Errorf("prepared %d statements, anew: %v", n, test.anew)
+			}
+		})
 	}
 }

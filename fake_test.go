@@ -47,7 +47,8 @@ type fake struct {
 	ping    func(context.Context) error
 	answer  func(sql string) driver.Rows // instead of the one row, unless it returns nil
 
-	closed *atomic.Int64 // counts the connections that were closed, unless nil
+	closed   *atomic.Int64 // counts the connections that were closed, unless nil
+	prepared *atomic.Int64 // counts the statements that were prepared, unless nil
 }
 
 type fakeLog struct {
@@ -152,6 +153,9 @@ func (c *fakeConn) Ping(ctx context.Context) error {
 func (c *fakeConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	if err := c.fails(ctx, query); err != nil {
 		return nil, err
+	}
+	if c.prepared != nil {
+		c.prepared.Add(1)
 	}
 	return &fakeStmt{c, query}, nil
 }

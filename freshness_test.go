@@ -812,38 +812,59 @@ func TestTokensHoldForAllGroupsOfAMaster(t *testing.T) {
 	})
 }
 
-// TestTwoPluginsWithOneCookie: one token would be lost, and somebody would read stale data.
+// TestTwoPluginsWithOneCookie: one token would be lost, and somebody would read stale data. So the inner plugin
+// issues none, and its requests read the master.
 func TestTwoPluginsWithOneCookie(t *testing.T) {
+	cookieOfReads := func(c *replicated.Config) { c.Token.Cookie, c.Token.Header = "replicated-read", "Two-Token" }
 	for _, test := range []struct {
-		name  string
-		other func(*replicated.Config)
-		clash bool
+		name          string
+		first, second func(*replicated.Config)
+		clash         bool
 	}{
-		{"the same", nil, true},
-		{"the same header", func(c *replicated.Config) { c.Token.Cookie = "two" }, true},
-		{"the cookie of the other's reads", func(c *replicated.Config) {
-			c.Token.Cookie, c.Token.Header = "replicated-read", "Two-Token"
-		}, true},
-		{"each its own", func(c *replicated.Config) { c.Token.Cookie, c.Token.Header = "two", "Two-Token" }, false},
+		{"the same", nil, nil, true},
+		{"the same header", nil, func(c *replicated.Config) { c.Token.Cookie = "two" }, true},
+		{"the same cookie", nil, func(c *replicated.Config) { c.Token.Header = "Two-Token" }, true},
+		{"the cookie of the other's reads", nil, cookieOfReads, true},
+		{"the cookie of whose reads is the other's", cookieOfReads, nil, true},
+		{"the inner without secrets", nil, func(c *replicated.Config) { c.Secrets = nil }, true},
+		{"the outer without secrets", func(c *replicated.Config) { c.Secrets = nil }, nil, true},
+		{"each its own", nil, func(c *replicated.Config) { c.Token.Cookie, c.Token.Header = "two", "Two-Token" }, false},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
-			one, two := newSite(t, nil), newSite(t, test.other)
-			both := one.plugin.Middleware(two.plugin.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				one.serve(httptest.NewRecorder(), r)
-				two.serve(w, r)
-			})))
-			one.handler, two.handler = both, both
+			one, two := newSite(t, test.first), newSite(t, test.second)
+			serve := func(sites ...*site) http.Handler {
+				return one.plugin.Middleware(two.plugin.Middleware(http.HandlerFunc(
+					func(w http.ResponseWriter, r *http.Request) {
+						for _, s := range sites {
+							s.serve(httptest.NewRecorder(), r)
+						}
+					})))
+			}
+			one.handler = serve(one, two)
 			c := one.client()
 			c.do("POST")
 			one.routes.take()
 			two.routes.take()
 			c.do("GET")
 			expect(t, one.routes.take(), byToken)
-			if want := map[bool]string{true: "master: method", false: byToken}[test.clash]; true {
-				expect(t, two.routes.take(), want)
+			want := byToken
+			if test.clash {
+				want = "master: method"
 			}
+			expect(t, two.routes.take(), want)
 			if logged := strings.Contains(two.logs.String(), "two plugins in one request"); logged != test.clash {
 				t.Errorf("logged: %s", &two.logs)
+			}
+
+			one.handler = serve(two)
+			issued := two.plugin.Status().Tokens.Issued
+			w := httptest.NewRecorder()
+			one.handler.ServeHTTP(w, httptest.NewRequest("POST", "/", nil))
+			if brings := len(w.Header()["Set-Cookie"]) > 0; brings == test.clash {
+				t.Errorf("what the inner one wrote brings %v", w.Header())
+			}
+			if n := two.plugin.Status().Tokens.Issued - issued; (n > 0) == test.clash {
+				t.Errorf("the inner one issued %d tokens", n)
 			}
 		})
 	}
