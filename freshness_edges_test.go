@@ -501,6 +501,9 @@ func TestGatewayWithoutTransport(t *testing.T) {
 			} else {
 				c.do("GET")
 			}
+			if _, ok := c.cookies["replicated"]; ok != test.backWrites {
+				t.Errorf("cookies %v: those of reads must not carry a write, nor those of writes a read", c.cookies)
+			}
 			c.site = back
 			served(t, c.get(), test.want)
 		})

@@ -855,6 +855,9 @@ func TestTwoPluginsWithOneCookie(t *testing.T) {
 			if logged := strings.Contains(two.logs.String(), "two plugins in one request"); logged != test.clash {
 				t.Errorf("logged: %s", &two.logs)
 			}
+			if n := two.plugin.Status().Tokens; test.clash && n.Accepted+n.Forged > 0 {
+				t.Errorf("the inner one took a token: %+v", n)
+			}
 
 			one.handler = serve(two)
 			issued := two.plugin.Status().Tokens.Issued

@@ -375,21 +375,44 @@ func TestReadsAskForAllTheirTables(t *testing.T) {
 	}
 }
 
-// TestMisplacedWrites has a write to a group's table in a transaction on
-// another database stay there, and be logged once.
+// TestMisplacedWrites has a write to a group's table in a transaction on another database stay there, and be
+// logged once for each group.
 func TestMisplacedWrites(t *testing.T) {
-	s := newGroups(t, gorm.Config{})
-	for range 2 {
-		err := s.db.Transaction(func(tx *gorm.DB) error {
-			return errors.Join(tx.Create(&Order{}).Error, tx.Exec("DELETE FROM orders").Error, tx.Create(&Customer{}).Error)
+	for _, test := range []struct {
+		name string
+		run  func(tx *gorm.DB) error
+		want string // is logged
+	}{
+		{"Create", func(tx *gorm.DB) error { return tx.Create(&Order{}).Error }, "group=orders server=master"},
+		{"Update", func(tx *gorm.DB) error { return tx.Model(&Order{ID: 1}).Update("name", "a").Error },
+			"group=orders server=master"},
+		{"Exec", func(tx *gorm.DB) error { return tx.Exec("DELETE FROM orders").Error }, "group=orders server=master"},
+		{"Scan", func(tx *gorm.DB) error { return tx.Raw("DELETE FROM orders RETURNING id").Scan(&[]User{}).Error },
+			"group=orders server=master"},
+		{"the controls: the table's own master", func(tx *gorm.DB) error {
+			return errors.Join(tx.Create(&Customer{}).Error, tx.Exec("DELETE FROM customers").Error)
+		}, ""},
+		{"no registered table", func(tx *gorm.DB) error {
+			return errors.Join(tx.Create(&User{}).Error, tx.Exec("DELETE FROM users").Error)
+		}, ""},
+		{"a read", func(tx *gorm.DB) error {
+			return errors.Join(tx.Find(&[]Order{}).Error, tx.Raw("SELECT * FROM orders FOR UPDATE").Scan(&[]User{}).Error,
+				tx.Raw("SELECT book(1) FROM orders").Scan(&[]User{}).Error)
+		}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newGroups(t, gorm.Config{})
+			for range 2 {
+				if err := s.db.Transaction(test.run); err != nil {
+					t.Fatal(err)
+				}
+			}
+			expect(t, s.log.servers(), "master")
+			n := strings.Count(s.logged.String(), "level=WARN")
+			if (n == 1) != (test.want != "") || n > 1 || !strings.Contains(s.logged.String(), test.want) {
+				t.Errorf("logged:\n%s", &s.logged)
+			}
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	expect(t, s.log.servers(), "master")
-	if n := strings.Count(s.logged.String(), "level=WARN"); n != 1 || !strings.Contains(s.logged.String(), "group=orders server=master") {
-		t.Errorf("logged:\n%s", &s.logged)
 	}
 }
 
@@ -736,6 +759,44 @@ func TestStatusOfGroups(t *testing.T) {
 	}
 }
 
+// nameless is a model whose TableName panics.
+type nameless struct{ ID int64 }
+
+func (nameless) TableName() string { panic("no name") }
+
+// TestTablesInCapitals: whether a table's name may be written in another case is up to the server, so it may.
+func TestTablesInCapitals(t *testing.T) {
+	log := &fakeLog{}
+	db := openFake(t, openPool(t, &fake{name: "master", log: log}), gorm.Config{})
+	p := replicated.New(replicated.Config{}).Register(replicated.Group{
+		Masters: []gorm.Dialector{dialector(openPool(t, &fake{name: "other", log: log}))},
+	}, "Invoices")
+	if err := db.Use(p); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for table, want := range map[string]string{
+		"Invoices": "other", "invoices": "other", "INVOICES": "other", "shop.invoices": "other", "invoice": "master",
+	} {
+		for name, run := range map[string]func() error{
+			"Find":   func() error { return db.Table(table).Find(&[]User{}).Error },
+			"Create": func() error { return db.Table(table).Create(&User{}).Error },
+			"Scan":   func() error { return db.Raw("SELECT * FROM " + table).Scan(&[]User{}).Error },
+			"Use":    func() error { return db.Clauses(dbresolver.Use(table)).Exec("DELETE FROM x").Error },
+		} {
+			if name == "Use" && strings.Contains(table, ".") {
+				continue // a name is not a table's there
+			}
+			if err := run(); err != nil {
+				t.Error(err)
+			}
+			if got := log.servers(); !slices.Equal(got, []string{want}) {
+				t.Errorf("%s, %s: ran on %q, want %s", table, name, got, want)
+			}
+		}
+	}
+}
+
 // TestMistakesInRegister has all of them reported at once, by Use.
 func TestMistakesInRegister(t *testing.T) {
 	db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{})
@@ -745,6 +806,7 @@ func TestMistakesInRegister(t *testing.T) {
 		Register(replicated.Group{}).
 		Register(replicated.Group{}, "").
 		Register(replicated.Group{}, 42).
+		Register(replicated.Group{}, nameless{}).
 		Register(replicated.Group{}, "things ", "`more`").
 		Register(replicated.Group{}, "default").
 		Register(replicated.Group{
@@ -762,6 +824,7 @@ func TestMistakesInRegister(t *testing.T) {
 		"Register: no tables",
 		"Register: empty name",
 		"Register: int: unsupported data type",
+		"Register: replicated_test.nameless: no name",
 		`Register: not the name of a table: "things "`,
 		"Register: not the name of a table: \"`more`\"",
 		`Register: "default" is the name of the group of Config`,

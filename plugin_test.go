@@ -437,6 +437,22 @@ func TestDryRun(t *testing.T) {
 	if routes := s.routes.take(); len(routes) > 0 {
 		t.Errorf("reported %v", routes)
 	}
+	tx := s.db.Begin()
+	defer tx.Rollback()
+	failed := tx.Session(&gorm.Session{})
+	_ = failed.AddError(errors.New("an error before"))
+	s.log.take()
+	s.routes.take()
+	for _, db := range []*gorm.DB{tx.Session(&gorm.Session{DryRun: true}), failed} {
+		db.First(&User{})
+		db.Exec("DELETE FROM users")
+		db.Raw("SELECT 1").Scan(&[]User{})
+	}
+	if ran, routes := s.log.take(), s.routes.take(); len(ran)+len(routes) > 0 {
+		t.Errorf("in a transaction: ran %v, reported %v", ran, routes)
+	}
+	tx.First(&User{}) // the control
+	expect(t, s.routes.take(), "master: bound")
 }
 
 func TestWriteFunctions(t *testing.T) {

@@ -150,8 +150,26 @@ func TestSetSlaves(t *testing.T) {
 		}
 		expect(t, s.slaveIDs(), "renamed")
 		eventuallyReads(t, s, "db1")
-		if connects.Load() == 0 {
+		if connects.Swap(0) == 0 {
 			t.Error("no new connection")
+		}
+		for range 2 { // it stays under its name
+			if err := s.plugin.SetSlaves(replicated.Server{Dialector: opened(s.slaves[0]), ID: "renamed"}); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, s.slaveIDs(), "renamed")
+			if got, n := read(t, s), connects.Load(); got != "db1" || n != 0 {
+				t.Errorf("read %s over %d new connections", got, n)
+			}
+		}
+	})
+	t.Run("a new one has the limits of the group's pools", func(t *testing.T) {
+		s := newOpened(t, 1, func(c *replicated.Config) { c.Pool.MaxOpen = 3 })
+		if err := s.plugin.SetSlaves(opened(&fake{name: "db2", log: s.log})); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.state("db2:3306").Pool.MaxOpenConnections; n != 3 {
+			t.Errorf("MaxOpen is %d", n)
 		}
 	})
 	t.Run("one that is ready-made, too", func(t *testing.T) {
@@ -449,6 +467,25 @@ func TestTokensWithoutSlaves(t *testing.T) {
 			served(t, c.get(), want)
 		})
 	}
+}
+
+// TestMarkersAfterTheFirstSlave has a plugin without Secrets begin with no slaves.
+func TestMarkersAfterTheFirstSlave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, func(c *replicated.Config) { c.Slaves, c.Secrets = nil, nil })
+		if c := s.client(); c.do("POST") != nil && len(c.cookies) > 0 {
+			t.Errorf("without slaves: cookies %v", c.cookies)
+		}
+		if err := s.plugin.SetSlaves(dialector(openPool(t, &fake{name: "slave-1", log: s.log}))); err != nil {
+			t.Fatal(err)
+		}
+		s.replay("slave-1")
+		time.Sleep(2 * time.Second)
+		c := s.client()
+		c.do("POST")
+		served(t, c.get(), byToken)
+		served(t, s.client().get(), "slave-1: method") // the control
+	})
 }
 
 // TestMonotonicWhenASlaveLeaves has the slave leave that a session has read.
