@@ -35,13 +35,17 @@ type flights struct {
 	set              bool        // the timer is, or look is under way
 }
 
-// Now is a time for [Server.FitsAt] and [Cluster.Begin]. It costs half of what time.Now does.
+// origin is what Now counts from.
+var origin = time.Now()
+
+// Now is a time for [Server.FitsAt] and [Cluster.Begin], on the monotonic clock. It costs half of what time.Now
+// does.
 func Now() time.Duration { return time.Since(origin) }
 
 // FitsAt is Fits for a caller that knows the time.
 func (s *Server) FitsAt(now time.Duration) bool {
-	until := s.until.Load()
-	return until == noEnd || until != 0 && int64(now) < until
+	state := s.state.Load()
+	return state != nil && state.Readable && (state.Until.IsZero() || state.Until.Sub(origin) > now)
 }
 
 // Begin notes that a read begins on s. When it has taken longer than timeout, which has to be the same each

@@ -63,10 +63,7 @@ func (s *Server) Slot() int { return s.slot }
 func (s *Server) State() *State { return s.state.Load() }
 
 // Fits tells whether the server is a slave that may be read, by the monotonic clock.
-func (s *Server) Fits() bool {
-	state := s.state.Load()
-	return state != nil && state.Readable && (state.Until.IsZero() || time.Until(state.Until) > 0)
-}
+func (s *Server) Fits() bool { return s.FitsAt(Now()) }
 
 // Mark notes that the server is used, and tells whether that was noted already since the latest round began.
 // If it was not, the caller has to call [Cluster.Used], which looks at more memory.
