@@ -3,6 +3,7 @@ package replicated_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -177,6 +178,26 @@ func TestPluginsThatWrapPools(t *testing.T) {
 		{"a transaction of another group", func(db *gorm.DB) error {
 			return db.Clauses(dbresolver.Use("orders"), dbresolver.Write).Transaction(first)
 		}},
+		{"a slave's transaction", func(db *gorm.DB) error {
+			return db.Clauses(replicated.Slave).Transaction(first)
+		}},
+		{"writes in a slave's transaction", func(db *gorm.DB) error {
+			return db.Clauses(replicated.Slave).Transaction(func(tx *gorm.DB) error {
+				for _, err := range []error{
+					tx.Create(&User{Name: "a"}).Error, tx.Exec("DELETE FROM users").Error,
+					tx.Raw("SELECT * FROM users FOR UPDATE").Scan(&[]User{}).Error,
+				} {
+					if !errors.Is(err, replicated.ErrWriteOnSlave) {
+						return fmt.Errorf("got %v", err)
+					}
+				}
+				return nil
+			})
+		}},
+		{"a connection", func(db *gorm.DB) error { return db.Connection(first) }},
+		{"a write on a connection", func(db *gorm.DB) error {
+			return db.Connection(func(tx *gorm.DB) error { return tx.Exec("DELETE FROM users").Error })
+		}},
 		{"one statement after the other", func(db *gorm.DB) error {
 			tx := db.Clauses(replicated.Master).First(&User{})
 			if tx.Error != nil {
@@ -209,6 +230,41 @@ func TestPluginsThatWrapPools(t *testing.T) {
 				t.Errorf("%s: the other plugin saw nothing", beside.name)
 			}
 		}
+	}
+}
+
+// curious is a model whose hook looks something up in another database, with the context of its own statement.
+type curious struct {
+	ID   int64
+	Name string
+}
+
+func (curious) TableName() string { return "users" }
+
+// elsewhere is the key under which a hook finds the other database.
+type elsewhere struct{}
+
+func (*curious) AfterFind(tx *gorm.DB) error {
+	return tx.Statement.Context.Value(elsewhere{}).(*gorm.DB).WithContext(tx.Statement.Context).First(&User{}).Error
+}
+
+// TestTwoDatabasesWhosePoolsAreWrapped: a hook gives the context of its statement on to another database.
+func TestTwoDatabasesWhosePoolsAreWrapped(t *testing.T) {
+	for _, beside := range besides {
+		t.Run(beside.name, func(t *testing.T) {
+			one, two := newBeside(t, gorm.Config{}, beside.before, beside.after),
+				newBeside(t, gorm.Config{}, beside.before, beside.after)
+			ctx := context.WithValue(replicated.WithSlave(t.Context()), elsewhere{}, two.db)
+			for range 2 { // after the first time the wrappers are known
+				if err := one.db.WithContext(ctx).First(&curious{}).Error; err != nil {
+					t.Fatal(err)
+				}
+				expect(t, one.log.servers(), "slave")
+				expect(t, two.log.servers(), "slave")
+				expect(t, one.routes.take(), "slave: context")
+				expect(t, two.routes.take(), "slave: context")
+			}
+		})
 	}
 }
 

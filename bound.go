@@ -42,7 +42,7 @@ var (
 // boundWrite handles a create, update or delete that is bound, or runs on a pool that the plugin does not know.
 func (rt *router) boundWrite(db *gorm.DB) {
 	stmt := db.Statement
-	if tx, _ := slaveTxOf(stmt.ConnPool); tx != nil {
+	if tx, _ := slaveTxOf(rt.lookInto(stmt.ConnPool).bound); tx != nil {
 		_ = db.AddError(ErrWriteOnSlave)
 		return
 	}
