@@ -323,6 +323,21 @@ func TestReadsAskForAllTheirTables(t *testing.T) {
 			func(db *gorm.DB) error { return use(db, "orders").Raw("SELECT * FROM things").Scan(&[]User{}).Error }, replicated.ReasonWrote},
 		{"unknown SQL on a master that groups share", func(db *gorm.DB) error { return db.Exec("CALL something()").Error },
 			func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonWrote},
+		{"unknown SQL, written and read behind Use", func(db *gorm.DB) error {
+			return use(db, "orders").Exec("CALL something()").Error
+		}, func(db *gorm.DB) error {
+			return use(db, "orders").Raw("SELECT * FROM things").Scan(&[]User{}).Error
+		}, replicated.ReasonWrote},
+		{"an unknown function in a write of another group on the master", func(db *gorm.DB) error {
+			return db.Exec("DELETE FROM customers WHERE gone(id)").Error
+		}, func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, replicated.ReasonWrote},
+		{"its control: a known one", func(db *gorm.DB) error {
+			return db.Exec("DELETE FROM customers WHERE abs(id) = 1").Error
+		}, func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, replicated.ReasonMethod},
+		{"a write that names no table", func(db *gorm.DB) error { return db.Exec("CREATE DATABASE warehouse").Error },
+			func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonWrote},
+		{"its control: on another master", func(db *gorm.DB) error { return db.Exec("CREATE DATABASE warehouse").Error },
+			func(db *gorm.DB) error { return db.Find(&[]Order{}).Error }, replicated.ReasonMethod},
 		{"unknown SQL in a transaction of another group on it", func(db *gorm.DB) error {
 			return use(db, "customers").Transaction(func(tx *gorm.DB) error { return tx.Exec("CALL something()").Error })
 		}, func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonWrote},
