@@ -41,7 +41,8 @@ func (p *pooledContext) Done() <-chan struct{}       { return p.current().Done()
 func (p *pooledContext) Err() error                  { return p.current().Err() }
 func (p *pooledContext) Value(key any) any           { return p.current().Value(key) }
 
-// TestContextsThatAreUsedAgain has a framework give one context to two requests in turn: the end of the first does not cut the rows of the second.
+// TestContextsThatAreUsedAgain has a framework give one context to two requests in turn: the end of the first
+// does not cut the rows of the second.
 func TestContextsThatAreUsedAgain(t *testing.T) {
 	for name, mark := range map[string]func(context.Context) context.Context{
 		"itself": func(ctx context.Context) context.Context { return ctx },
@@ -91,8 +92,8 @@ func TestContextsThatAreUsedAgain(t *testing.T) {
 	}
 }
 
-// These are contexts as programs have them: any type may be one, of which no address may be taken and which may
-// not even be compared.
+// These are contexts as programs have them: any type may be one, of which no address may be taken and which
+// may not even be compared.
 type (
 	valueContext struct{ context.Context }
 	uncomparable struct {
@@ -114,8 +115,8 @@ func (m mapContext) Done() <-chan struct{}       { return m["parent"].Done() }
 func (m mapContext) Err() error                  { return m["parent"].Err() }
 func (m mapContext) Value(key any) any           { return m["parent"].Value(key) }
 
-// TestContextsOfAnyType has a slave be read with each of them, in a request and outside, and a slave that freezes
-// be left.
+// TestContextsOfAnyType has a slave be read with each of them, in a request and outside, and a slave that
+// freezes be left.
 func TestContextsOfAnyType(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -124,7 +125,8 @@ func TestContextsOfAnyType(t *testing.T) {
 		{"context.Background", func(context.Context) context.Context { return context.Background() }},
 		{"context.TODO", func(context.Context) context.Context { return context.TODO() }},
 		{"a struct", func(ctx context.Context) context.Context { return valueContext{ctx} }},
-		{"a struct that cannot be compared", func(ctx context.Context) context.Context { return uncomparable{Context: ctx} }},
+		{"a struct that cannot be compared",
+			func(ctx context.Context) context.Context { return uncomparable{Context: ctx} }},
 		{"a function", func(ctx context.Context) context.Context {
 			return functionContext(func() context.Context { return ctx })
 		}},

@@ -233,7 +233,8 @@ func TestPluginsThatWrapPools(t *testing.T) {
 	}
 }
 
-// curious is a model whose hook looks something up in another database, with the context of its own statement.
+// curious is a model whose hook looks something up in another database, with the context of its own
+// statement.
 type curious struct {
 	ID   int64
 	Name string
@@ -245,7 +246,8 @@ func (curious) TableName() string { return "users" }
 type elsewhere struct{}
 
 func (*curious) AfterFind(tx *gorm.DB) error {
-	return tx.Statement.Context.Value(elsewhere{}).(*gorm.DB).WithContext(tx.Statement.Context).First(&User{}).Error
+	ctx := tx.Statement.Context
+	return ctx.Value(elsewhere{}).(*gorm.DB).WithContext(ctx).First(&User{}).Error
 }
 
 // TestTwoDatabasesWhosePoolsAreWrapped: a hook gives the context of its statement on to another database.

@@ -57,7 +57,8 @@ func TestNoWriteInASlavesTransaction(t *testing.T) {
 				t.Error(err)
 			}
 			for _, r := range s.log.take() {
-				if strings.Contains(r.sql, "DELETE") || strings.Contains(r.sql, "INSERT") || strings.Contains(r.sql, "UPDATE") {
+				if strings.Contains(r.sql, "DELETE") || strings.Contains(r.sql, "INSERT") ||
+					strings.Contains(r.sql, "UPDATE") {
 					t.Errorf("executed: %v", r)
 				}
 			}
@@ -174,8 +175,8 @@ func TestNoLockInASlavesTransaction(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// TestUnknownSQLInASlavesTransaction: what is not known to write goes to the server, which sees for itself in a
-// read-only transaction. SQLite has none.
+// TestUnknownSQLInASlavesTransaction: what is not known to write goes to the server, which sees for itself in
+// a read-only transaction. SQLite has none.
 func TestUnknownSQLInASlavesTransaction(t *testing.T) {
 	refusal := mysqlError(1792)
 	for _, test := range []struct {
@@ -221,8 +222,8 @@ func TestUnknownSQLInASlavesTransaction(t *testing.T) {
 	}
 }
 
-// TestNothingIsPreparedUnasked: a pooler such as PgBouncer may know nothing of prepared statements, and servers
-// limit how many there are.
+// TestNothingIsPreparedUnasked: a pooler such as PgBouncer may know nothing of prepared statements, and
+// servers limit how many there are.
 func TestNothingIsPreparedUnasked(t *testing.T) {
 	find := func(db *gorm.DB) error { return db.Find(&[]User{}).Error }
 	inTx := func(db *gorm.DB) error { return db.Transaction(find, readOnlyTx) }

@@ -34,11 +34,15 @@ func TestTransactions(t *testing.T) {
 		{"intent Slave", slave, nil, nil, "master: transaction", "BEGIN"},
 		{"intent Slave, not read-only", slave, nil, &sql.TxOptions{}, "master: transaction", "BEGIN"},
 		{"intent Master", master, nil, nil, "master: transaction", "BEGIN"},
-		{"serializable", slave, nil, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelSerializable}, "master: serializable", "BEGIN READ ONLY"},
+		{"serializable", slave, nil, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelSerializable},
+			"master: serializable", "BEGIN READ ONLY"},
 		{"clause Slave", master, []replicated.Intent{replicated.Slave}, nil, "slave-1: clause", "BEGIN READ ONLY"},
-		{"clause Slave, read-only", master, []replicated.Intent{replicated.Slave}, readOnly, "slave-1: clause", "BEGIN READ ONLY"},
-		{"clause Master, read-only", slave, []replicated.Intent{replicated.Master}, readOnly, "master: clause", "BEGIN READ ONLY"},
-		{"the last clause counts", slave, []replicated.Intent{replicated.Slave, replicated.Master}, readOnly, "master: clause", "BEGIN READ ONLY"},
+		{"clause Slave, read-only", master, []replicated.Intent{replicated.Slave}, readOnly, "slave-1: clause",
+			"BEGIN READ ONLY"},
+		{"clause Master, read-only", slave, []replicated.Intent{replicated.Master}, readOnly, "master: clause",
+			"BEGIN READ ONLY"},
+		{"the last clause counts", slave, []replicated.Intent{replicated.Slave, replicated.Master}, readOnly,
+			"master: clause", "BEGIN READ ONLY"},
 	} {
 		for _, mode := range modes {
 			t.Run(test.name+"/"+mode.name, func(t *testing.T) {
@@ -84,7 +88,9 @@ func TestBeginError(t *testing.T) {
 			if !errors.Is(tx.Error, broken) {
 				t.Errorf("Begin: %v", tx.Error)
 			}
-			if err := s.in(t.Context(), mode.session).Transaction(func(*gorm.DB) error { return nil }); !errors.Is(err, broken) {
+			if err := s.in(t.Context(), mode.session).Transaction(func(*gorm.DB) error {
+				return nil
+			}); !errors.Is(err, broken) {
 				t.Errorf("Transaction: %v", err)
 			}
 		})
@@ -102,7 +108,8 @@ func TestBoundStatementsLookAlike(t *testing.T) {
 				_, committer := db.Statement.ConnPool.(gorm.TxCommitter)
 				_, beginner := db.Statement.ConnPool.(gorm.TxBeginner)
 				pool, err := db.DB()
-				seen = append(seen, fmt.Sprintf("committer %v, beginner %v, master %v, %v", committer, beginner, pool == s.raw, err))
+				seen = append(seen, fmt.Sprintf("committer %v, beginner %v, master %v, %v", committer, beginner,
+					pool == s.raw, err))
 				if err := db.Session(&gorm.Session{NewDB: true, PrepareStmt: true}).Exec("SELECT 1").Error; err != nil {
 					t.Error(err)
 				}
@@ -151,7 +158,9 @@ func TestMasterPoolOfAnotherType(t *testing.T) {
 	raw := openPool(t, &fake{name: "master", log: log})
 	db := openFake(t, barePool{ConnPool: raw}, gorm.Config{})
 	before := db.WithContext(replicated.WithSlave(t.Context()))
-	p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(openPool(t, &fake{name: "slave", log: log}))}})
+	p := replicated.New(replicated.Config{
+		Slaves: []gorm.Dialector{dialector(openPool(t, &fake{name: "slave", log: log}))},
+	})
 	if err := db.Use(p); err != nil {
 		t.Fatal(err)
 	}
@@ -166,13 +175,16 @@ func TestMasterPoolOfAnotherType(t *testing.T) {
 	}
 	expect(t, log.servers(), "master") // its pool cannot be recognised
 	for name, run := range map[string]func() error{
-		"Create":      func() error { return slave.Create(&User{Name: "a"}).Error },
-		"Transaction": func() error { return slave.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error }) },
+		"Create": func() error { return slave.Create(&User{Name: "a"}).Error },
+		"Transaction": func() error {
+			return slave.Transaction(func(tx *gorm.DB) error { return tx.First(&User{}).Error })
+		},
 	} {
 		if err := run(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if ran := log.take(); len(ran) != 3 || ran[0].sql != "BEGIN" || ran[2].sql != "COMMIT" || ran[1].server != "master" {
+		ran := log.take()
+		if len(ran) != 3 || ran[0].sql != "BEGIN" || ran[2].sql != "COMMIT" || ran[1].server != "master" {
 			t.Errorf("%s: ran %v", name, ran)
 		}
 	}
@@ -318,8 +330,8 @@ func TestPreparedInATransactionOfTwoGroups(t *testing.T) {
 	}
 }
 
-// TestStalePlanInATransaction has DDL change what a prepared statement returns. It fails the transaction, whose
-// statement cannot be run again, but not the next one.
+// TestStalePlanInATransaction has DDL change what a prepared statement returns. It fails the transaction,
+// whose statement cannot be run again, but not the next one.
 func TestStalePlanInATransaction(t *testing.T) {
 	find := func(tx *gorm.DB) error { return tx.Find(&[]User{}).Error }
 	row := func(tx *gorm.DB) error { return tx.Raw("SELECT * FROM users").Row().Scan(new(int64), new(string)) }
@@ -342,7 +354,8 @@ func TestStalePlanInATransaction(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newSetup(t, 1, gorm.Config{PrepareStmt: true}, nil)
-			server := map[replicated.Intent]*fake{replicated.Master: s.master, replicated.Slave: s.slaves[0]}[test.intent]
+			server := map[replicated.Intent]*fake{replicated.Master: s.master,
+				replicated.Slave: s.slaves[0]}[test.intent]
 			server.prepared = new(atomic.Int64)
 			db := s.db.WithContext(t.Context()).Clauses(test.intent)
 			inTx := func() error { return db.Transaction(test.run, readOnlyTx) }

@@ -26,48 +26,93 @@ func TestMistakesInConfig(t *testing.T) {
 		config replicated.Config
 		want   []string // parts of the one error
 	}{
-		{"nil dialector", replicated.Config{Slaves: []gorm.Dialector{slave(), nil}}, []string{"Slaves[1]: nil dialector"}},
-		{"nil in a Server", replicated.Config{Slaves: []gorm.Dialector{replicated.Server{ID: "a"}}}, []string{"Slaves[0]: nil dialector"}},
-		{"nil *Server", replicated.Config{Slaves: []gorm.Dialector{(*replicated.Server)(nil)}}, []string{"Slaves[0]: nil dialector"}},
-		{"typed nil dialector", replicated.Config{Slaves: []gorm.Dialector{(*mysql.Dialector)(nil)}}, []string{"Slaves[0]: nil dialector"}},
-		{"dialector without Config", replicated.Config{Slaves: []gorm.Dialector{&mysql.Dialector{}}}, []string{"Slaves[0] (slave-1)"}},
-		{"same ID", replicated.Config{Slaves: []gorm.Dialector{replicated.Server{Dialector: slave(), ID: "a"}, replicated.Server{Dialector: slave(), ID: "a"}}}, []string{`Slaves[1]: ID "a" is that of Slaves[0]`}},
-		{"another dialect", replicated.Config{Slaves: []gorm.Dialector{named{slave(), "postgres"}}}, []string{`Slaves[0] (slave-1): dialect "postgres", but the master's is "mysql"`}},
-		{"nil policy", replicated.Config{Policy: dbresolver.PolicyFunc(nil)}, []string{"Policy: nil dbresolver.PolicyFunc"}},
-		{"empty pattern", replicated.Config{Routes: map[string]replicated.Intent{"": replicated.Slave}}, []string{`Routes[""]: `}},
-		{"refused pattern", replicated.Config{Routes: map[string]replicated.Intent{"GET /{": replicated.Slave}}, []string{`Routes["GET /{"]: `, "wildcard"}},
-		{"pattern without a slash", replicated.Config{Routes: map[string]replicated.Intent{"search": replicated.Slave}}, []string{`Routes["search"]: `}},
-		{"conflicting patterns", replicated.Config{Routes: map[string]replicated.Intent{"/a/{x}": replicated.Slave, "/{x}/b": replicated.Master}}, []string{`Routes["/{x}/b"]: `, "conflicts with", "/a/{x}"}},
-		{"unknown intent of a pattern", replicated.Config{Routes: map[string]replicated.Intent{"/a": 7}}, []string{`Routes["/a"]: unknown intent Intent(7)`}},
-		{"unknown DefaultIntent", replicated.Config{DefaultIntent: 9}, []string{"DefaultIntent: unknown intent Intent(9)"}},
-		{"empty method", replicated.Config{ReadOnlyMethods: []string{"GET", ""}}, []string{`ReadOnlyMethods[1]: not a method: ""`}},
-		{"not a method", replicated.Config{ReadOnlyMethods: []string{"GET, HEAD"}}, []string{`ReadOnlyMethods[0]: not a method: "GET, HEAD"`}},
-		{"negative count", replicated.Config{Pool: replicated.PoolConfig{MaxOpen: -1}}, []string{"Pool.MaxOpen: negative: -1"}},
-		{"negative duration", replicated.Config{Pool: replicated.PoolConfig{MaxIdleTime: -time.Second}}, []string{"Pool.MaxIdleTime: negative: -1s"}},
-		{"empty function name", replicated.Config{WriteFunctions: []string{"f", " "}}, []string{"WriteFunctions[1]: empty name"}},
+		{"nil dialector", replicated.Config{Slaves: []gorm.Dialector{slave(), nil}},
+			[]string{"Slaves[1]: nil dialector"}},
+		{"nil in a Server", replicated.Config{Slaves: []gorm.Dialector{replicated.Server{ID: "a"}}},
+			[]string{"Slaves[0]: nil dialector"}},
+		{"nil *Server", replicated.Config{Slaves: []gorm.Dialector{(*replicated.Server)(nil)}},
+			[]string{"Slaves[0]: nil dialector"}},
+		{"typed nil dialector", replicated.Config{Slaves: []gorm.Dialector{(*mysql.Dialector)(nil)}},
+			[]string{"Slaves[0]: nil dialector"}},
+		{"dialector without Config", replicated.Config{Slaves: []gorm.Dialector{&mysql.Dialector{}}},
+			[]string{"Slaves[0] (slave-1)"}},
+		{"same ID", replicated.Config{Slaves: []gorm.Dialector{
+			replicated.Server{Dialector: slave(), ID: "a"}, replicated.Server{Dialector: slave(), ID: "a"},
+		}}, []string{`Slaves[1]: ID "a" is that of Slaves[0]`}},
+		{"another dialect", replicated.Config{Slaves: []gorm.Dialector{named{slave(), "postgres"}}},
+			[]string{`Slaves[0] (slave-1): dialect "postgres", but the master's is "mysql"`}},
+		{"nil policy", replicated.Config{Policy: dbresolver.PolicyFunc(nil)},
+			[]string{"Policy: nil dbresolver.PolicyFunc"}},
+		{"empty pattern", replicated.Config{Routes: map[string]replicated.Intent{"": replicated.Slave}},
+			[]string{`Routes[""]: `}},
+		{"refused pattern", replicated.Config{Routes: map[string]replicated.Intent{"GET /{": replicated.Slave}},
+			[]string{`Routes["GET /{"]: `, "wildcard"}},
+		{"pattern without a slash", replicated.Config{
+			Routes: map[string]replicated.Intent{"search": replicated.Slave},
+		}, []string{`Routes["search"]: `}},
+		{"conflicting patterns", replicated.Config{
+			Routes: map[string]replicated.Intent{"/a/{x}": replicated.Slave, "/{x}/b": replicated.Master},
+		}, []string{`Routes["/{x}/b"]: `, "conflicts with", "/a/{x}"}},
+		{"unknown intent of a pattern", replicated.Config{Routes: map[string]replicated.Intent{"/a": 7}},
+			[]string{`Routes["/a"]: unknown intent Intent(7)`}},
+		{"unknown DefaultIntent", replicated.Config{DefaultIntent: 9},
+			[]string{"DefaultIntent: unknown intent Intent(9)"}},
+		{"empty method", replicated.Config{ReadOnlyMethods: []string{"GET", ""}},
+			[]string{`ReadOnlyMethods[1]: not a method: ""`}},
+		{"not a method", replicated.Config{ReadOnlyMethods: []string{"GET, HEAD"}},
+			[]string{`ReadOnlyMethods[0]: not a method: "GET, HEAD"`}},
+		{"negative count", replicated.Config{Pool: replicated.PoolConfig{MaxOpen: -1}},
+			[]string{"Pool.MaxOpen: negative: -1"}},
+		{"negative duration", replicated.Config{Pool: replicated.PoolConfig{MaxIdleTime: -time.Second}},
+			[]string{"Pool.MaxIdleTime: negative: -1s"}},
+		{"empty function name", replicated.Config{WriteFunctions: []string{"f", " "}},
+			[]string{"WriteFunctions[1]: empty name"}},
 		{"negative MaxLag", replicated.Config{MaxLag: -time.Second}, []string{"MaxLag: negative: -1s"}},
-		{"too short a secret", replicated.Config{Secrets: [][]byte{[]byte("hunter2")}}, []string{"Secrets[0] has 7 bytes: at least 32"}},
-		{"TTL below MaxLag and the skew", replicated.Config{Secrets: [][]byte{secret}, MaxLag: 5 * time.Minute}, []string{"Token.TTL: 5m0s is less than MaxLag, 5m0s, and 1m0s"}},
-		{"negative times", replicated.Config{Token: replicated.TokenConfig{TTL: -1, Window: -2, Timeout: -3, Wait: -4}},
-			[]string{"Token.TTL: negative: -1ns", "Token.Window: negative: -2ns", "Token.Timeout: negative: -3ns", "Token.Wait: negative: -4ns"}},
-		{"not a cookie", replicated.Config{Token: replicated.TokenConfig{Cookie: "a b"}}, []string{`Token.Cookie: not the name of a cookie: "a b"`}},
-		{"not a cookie's path", replicated.Config{Token: replicated.TokenConfig{Path: "/;a"}}, []string{`Path "/;a"`}},
-		{"not a header", replicated.Config{Token: replicated.TokenConfig{Header: "a:"}}, []string{`Token.Header: not the name of a header: "a:"`}},
-		{"unknown SameSite", replicated.Config{Token: replicated.TokenConfig{SameSite: 7}}, []string{"Token.SameSite: unknown: 7"}},
-		{"SameSite None without Secure", replicated.Config{Token: replicated.TokenConfig{SameSite: http.SameSiteNoneMode}}, []string{"Token.Secure: browsers drop"}},
-		{"a prefix without Secure", replicated.Config{Token: replicated.TokenConfig{Cookie: "__Host-r"}}, []string{"Token.Secure: browsers drop"}},
-		{"TTL below Window", replicated.Config{Secrets: [][]byte{secret}, Token: replicated.TokenConfig{Window: 10 * time.Minute}}, []string{"Token.TTL: 5m0s is less than Token.Window, 10m0s"}},
-		{"Monotonic without Secrets", replicated.Config{Token: replicated.TokenConfig{Monotonic: true}}, []string{"Token.Monotonic: needs Secrets"}},
-		{"negative MinInterval", replicated.Config{Probe: replicated.ProbeConfig{MinInterval: -1}}, []string{"Probe.MinInterval: negative: -1ns"}},
-		{"MinInterval above Interval", replicated.Config{Probe: replicated.ProbeConfig{Interval: time.Second, MinInterval: time.Minute}}, []string{"Probe.MinInterval: 1m0s is more than Probe.Interval, 1s"}},
-		{"nil Source", replicated.Config{Probe: replicated.ProbeConfig{Source: (*history)(nil)}}, []string{"Probe.Source: nil *replicated_test.history"}},
+		{"too short a secret", replicated.Config{Secrets: [][]byte{[]byte("hunter2")}},
+			[]string{"Secrets[0] has 7 bytes: at least 32"}},
+		{"TTL below MaxLag and the skew", replicated.Config{Secrets: [][]byte{secret}, MaxLag: 5 * time.Minute},
+			[]string{"Token.TTL: 5m0s is less than MaxLag, 5m0s, and 1m0s"}},
+		{"negative times", replicated.Config{
+			Token: replicated.TokenConfig{TTL: -1, Window: -2, Timeout: -3, Wait: -4},
+		}, []string{
+			"Token.TTL: negative: -1ns", "Token.Window: negative: -2ns", "Token.Timeout: negative: -3ns",
+			"Token.Wait: negative: -4ns",
+		}},
+		{"not a cookie", replicated.Config{Token: replicated.TokenConfig{Cookie: "a b"}},
+			[]string{`Token.Cookie: not the name of a cookie: "a b"`}},
+		{"not a cookie's path", replicated.Config{Token: replicated.TokenConfig{Path: "/;a"}},
+			[]string{`Path "/;a"`}},
+		{"not a header", replicated.Config{Token: replicated.TokenConfig{Header: "a:"}},
+			[]string{`Token.Header: not the name of a header: "a:"`}},
+		{"unknown SameSite", replicated.Config{Token: replicated.TokenConfig{SameSite: 7}},
+			[]string{"Token.SameSite: unknown: 7"}},
+		{"SameSite None without Secure", replicated.Config{
+			Token: replicated.TokenConfig{SameSite: http.SameSiteNoneMode},
+		}, []string{"Token.Secure: browsers drop"}},
+		{"a prefix without Secure", replicated.Config{Token: replicated.TokenConfig{Cookie: "__Host-r"}},
+			[]string{"Token.Secure: browsers drop"}},
+		{"TTL below Window", replicated.Config{
+			Secrets: [][]byte{secret}, Token: replicated.TokenConfig{Window: 10 * time.Minute},
+		}, []string{"Token.TTL: 5m0s is less than Token.Window, 10m0s"}},
+		{"Monotonic without Secrets", replicated.Config{Token: replicated.TokenConfig{Monotonic: true}},
+			[]string{"Token.Monotonic: needs Secrets"}},
+		{"negative MinInterval", replicated.Config{Probe: replicated.ProbeConfig{MinInterval: -1}},
+			[]string{"Probe.MinInterval: negative: -1ns"}},
+		{"MinInterval above Interval", replicated.Config{
+			Probe: replicated.ProbeConfig{Interval: time.Second, MinInterval: time.Minute},
+		}, []string{"Probe.MinInterval: 1m0s is more than Probe.Interval, 1s"}},
+		{"nil Source", replicated.Config{Probe: replicated.ProbeConfig{Source: (*history)(nil)}},
+			[]string{"Probe.Source: nil *replicated_test.history"}},
 		{"all at once", replicated.Config{
 			Slaves:          []gorm.Dialector{nil},
 			Routes:          map[string]replicated.Intent{"x": 7},
 			DefaultIntent:   7,
 			ReadOnlyMethods: []string{""},
 			Pool:            replicated.PoolConfig{MaxOpen: -2},
-		}, []string{"Slaves[0]", `Routes["x"]: unknown`, `Routes["x"]: parsing`, "DefaultIntent", "ReadOnlyMethods[0]", "Pool.MaxOpen: negative: -2"}},
+		}, []string{
+			"Slaves[0]", `Routes["x"]: unknown`, `Routes["x"]: parsing`, "DefaultIntent", "ReadOnlyMethods[0]",
+			"Pool.MaxOpen: negative: -2",
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			log := &fakeLog{}
@@ -83,7 +128,9 @@ func TestMistakesInConfig(t *testing.T) {
 				}
 			}
 			// Nothing is left registered.
-			if db.ConnPool != pool || replicated.From(db) != nil || db.Callback().Query().Get("gorm:db_resolver") != nil || db.Callback().Row().Get("replicated:route") != nil {
+			if db.ConnPool != pool || replicated.From(db) != nil ||
+				db.Callback().Query().Get("gorm:db_resolver") != nil ||
+				db.Callback().Row().Get("replicated:route") != nil {
 				t.Error("the refused plugin is left in the database")
 			}
 			if err := db.Use(replicated.New(replicated.Config{})); err != nil {
@@ -141,7 +188,9 @@ func TestMasterAsItsOwnSlave(t *testing.T) {
 
 func TestNoTwoServersOfOneName(t *testing.T) {
 	db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{})
-	p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{replicated.Server{Dialector: dialector(openPool(t, &fake{})), ID: "master"}}})
+	p := replicated.New(replicated.Config{
+		Slaves: []gorm.Dialector{replicated.Server{Dialector: dialector(openPool(t, &fake{})), ID: "master"}},
+	})
 	if err := db.Use(p); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +246,9 @@ func TestNoPasswordAnywhere(t *testing.T) {
 			"app:" + password + "@tcp(db1:3306)/shop",
 		} {
 			db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{})
-			err := db.Use(replicated.New(replicated.Config{Slaves: []gorm.Dialector{talkative{DSN: dsn, password: password}}}))
+			err := db.Use(replicated.New(replicated.Config{
+				Slaves: []gorm.Dialector{talkative{DSN: dsn, password: password}},
+			}))
 			if err == nil || strings.Contains(err.Error(), password) {
 				t.Errorf("it is in the error: %v", err)
 			}
@@ -251,7 +302,9 @@ func TestStartWithFrozenSlave(t *testing.T) {
 	}
 	defer frozen.Close()
 	db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{})
-	p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{mysql.Open("app@tcp(" + frozen.Addr().String() + ")/shop")}})
+	p := replicated.New(replicated.Config{
+		Slaves: []gorm.Dialector{mysql.Open("app@tcp(" + frozen.Addr().String() + ")/shop")},
+	})
 	if err := db.Use(p); err != nil {
 		t.Fatal(err)
 	}

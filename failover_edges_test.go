@@ -23,7 +23,8 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// newBackAlone makes a setup whose only slave has failed and has just come back: the master still has most of its reads, to spare it. It is used in a bubble.
+// newBackAlone makes a setup whose only slave has failed and has just come back: the master still has most of
+// its reads, to spare it. It is used in a bubble.
 func newBackAlone(t testing.TB, change func(*replicated.Config)) *setup {
 	t.Helper()
 	s := newFailover(t, 1, gorm.Config{}, false, func(c *replicated.Config) {
@@ -48,8 +49,8 @@ func newBackAlone(t testing.TB, change func(*replicated.Config)) *setup {
 	return s
 }
 
-// replaceSlaves has s.plugin, which opened its slaves, make these its slaves, and waits until the pools of those that leave are closed where that is due: a
-// slave is closed by then that leaves after them.
+// replaceSlaves has s.plugin, which opened its slaves, make these its slaves, and waits until the pools of
+// those that leave are closed where that is due: a slave is closed by then that leaves after them.
 func (s *setup) replaceSlaves(t testing.TB, slaves ...gorm.Dialector) {
 	t.Helper()
 	last := &fake{name: "last", log: s.log, closed: new(atomic.Int64)}
@@ -73,7 +74,8 @@ func (s *setup) replaceSlaves(t testing.TB, slaves ...gorm.Dialector) {
 	s.routes.take()
 }
 
-// TestADeadMasterIsTriedOnce has the master fail reads that it has for a slave that has just come back. However the rules change meanwhile, the reads end.
+// TestADeadMasterIsTriedOnce has the master fail reads that it has for a slave that has just come back.
+// However the rules change meanwhile, the reads end.
 func TestADeadMasterIsTriedOnce(t *testing.T) {
 	nothing := func(*replicated.Plugin) {}
 	for _, test := range []struct {
@@ -83,8 +85,10 @@ func TestADeadMasterIsTriedOnce(t *testing.T) {
 	}{
 		{"the control: it goes to the slave then", nothing, nothing, 1},
 		{"shadow mode", func(p *replicated.Plugin) { p.SetShadow(true) }, nothing, 2},
-		{"shadow mode, switched on meanwhile", func(p *replicated.Plugin) { p.SetShadow(false) }, func(p *replicated.Plugin) { p.SetShadow(true) }, 2},
-		{"reads on slaves are switched off meanwhile", func(p *replicated.Plugin) { p.SetAutoReadOnSlave(true) }, func(p *replicated.Plugin) { p.SetAutoReadOnSlave(false) }, 2},
+		{"shadow mode, switched on meanwhile", func(p *replicated.Plugin) { p.SetShadow(false) },
+			func(p *replicated.Plugin) { p.SetShadow(true) }, 2},
+		{"reads on slaves are switched off meanwhile", func(p *replicated.Plugin) { p.SetAutoReadOnSlave(true) },
+			func(p *replicated.Plugin) { p.SetAutoReadOnSlave(false) }, 2},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
 			s := newBackAlone(t, nil)
@@ -114,7 +118,8 @@ func TestADeadMasterIsTriedOnce(t *testing.T) {
 	}
 }
 
-// lingering is an Observer that takes its time, so that many reads are decided before any of them runs. It is used in a bubble.
+// lingering is an Observer that takes its time, so that many reads are decided before any of them runs. It is
+// used in a bubble.
 type lingering struct{ replicated.Observer }
 
 func (l lingering) Routed(ctx context.Context, r replicated.Route) {
@@ -122,7 +127,8 @@ func (l lingering) Routed(ctx context.Context, r replicated.Route) {
 	time.Sleep(time.Millisecond)
 }
 
-// TestARecoveringSlaveIsReadWhenTheMasterIsBusy has no read fail while a slave serves, even if the master had it to spare that slave.
+// TestARecoveringSlaveIsReadWhenTheMasterIsBusy has no read fail while a slave serves, even if the master had
+// it to spare that slave.
 func TestARecoveringSlaveIsReadWhenTheMasterIsBusy(t *testing.T) {
 	load := func(t *testing.T, s *setup) (busy int64) {
 		t.Helper()
@@ -163,7 +169,8 @@ func TestARecoveringSlaveIsReadWhenTheMasterIsBusy(t *testing.T) {
 	})
 }
 
-// TestARecoveringSlaveIsReadWhenTheMasterIsDead has no read fail while a slave serves, with a limit of reads on the master and without one.
+// TestARecoveringSlaveIsReadWhenTheMasterIsDead has no read fail while a slave serves, with a limit of reads
+// on the master and without one.
 func TestARecoveringSlaveIsReadWhenTheMasterIsDead(t *testing.T) {
 	for _, limit := range []int{0, 5} {
 		bubble(t, fmt.Sprintf("MaxOnMaster: %d", limit), func(t *testing.T) {
@@ -206,7 +213,8 @@ type unconvertible struct{ error }
 
 func (u unconvertible) Value() (driver.Value, error) { return nil, u.error }
 
-// TestAnArgumentIsNoFailureOfASlave has the application's own driver.Valuer fail, with what would otherwise be a sign of a dead server.
+// TestAnArgumentIsNoFailureOfASlave has the application's own driver.Valuer fail, with what would otherwise
+// be a sign of a dead server.
 func TestAnArgumentIsNoFailureOfASlave(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -244,7 +252,8 @@ func TestAnArgumentIsNoFailureOfASlave(t *testing.T) {
 	}
 }
 
-// TestLeaseEndsWithTheContext has a read on the master count no longer than its context lasts, even if nobody closes its rows or ends its transaction.
+// TestLeaseEndsWithTheContext has a read on the master count no longer than its context lasts, even if nobody
+// closes its rows or ends its transaction.
 func TestLeaseEndsWithTheContext(t *testing.T) {
 	rows := func(db *gorm.DB) (func(), error) {
 		rows, err := db.Model(&User{}).Rows()
@@ -325,7 +334,8 @@ func TestLeaseEndsWithTheContext(t *testing.T) {
 	})
 }
 
-// TestAReadThatBelongsOnTheMasterDoesNotCount has a read fail on a slave and then go to the master by the rules, not for want of a slave.
+// TestAReadThatBelongsOnTheMasterDoesNotCount has a read fail on a slave and then go to the master by the
+// rules, not for want of a slave.
 func TestAReadThatBelongsOnTheMasterDoesNotCount(t *testing.T) {
 	for _, test := range []struct {
 		name      string
@@ -333,7 +343,8 @@ func TestAReadThatBelongsOnTheMasterDoesNotCount(t *testing.T) {
 		route     string
 		counted   int
 	}{
-		{"reads on slaves are switched off", func(p *replicated.Plugin) { p.SetAutoReadOnSlave(false) }, "master: switched off", 0},
+		{"reads on slaves are switched off", func(p *replicated.Plugin) { p.SetAutoReadOnSlave(false) },
+			"master: switched off", 0},
 		{"the control: they are not", func(*replicated.Plugin) {}, "master: failover", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -358,12 +369,15 @@ func TestAReadThatBelongsOnTheMasterDoesNotCount(t *testing.T) {
 	}
 }
 
-// TestAStaleConnectionToTheMaster has a read that falls back to the master meet an idle connection that has broken: it takes another one, as database/sql does.
+// TestAStaleConnectionToTheMaster has a read that falls back to the master meet an idle connection that has
+// broken: it takes another one, as database/sql does.
 func TestAStaleConnectionToTheMaster(t *testing.T) {
 	for _, limit := range []int{0, 5} {
 		for _, way := range waysToRead {
 			t.Run(fmt.Sprintf("%s, MaxOnMaster: %d", way.name, limit), func(t *testing.T) {
-				s := newFailover(t, 1, gorm.Config{}, false, func(c *replicated.Config) { c.Failover.MaxOnMaster = limit })
+				s := newFailover(t, 1, gorm.Config{}, false, func(c *replicated.Config) {
+					c.Failover.MaxOnMaster = limit
+				})
 				s.slaves[0].dying(errRefused, "").Store(true)
 				db := s.in(replicated.WithSlave(t.Context()), nil)
 				if err := db.Find(&[]User{}).Error; err != nil {
@@ -395,7 +409,8 @@ func TestAStaleConnectionToTheMaster(t *testing.T) {
 // TestSetSlavesRefusesMasters has the pool of any group's master be no slave's: it would be closed with that.
 func TestSetSlavesRefusesMasters(t *testing.T) {
 	log := &fakeLog{}
-	first, second, own := openPool(t, &fake{name: "first", log: log}), openPool(t, &fake{name: "second", log: log}), openPool(t, &fake{name: "own", log: log})
+	first, second, own := openPool(t, &fake{name: "first", log: log}), openPool(t,
+		&fake{name: "second", log: log}), openPool(t, &fake{name: "own", log: log})
 	db := openFake(t, own, gorm.Config{})
 	p := replicated.New(replicated.Config{
 		Masters: []gorm.Dialector{dialector(first)}, Slaves: []gorm.Dialector{opened(&fake{name: "db1", log: log})},
@@ -428,7 +443,8 @@ func TestSetSlavesRefusesMasters(t *testing.T) {
 		})
 	}
 	s.replaceSlaves(t)
-	if err := errors.Join(db.Create(&User{}).Error, db.Create(&Order{}).Error, own.PingContext(t.Context())); err != nil {
+	err := errors.Join(db.Create(&User{}).Error, db.Create(&Order{}).Error, own.PingContext(t.Context()))
+	if err != nil {
 		t.Errorf("after the slaves have left: %v", err)
 	}
 	expect(t, log.servers(), "first", "second")
@@ -479,7 +495,8 @@ func TestAPoolInUseElsewhereStaysOpen(t *testing.T) {
 	})
 }
 
-// TestAFrozenSlaveThatIsRemoved has a read hang on a slave that leaves then: it moves on no later than if the slave had stayed.
+// TestAFrozenSlaveThatIsRemoved has a read hang on a slave that leaves then: it moves on no later than if the
+// slave had stayed.
 func TestAFrozenSlaveThatIsRemoved(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -514,7 +531,8 @@ func TestAFrozenSlaveThatIsRemoved(t *testing.T) {
 	}
 }
 
-// TestPoliciesMayReorder has a policy change the list that it is given: the read runs on what it chose, and the next list is as before.
+// TestPoliciesMayReorder has a policy change the list that it is given: the read runs on what it chose, and
+// the next list is as before.
 func TestPoliciesMayReorder(t *testing.T) {
 	names := map[gorm.ConnPool]string{}
 	log := &fakeLog{}
@@ -574,7 +592,8 @@ func TestAPolicyThatPanics(t *testing.T) {
 	expect(t, s.log.servers(), "slave-1")
 }
 
-// TestStatementsOfSlavesThatLeftAreForgotten has slaves come and go whose statements are prepared: nothing runs on for those that went.
+// TestStatementsOfSlavesThatLeftAreForgotten has slaves come and go whose statements are prepared: nothing
+// runs on for those that went.
 func TestStatementsOfSlavesThatLeftAreForgotten(t *testing.T) {
 	s := newOpened(t, 2, nil)
 	change := func(times int) {
@@ -583,7 +602,8 @@ func TestStatementsOfSlavesThatLeftAreForgotten(t *testing.T) {
 			if err := s.plugin.SetSlaves(opened(s.slaves[i%2])); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.in(replicated.WithSlave(t.Context()), &gorm.Session{PrepareStmt: true}).Find(&[]User{}).Error; err != nil {
+			err := s.in(replicated.WithSlave(t.Context()), &gorm.Session{PrepareStmt: true}).Find(&[]User{}).Error
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -599,7 +619,8 @@ func TestStatementsOfSlavesThatLeftAreForgotten(t *testing.T) {
 	})
 }
 
-// TestADeadSlaveThatIsAddedUnwatched has a new slave be read that nobody has asked anything: no read fails for it.
+// TestADeadSlaveThatIsAddedUnwatched has a new slave be read that nobody has asked anything: no read fails
+// for it.
 func TestADeadSlaveThatIsAddedUnwatched(t *testing.T) {
 	s := newOpened(t, 1, nil)
 	dead := &fake{name: "dead", log: s.log}
@@ -613,7 +634,8 @@ func TestADeadSlaveThatIsAddedUnwatched(t *testing.T) {
 		}
 	}
 	expect(t, s.log.servers(), "db1")
-	expect(t, s.routes.take(), "dead:3306: context", "db1:3306: failover", "db1:3306: context", "db1:3306: context")
+	expect(t, s.routes.take(), "dead:3306: context", "db1:3306: failover", "db1:3306: context",
+		"db1:3306: context")
 	if s.state("dead:3306").Serving {
 		t.Error("it is still in the view")
 	}
@@ -655,7 +677,8 @@ func TestTransactionsOutliveTheirSlave(t *testing.T) {
 	}
 }
 
-// TestCloseWhileSlavesComeAndGo has the plugin close amidst reads and changes: reads go on, at last on the master.
+// TestCloseWhileSlavesComeAndGo has the plugin close amidst reads and changes: reads go on, at last on the
+// master.
 func TestCloseWhileSlavesComeAndGo(t *testing.T) {
 	for range 5 {
 		s := newOpened(t, 2, func(c *replicated.Config) { c.Failover.MaxOnMaster = 3 })
@@ -685,7 +708,8 @@ func TestCloseWhileSlavesComeAndGo(t *testing.T) {
 		for i := range 3 {
 			running.Go(func() {
 				for range 10 {
-					if err := s.plugin.SetSlaves(opened(s.slaves[i%2])); err != nil && !strings.Contains(err.Error(), "closed") {
+					err := s.plugin.SetSlaves(opened(s.slaves[i%2]))
+					if err != nil && !strings.Contains(err.Error(), "closed") {
 						t.Error(err)
 					}
 					s.plugin.Status()
@@ -723,7 +747,8 @@ func TestCloseWhileSlavesComeAndGo(t *testing.T) {
 	}
 }
 
-// TestAFailedSlaveDoesNotCountAsRead has a session demand the state of the slave that answered it, not of one that it tried.
+// TestAFailedSlaveDoesNotCountAsRead has a session demand the state of the slave that answered it, not of one
+// that it tried.
 func TestAFailedSlaveDoesNotCountAsRead(t *testing.T) {
 	start := func(t *testing.T) (*site, *client, *atomic.Bool) {
 		s := newSite(t, func(c *replicated.Config) { c.Token.Monotonic, c.Policy = true, inOrder })
@@ -750,7 +775,8 @@ func TestAFailedSlaveDoesNotCountAsRead(t *testing.T) {
 	})
 }
 
-// TestAnAnswerThatRefusesIsALife has a slave refuse new connections in words while a slow read runs there: that ends there, once.
+// TestAnAnswerThatRefusesIsALife has a slave refuse new connections in words while a slow read runs there:
+// that ends there, once.
 func TestAnAnswerThatRefusesIsALife(t *testing.T) {
 	for _, test := range []struct {
 		name      string

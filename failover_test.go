@@ -27,7 +27,8 @@ import (
 	"github.com/gorm-replicated/replicated/internal/cluster"
 )
 
-var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+var errRefused = &net.OpError{Op: "dial", Net: "tcp",
+	Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 
 var errReset = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
 
@@ -111,7 +112,8 @@ var (
 		{name: "1053, shutdown", err: mysqlError(1053)},
 		{name: "1927, killed", err: mysqlError(1927)},
 		{name: "1047, in no cluster", err: mysqlError(1047)},
-		{name: "1205, a lock's timeout", err: &driversql.MySQLError{Number: 1205, SQLState: [5]byte([]byte("HY000"))},
+		{name: "1205, a lock's timeout",
+			err:   &driversql.MySQLError{Number: 1205, SQLState: [5]byte([]byte("HY000"))},
 			stays: true},
 	}
 	faultsOfPostgreSQL = []fault{
@@ -142,8 +144,12 @@ var waysToRead = []wayToRead{
 	{name: "Take", run: func(db *gorm.DB) error { return db.Take(&User{}).Error }},
 	{name: "Count", run: func(db *gorm.DB) error { return db.Model(&User{}).Count(new(int64)).Error }},
 	{name: "Pluck", run: func(db *gorm.DB) error { return db.Model(&User{}).Pluck("name", &[]string{}).Error }},
-	{name: "Preload's second query", run: func(db *gorm.DB) error { return db.Preload("Orders").Find(&[]Customer{}).Error }, from: "orders", before: true},
-	{name: "Raw, Scan", run: func(db *gorm.DB) error { return db.Raw("SELECT * FROM users").Scan(&[]User{}).Error }},
+	{name: "Preload's second query", run: func(db *gorm.DB) error {
+		return db.Preload("Orders").Find(&[]Customer{}).Error
+	}, from: "orders", before: true},
+	{name: "Raw, Scan", run: func(db *gorm.DB) error {
+		return db.Raw("SELECT * FROM users").Scan(&[]User{}).Error
+	}},
 	{name: "Row", run: func(db *gorm.DB) error {
 		var u User
 		return db.Raw("SELECT * FROM users").Row().Scan(&u.ID, &u.Name)
@@ -197,7 +203,8 @@ var waysToRead = []wayToRead{
 }
 
 // newFailover makes a setup of slaves that are taken in order, of MySQL or PostgreSQL.
-func newFailover(t testing.TB, slaves int, gormConfig gorm.Config, postgres bool, change func(*replicated.Config)) *setup {
+func newFailover(t testing.TB, slaves int, gormConfig gorm.Config, postgres bool,
+	change func(*replicated.Config)) *setup {
 	t.Helper()
 	configure := func(c *replicated.Config) {
 		c.Policy, c.Logger = inOrder, slog.New(slog.DiscardHandler)
@@ -245,8 +252,8 @@ func (s *setup) state(id string) replicated.ServerStatus {
 	return replicated.ServerStatus{Reason: "no such server"}
 }
 
-// TestFailover has each way to read meet each kind of failure. Nobody notices but the Observer and Status, and the next read does not try
-// that slave again.
+// TestFailover has each way to read meet each kind of failure. Nobody notices but the Observer and Status,
+// and the next read does not try that slave again.
 func TestFailover(t *testing.T) {
 	type topology struct {
 		name         string
@@ -330,25 +337,38 @@ func TestFailover(t *testing.T) {
 			for _, top := range topologies {
 				t.Run(way.name+"/"+f.name+"/"+top.name, func(t *testing.T) { try(t, way, f, top, plain, false, false) })
 			}
-			t.Run(way.name+"/"+f.name+"/later", func(t *testing.T) { try(t, way, f, topologies[0], plain, false, true) })
+			t.Run(way.name+"/"+f.name+"/later", func(t *testing.T) {
+				try(t, way, f, topologies[0], plain, false, true)
+			})
 		}
 		for _, f := range faultsOfPostgreSQL {
 			t.Run(way.name+"/"+f.name, func(t *testing.T) { try(t, way, f, topologies[0], plain, true, true) })
 		}
 		// GORM leaves a goroutine for each cache of prepared statements: fewer of these.
 		for _, f := range []fault{faultsOfMySQL[0], faultsOfMySQL[8]} {
-			t.Run(way.name+"/"+f.name+"/prepared", func(t *testing.T) { try(t, way, f, topologies[0], prepared, false, false) })
-			t.Run(way.name+"/"+f.name+"/prepared, later", func(t *testing.T) { try(t, way, f, topologies[0], prepared, false, true) })
+			t.Run(way.name+"/"+f.name+"/prepared", func(t *testing.T) {
+				try(t, way, f, topologies[0], prepared, false, false)
+			})
+			t.Run(way.name+"/"+f.name+"/prepared, later", func(t *testing.T) {
+				try(t, way, f, topologies[0], prepared, false, true)
+			})
 		}
-		t.Run(way.name+"/prepared per session", func(t *testing.T) { try(t, way, faultsOfMySQL[1], topologies[0], perSession, false, true) })
-		t.Run(way.name+"/prepared, all slaves", func(t *testing.T) { try(t, way, faultsOfMySQL[0], topologies[2], prepared, false, true) })
+		t.Run(way.name+"/prepared per session", func(t *testing.T) {
+			try(t, way, faultsOfMySQL[1], topologies[0], perSession, false, true)
+		})
+		t.Run(way.name+"/prepared, all slaves", func(t *testing.T) {
+			try(t, way, faultsOfMySQL[0], topologies[2], prepared, false, true)
+		})
 	}
 	for _, f := range faultsOfMySQL {
-		t.Run("Row, prepared/"+f.name, func(t *testing.T) { try(t, waysToRead[7], f, topologies[0], prepared, false, true) })
+		t.Run("Row, prepared/"+f.name, func(t *testing.T) {
+			try(t, waysToRead[7], f, topologies[0], prepared, false, true)
+		})
 	}
 }
 
-// TestNoFailoverOfTheMaster is the control of TestFailover: what moves a read on from a slave comes back from the master as it is.
+// TestNoFailoverOfTheMaster is the control of TestFailover: what moves a read on from a slave comes back from
+// the master as it is.
 func TestNoFailoverOfTheMaster(t *testing.T) {
 	for _, way := range waysToRead {
 		for _, f := range []fault{faultsOfMySQL[0], faultsOfMySQL[2], faultsOfMySQL[8]} {
@@ -369,7 +389,8 @@ func TestNoFailoverOfTheMaster(t *testing.T) {
 	}
 }
 
-// TestNotADeadServer has errors of which no server is guilty. They come back as they are; nothing runs twice, and the slave stays.
+// TestNotADeadServer has errors of which no server is guilty. They come back as they are; nothing runs twice,
+// and the slave stays.
 func TestNotADeadServer(t *testing.T) {
 	nothing := func(f *fake) {
 		f.answer = func(string) driver.Rows { return &fakeRows{columns: fakeColumns, done: true} }
@@ -405,7 +426,8 @@ func TestNotADeadServer(t *testing.T) {
 		{"a lock's timeout", with(mysqlError(1205)), find, mysqlError(1205), 1},
 		{"a query that was interrupted", with(mysqlError(1317)), find, mysqlError(1317), 1},
 		{"no rows", nothing, row, sql.ErrNoRows, 1},
-		{"no record", nothing, func(db *gorm.DB) error { return db.First(&User{}).Error }, gorm.ErrRecordNotFound, 1},
+		{"no record", nothing, func(db *gorm.DB) error { return db.First(&User{}).Error },
+			gorm.ErrRecordNotFound, 1},
 		{"no rows, says the driver", with(sql.ErrNoRows), find, sql.ErrNoRows, 1},
 		{"an error of the driver's own", with(driver.ErrSkip), find, driver.ErrSkip, -1},
 		{"rows that break, Find", breaks(io.ErrUnexpectedEOF), find, io.ErrUnexpectedEOF, 1},
@@ -413,7 +435,8 @@ func TestNotADeadServer(t *testing.T) {
 		{"rows that break, 1927", breaks(mysqlError(1927)), rows, mysqlError(1927), 1},
 		{"rows that break, Row", breaks(io.ErrUnexpectedEOF), row, io.ErrUnexpectedEOF, 1},
 		{"in a transaction, 1053", with(mysqlError(1053)), inTx(find), mysqlError(1053), 1},
-		{"in a transaction, connection lost", with(driversql.ErrInvalidConn), inTx(find), driversql.ErrInvalidConn, 1},
+		{"in a transaction, connection lost", with(driversql.ErrInvalidConn), inTx(find),
+			driversql.ErrInvalidConn, 1},
 		{"in a transaction, bad connection", with(driver.ErrBadConn), inTx(find), driver.ErrBadConn, 1},
 	} {
 		for _, mode := range modes[:3] {
@@ -436,7 +459,9 @@ func TestNotADeadServer(t *testing.T) {
 				} else if !errors.Is(err, test.want) {
 					t.Errorf("got %v", err)
 				}
-				if allowed := test.tries; allowed > 0 && tries > allowed && !(mode.name != "plain" && tries <= 2*allowed) { // preparing is one
+				// preparing is one
+				allowed := test.tries
+				if allowed > 0 && tries > allowed && !(mode.name != "plain" && tries <= 2*allowed) {
 					t.Errorf("%d statements", tries)
 				}
 				for _, r := range s.log.take() {
@@ -444,7 +469,8 @@ func TestNotADeadServer(t *testing.T) {
 						t.Errorf("ran on %s: %s", r.server, r.sql)
 					}
 				}
-				if state := s.state("slave-1"); !state.Serving || state.Reason != "" && !strings.Contains(state.Reason, "ready-made") {
+				state := s.state("slave-1")
+				if !state.Serving || state.Reason != "" && !strings.Contains(state.Reason, "ready-made") {
 					t.Errorf("Status: %+v", state)
 				}
 				for _, r := range s.routes.take() {
@@ -487,7 +513,8 @@ func eventually(t testing.TB, check func() error) {
 	t.Error(err)
 }
 
-// TestComingBack has a slave that failed answer again: it is read after a while, and less than the others at first.
+// TestComingBack has a slave that failed answer again: it is read after a while, and less than the others at
+// first.
 func TestComingBack(t *testing.T) {
 	type probing struct {
 		name  string
@@ -501,7 +528,9 @@ func TestComingBack(t *testing.T) {
 		s := newFailover(t, slaves, gorm.Config{}, false, func(c *replicated.Config) {
 			c.Policy, c.DefaultIntent = nil, replicated.Slave
 			if watch {
-				c.Probe.Source = &asking{h, func(ctx context.Context, conn *sql.Conn) error { return conn.PingContext(ctx) }}
+				c.Probe.Source = &asking{h, func(ctx context.Context, conn *sql.Conn) error {
+					return conn.PingContext(ctx)
+				}}
 			}
 			if change != nil {
 				change(c)
@@ -534,7 +563,9 @@ func TestComingBack(t *testing.T) {
 				t.Errorf("before: %.0f %%", got)
 			}
 			dead.Store(true)
-			if got := reads(t, s, ctx, 5*time.Second); got["slave-1: default intent"] > 0.1 || got["slave-2: failover"] > 0.1 || got["slave-2: default intent"] < 99 {
+			got := reads(t, s, ctx, 5*time.Second)
+			if got["slave-1: default intent"] > 0.1 || got["slave-2: failover"] > 0.1 ||
+				got["slave-2: default intent"] < 99 {
 				t.Errorf("while it is dead: %v", got)
 			}
 			dead.Store(false)
@@ -568,7 +599,8 @@ func TestComingBack(t *testing.T) {
 			for !s.state("slave-1").Serving {
 				time.Sleep(time.Millisecond)
 			}
-			if got := reads(t, s, ctx, time.Second); got["master: recovering"] < 50 || got["slave-1: default intent"] < 5 {
+			got := reads(t, s, ctx, time.Second)
+			if got["master: recovering"] < 50 || got["slave-1: default intent"] < 5 {
 				t.Errorf("at first: %v", got)
 			}
 			if got := reads(t, s, replicated.WithSlave(ctx), 500*time.Millisecond); got["slave-1: context"] < 99.9 {

@@ -40,8 +40,8 @@ type fake struct {
 
 	begin error // of every BEGIN
 
-	// Unless nil, these decide too, and may block until the context ends: about a new connection; about each statement, also while it is
-	// prepared, and BEGIN; about a ping.
+	// Unless nil, these decide too, and may block until the context ends: about a new connection; about each
+	// statement, also while it is prepared, and BEGIN; about a ping.
 	connect func(context.Context) error
 	run     func(ctx context.Context, sql string) error
 	ping    func(context.Context) error
@@ -79,7 +79,8 @@ func (l *fakeLog) take() []ran {
 func (l *fakeLog) servers() []string {
 	var servers []string
 	for _, r := range l.take() {
-		if r.sql != "BEGIN" && r.sql != "BEGIN READ ONLY" && r.sql != "COMMIT" && r.sql != "ROLLBACK" && !slices.Contains(servers, r.server) {
+		if r.sql != "BEGIN" && r.sql != "BEGIN READ ONLY" && r.sql != "COMMIT" && r.sql != "ROLLBACK" &&
+			!slices.Contains(servers, r.server) {
 			servers = append(servers, r.server)
 		}
 	}
@@ -160,7 +161,8 @@ func (c *fakeConn) PrepareContext(ctx context.Context, query string) (driver.Stm
 	return &fakeStmt{c, query}, nil
 }
 
-func (c *fakeConn) QueryContext(ctx context.Context, query string, _ []driver.NamedValue) (driver.Rows, error) {
+func (c *fakeConn) QueryContext(ctx context.Context, query string, _ []driver.NamedValue) (driver.Rows,
+	error) {
 	if err := c.fails(ctx, query); err != nil {
 		return nil, err
 	}
@@ -179,7 +181,8 @@ func (c *fakeConn) QueryContext(ctx context.Context, query string, _ []driver.Na
 	return &fakeRows{columns: fakeColumns, row: [2]driver.Value{int64(1), c.name}}, nil
 }
 
-func (c *fakeConn) ExecContext(ctx context.Context, query string, _ []driver.NamedValue) (driver.Result, error) {
+func (c *fakeConn) ExecContext(ctx context.Context, query string, _ []driver.NamedValue) (driver.Result,
+	error) {
 	if err := c.fails(ctx, query); err != nil {
 		return nil, err
 	}
@@ -300,8 +303,9 @@ func openFake(t testing.TB, pool gorm.ConnPool, cfg gorm.Config) *gorm.DB {
 	return openDialector(t, dialector(pool), cfg)
 }
 
-// openDialector gives GORM's caches of statements the one TTL with which they start no goroutine (noEvictionTTL of gorm/internal/lru). The goroutine of
-// any other never ends: thousands of them, after some rounds of -count.
+// openDialector gives GORM's caches of statements the one TTL with which they start no goroutine
+// (noEvictionTTL of gorm/internal/lru). The goroutine of any other never ends: thousands of them, after some
+// rounds of -count.
 func openDialector(t testing.TB, d gorm.Dialector, cfg gorm.Config) *gorm.DB {
 	t.Helper()
 	if cfg.Logger == nil {

@@ -122,7 +122,8 @@ func TestTokenWithoutSecrets(t *testing.T) {
 	}
 }
 
-// TestContextsThatHaveEnded: the end of a request's context, by a timeout outside, is no reason to fall back to a time.
+// TestContextsThatHaveEnded: the end of a request's context, by a timeout outside, is no reason to fall back
+// to a time.
 func TestContextsThatHaveEnded(t *testing.T) {
 	bubble(t, "that of a request", func(t *testing.T) {
 		s := newSite(t, nil)
@@ -163,7 +164,8 @@ func TestContextsThatHaveEnded(t *testing.T) {
 	})
 }
 
-// TestTimeoutHandler: its 503 brings the token if Middleware is outside of it. Otherwise it does not, as is documented.
+// TestTimeoutHandler: its 503 brings the token if Middleware is outside of it. Otherwise it does not, as is
+// documented.
 func TestTimeoutHandler(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -194,7 +196,8 @@ func TestTimeoutHandler(t *testing.T) {
 	}
 }
 
-// TestALateResponseOfAReadDoesNotHideAWrite has the response to a GET arrive after that to a POST which came later.
+// TestALateResponseOfAReadDoesNotHideAWrite has the response to a GET arrive after that to a POST which came
+// later.
 func TestALateResponseOfAReadDoesNotHideAWrite(t *testing.T) {
 	for _, monotonic := range []bool{true, false} {
 		bubble(t, fmt.Sprintf("monotonic: %v", monotonic), func(t *testing.T) {
@@ -217,7 +220,8 @@ func TestALateResponseOfAReadDoesNotHideAWrite(t *testing.T) {
 			for _, cookie := range cookies {
 				c.cookies[cookie.Name] = cookie
 			}
-			if names := fmt.Sprint(len(cookies), c.cookies["replicated-read"] != nil); names != map[bool]string{true: "1 true", false: "0 false"}[monotonic] {
+			names := fmt.Sprint(len(cookies), c.cookies["replicated-read"] != nil)
+			if names != map[bool]string{true: "1 true", false: "0 false"}[monotonic] {
 				t.Errorf("cookies of the GET: %v", cookies)
 			}
 			served(t, c.get(), byToken)
@@ -263,7 +267,8 @@ func TestMonotonicOnAConnection(t *testing.T) {
 	}
 }
 
-// TestManyReadsAskLittle has 1,000 reads a second for 10 s, for which no slave will do. Rounds happen by themselves once a second.
+// TestManyReadsAskLittle has 1,000 reads a second for 10 s, for which no slave will do. Rounds happen by
+// themselves once a second.
 func TestManyReadsAskLittle(t *testing.T) {
 	for _, test := range []struct {
 		name      string
@@ -276,16 +281,24 @@ func TestManyReadsAskLittle(t *testing.T) {
 		most      int // questions to the master
 	}{
 		{name: "a slave will do", most: 20},
-		{name: "slaves are dead", prepare: func(s *site) { s.fail("slave-1", errors.New("dead")); s.fail("slave-2", errors.New("dead")) }, want: byLag, most: 20},
-		{name: "replication has stopped", change: func(c *replicated.Config) { c.MaxLag = 10 * time.Second }, prepare: func(s *site) { s.commit() }, want: byLag, most: 20},
-		{name: "no staleness at all", ctx: func(ctx context.Context) context.Context { return replicated.WithMaxStaleness(ctx, 0) }, want: byStale, most: 20},
-		{name: "a token with a time", change: func(c *replicated.Config) { c.Token.Window = time.Minute }, prepare: func(s *site) { s.fail("master", errors.New("busy")) }, token: true, want: byToken, most: 20},
+		{name: "slaves are dead", prepare: func(s *site) {
+			s.fail("slave-1", errors.New("dead"))
+			s.fail("slave-2", errors.New("dead"))
+		}, want: byLag, most: 20},
+		{name: "replication has stopped", change: func(c *replicated.Config) { c.MaxLag = 10 * time.Second },
+			prepare: func(s *site) { s.commit() }, want: byLag, most: 20},
+		{name: "no staleness at all", ctx: func(ctx context.Context) context.Context {
+			return replicated.WithMaxStaleness(ctx, 0)
+		}, want: byStale, most: 20},
+		{name: "a token with a time", change: func(c *replicated.Config) { c.Token.Window = time.Minute },
+			prepare: func(s *site) { s.fail("master", errors.New("busy")) }, token: true, want: byToken, most: 20},
 		{name: "a token that no slave gets any nearer to", token: true, want: byToken, most: 150},
-		{name: "a token that slaves are far behind", prepare: func(s *site) { s.set("master", 1000) }, token: true, meanwhile: func(s *site, read int) {
-			if read%100 == 0 {
-				s.set("slave-1", uint64(2+read/100))
-			}
-		}, want: byToken, most: 300}, // most of them in the first 2 s, while they do not look hopeless
+		{name: "a token that slaves are far behind", prepare: func(s *site) { s.set("master", 1000) }, token: true,
+			meanwhile: func(s *site, read int) {
+				if read%100 == 0 {
+					s.set("slave-1", uint64(2+read/100))
+				}
+			}, want: byToken, most: 300}, // most of them in the first 2 s, while they do not look hopeless
 	} {
 		bubble(t, test.name, func(t *testing.T) {
 			s := newSite(t, func(c *replicated.Config) {
@@ -342,7 +355,8 @@ func TestManyReadsAskLittle(t *testing.T) {
 	})
 }
 
-// TestTransportAndRedirects: who a redirect leads to may be anybody, who must neither see a token nor bring one.
+// TestTransportAndRedirects: who a redirect leads to may be anybody, who must neither see a token nor bring
+// one.
 func TestTransportAndRedirects(t *testing.T) {
 	for _, test := range []struct {
 		name, location string
@@ -360,7 +374,8 @@ func TestTransportAndRedirects(t *testing.T) {
 			theirs := s.newToken()
 			time.Sleep(time.Second)
 			var sent []bool
-			client := &http.Client{Transport: s.plugin.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+			client := &http.Client{Transport: s.plugin.Transport(roundTripper(func(r *http.Request) (*http.Response,
+				error) {
 				sent = append(sent, r.Header.Get("Replicated-Token") != "")
 				w := httptest.NewRecorder()
 				if r.URL.Path == "/there" {
@@ -461,7 +476,8 @@ func TestGateway(t *testing.T) {
 }
 
 // TestGatewayWithoutTransport has a proxy pass on a response, with the token of the service behind it, which
-// has written. The gateway has a token of its own for the client: for what it wrote, or read. Both must count.
+// has written. The gateway has a token of its own for the client: for what it wrote, or read. Both must
+// count.
 func TestGatewayWithoutTransport(t *testing.T) {
 	for _, test := range []struct {
 		name              string
@@ -605,7 +621,8 @@ func TestAClashInsideOfItself(t *testing.T) {
 	}
 }
 
-// TestRequestsInTheSessionOfAJob serves several at once in the process, with the context that the job has from WithToken.
+// TestRequestsInTheSessionOfAJob serves several at once in the process, with the context that the job has
+// from WithToken.
 func TestRequestsInTheSessionOfAJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, slaveByDefault)
@@ -653,7 +670,8 @@ func TestAConnectionOfSeveralMasters(t *testing.T) {
 		s := newSite(t, func(c *replicated.Config) {
 			for _, name := range []string{"m1", "m2"} {
 				c.Probe.Source.(*history).set(name, 1)
-				c.Masters = append(c.Masters, replicated.Server{Dialector: dialector(openPool(t, &fake{name: name})), ID: name})
+				c.Masters = append(c.Masters,
+					replicated.Server{Dialector: dialector(openPool(t, &fake{name: name})), ID: name})
 			}
 			c.Policy = dbresolver.PolicyFunc(func(pools []gorm.ConnPool) gorm.ConnPool { return pools[len(pools)-1] })
 		})
@@ -780,7 +798,8 @@ func TestWaitForWhatWillNotCome(t *testing.T) {
 			time.Sleep(test.after)
 			start := time.Now()
 			served(t, c.get(), test.want)
-			if took := time.Since(start); took < test.took || took > test.took+time.Millisecond { // a token's times are rounded up to those
+			// a token's times are rounded up to those
+			if took := time.Since(start); took < test.took || took > test.took+time.Millisecond {
 				t.Errorf("took %v, want %v", took, test.took)
 			}
 		})

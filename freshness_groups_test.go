@@ -58,7 +58,8 @@ func (s *shop) open(t testing.TB, divisions ...division) *shop {
 	}
 	s.plugin = replicated.New(replicated.Config{
 		Slaves: []gorm.Dialector{s.server(t, "slave-1")}, Secrets: [][]byte{secret},
-		Probe: replicated.ProbeConfig{Source: s.source}, Observer: s.routes, Logger: slog.New(slog.NewTextHandler(&s.logs, nil)),
+		Probe: replicated.ProbeConfig{Source: s.source}, Observer: s.routes,
+		Logger: slog.New(slog.NewTextHandler(&s.logs, nil)),
 	})
 	for _, d := range divisions {
 		s.plugin.Register(d.Group, d.name)
@@ -88,16 +89,21 @@ func onTwoMasters(t testing.TB, source func(*history) replicated.PositionSource)
 	if source != nil {
 		s.source = source(s.history)
 	}
-	return s.open(t, division{"orders", replicated.Group{Masters: []gorm.Dialector{s.server(t, "orders-master")}, Slaves: []gorm.Dialector{s.server(t, "orders-slave")}}})
+	return s.open(t, division{"orders", replicated.Group{Masters: []gorm.Dialector{
+		s.server(t, "orders-master"),
+	}, Slaves: []gorm.Dialector{s.server(t, "orders-slave")}}})
 }
 
-// request serves a GET that brings a token, and returns where what f does ran first, and the token of the response.
+// request serves a GET that brings a token, and returns where what f does ran first, and the token of the
+// response.
 func (s *shop) request(token string, f func(*gorm.DB)) (route, _ string) {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("Replicated-Token", token)
 	w := httptest.NewRecorder()
 	s.routes.take()
-	s.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { f(s.db.WithContext(r.Context())) })).ServeHTTP(w, r)
+	s.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		f(s.db.WithContext(r.Context()))
+	})).ServeHTTP(w, r)
 	return strings.Join(append(s.routes.take(), "")[:1], ""), w.Header().Get("Replicated-Token")
 }
 
@@ -137,7 +143,9 @@ func find(table string) func(*gorm.DB) {
 }
 
 func join(a, b string) func(*gorm.DB) {
-	return func(db *gorm.DB) { db.Raw("SELECT * FROM " + a + " JOIN " + b + " ON 1 = 1").Scan(&[]map[string]any{}) }
+	return func(db *gorm.DB) {
+		db.Raw("SELECT * FROM " + a + " JOIN " + b + " ON 1 = 1").Scan(&[]map[string]any{})
+	}
 }
 
 // readOnly reads in a read-only transaction of a group, "" being that of users.
@@ -146,7 +154,10 @@ func readOnly(group, table string) func(*gorm.DB) {
 		if group != "" {
 			db = db.Clauses(dbresolver.Use(group))
 		}
-		_ = db.Transaction(func(tx *gorm.DB) error { find(table)(tx); return tx.Error }, &sql.TxOptions{ReadOnly: true})
+		_ = db.Transaction(func(tx *gorm.DB) error {
+			find(table)(tx)
+			return tx.Error
+		}, &sql.TxOptions{ReadOnly: true})
 	}
 }
 
@@ -200,15 +211,18 @@ func TestReadsAcrossGroupsOfTwoMasters(t *testing.T) {
 		{name: "users join orders", read: join("users", "orders"), token: byToken, wrote: byWrote},
 		{name: "a transaction among users", read: readOnly("", "users"), token: ofUsers, wrote: ofUsers},
 		{name: "users alone", read: find("users"), token: ofUsers, wrote: ofUsers},
-		{name: "orders alone", read: find("orders"), token: "orders-master: no slave covers the token", wrote: "orders-master: session wrote"},
-		{name: "a transaction among orders", read: readOnly("orders", "orders"), token: "orders-master: no slave covers the token", wrote: "orders-master: session wrote"},
+		{name: "orders alone", read: find("orders"), token: "orders-master: no slave covers the token",
+			wrote: "orders-master: session wrote"},
+		{name: "a transaction among orders", read: readOnly("orders", "orders"),
+			token: "orders-master: no slave covers the token", wrote: "orders-master: session wrote"},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
 			s := onTwoMasters(t, nil)
 			served(t, s.readAfter(update("orders"), test.read), test.wrote)
 			token := s.wrote(t, func(db *gorm.DB) { update("orders")(db); s.set("orders-master", 2) })
 			served(t, s.read(token, test.read), test.token)
-			if got := s.read("", test.read); !strings.HasSuffix(got, "slave-1: method") && got != ofOther { // the control
+			// the control
+			if got := s.read("", test.read); !strings.HasSuffix(got, "slave-1: method") && got != ofOther {
 				t.Error(got)
 			}
 		})
@@ -224,7 +238,9 @@ func TestGroupWithoutSlavesOnAMasterThatHasSome(t *testing.T) {
 		bubble(t, test.master, func(t *testing.T) {
 			s := newShop()
 			pool := openPool(t, &fake{name: "goods-master"}) // both groups may have it
-			master := func() gorm.Dialector { return replicated.Server{Dialector: dialector(pool), ID: "goods-master"} }
+			master := func() gorm.Dialector {
+				return replicated.Server{Dialector: dialector(pool), ID: "goods-master"}
+			}
 			s.set("goods-master", 1)
 			var orders replicated.Group
 			if test.master == "goods-master" {
@@ -232,7 +248,9 @@ func TestGroupWithoutSlavesOnAMasterThatHasSome(t *testing.T) {
 			}
 			s.on("goods-master", "goods")
 			s.on("goods-slave", "goods")
-			s.open(t, division{"goods", replicated.Group{Masters: []gorm.Dialector{master()}, Slaves: []gorm.Dialector{s.server(t, "goods-slave")}}}, division{"orders", orders})
+			s.open(t, division{"goods", replicated.Group{
+				Masters: []gorm.Dialector{master()}, Slaves: []gorm.Dialector{s.server(t, "goods-slave")},
+			}}, division{"orders", orders})
 			read := join(test.table, "orders")
 			served(t, s.read("", read), test.slave+": method") // the control
 			_, token := s.request("", func(db *gorm.DB) { update("orders")(db); s.set(test.master, 2) })
@@ -293,8 +311,12 @@ func TestUnknownSQLOnAMasterOfTwoGroups(t *testing.T) {
 			}
 			a, b := test.masters(func(name string) *sql.DB { return openPool(t, &fake{name: name}) })
 			s.open(t,
-				division{"a", replicated.Group{Masters: []gorm.Dialector{a}, Slaves: []gorm.Dialector{s.server(t, "slave-a")}}},
-				division{"b", replicated.Group{Masters: []gorm.Dialector{b}, Slaves: []gorm.Dialector{s.server(t, "slave-b")}}})
+				division{
+					"a", replicated.Group{Masters: []gorm.Dialector{a}, Slaves: []gorm.Dialector{s.server(t, "slave-a")}},
+				},
+				division{
+					"b", replicated.Group{Masters: []gorm.Dialector{b}, Slaves: []gorm.Dialector{s.server(t, "slave-b")}},
+				})
 			call := func(db *gorm.DB) { db.Clauses(dbresolver.Use("a")).Exec("CALL p()") }
 			reads := func(got, reason string) {
 				t.Helper()
@@ -372,12 +394,14 @@ func TestUnknownSQLInATransaction(t *testing.T) {
 			served(t, s.readAfter(call, find("orders")), test.orders)
 			token := s.wrote(t, func(db *gorm.DB) { call(db); s.set("orders-master", 2) })
 			served(t, s.read(token, find("users")), byToken)
-			served(t, s.read(token, find("orders")), map[bool]string{true: "orders-master: no slave covers the token", false: ofOther}[test.foreign])
+			served(t, s.read(token, find("orders")),
+				map[bool]string{true: "orders-master: no slave covers the token", false: ofOther}[test.foreign])
 		})
 	}
 }
 
-// TestTokensOfAGroupThatIsNotKnownAreMerged: an application without orders passes on what it got from two others.
+// TestTokensOfAGroupThatIsNotKnownAreMerged: an application without orders passes on what it got from two
+// others.
 func TestTokensOfAGroupThatIsNotKnownAreMerged(t *testing.T) {
 	for _, newerFirst := range []bool{false, true} {
 		bubble(t, fmt.Sprintf("newer first: %v", newerFirst), func(t *testing.T) {
@@ -401,7 +425,8 @@ func TestTokensOfAGroupThatIsNotKnownAreMerged(t *testing.T) {
 	}
 }
 
-// TestALargePositionLeavesOtherGroupsTheirs: a position of one's own that does not fit must not cost another application's.
+// TestALargePositionLeavesOtherGroupsTheirs: a position of one's own that does not fit must not cost another
+// application's.
 func TestALargePositionLeavesOtherGroupsTheirs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shop, s := onOneMaster(t), newSite(t, nil)
@@ -441,7 +466,8 @@ func (h hangs) MasterPosition(ctx context.Context, conn *sql.Conn) (replicated.P
 	return h.history.MasterPosition(ctx, conn)
 }
 
-// TestAMasterThatHangsCostsNoOtherItsPosition has a request write to two masters, of which one does not answer.
+// TestAMasterThatHangsCostsNoOtherItsPosition has a request write to two masters, of which one does not
+// answer.
 func TestAMasterThatHangsCostsNoOtherItsPosition(t *testing.T) {
 	for _, test := range []struct{ hangs, users, orders string }{
 		{"master", byToken, ofOther},

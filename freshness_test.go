@@ -24,7 +24,8 @@ import (
 	"github.com/gorm-replicated/replicated/internal/token"
 )
 
-// history is a Source: how many commits there were on the master, and how many of them each slave has replayed.
+// history is a Source: how many commits there were on the master, and how many of them each slave has
+// replayed.
 type history struct {
 	mu     sync.Mutex
 	name   string            // of the sequence
@@ -285,9 +286,12 @@ func TestCookie(t *testing.T) {
 		want string
 	}{
 		{"as it is", replicated.TokenConfig{}, false, "replicated=…; Path=/; Max-Age=300; HttpOnly; SameSite=Lax"},
-		{"over TLS", replicated.TokenConfig{}, true, "replicated=…; Path=/; Max-Age=300; HttpOnly; Secure; SameSite=Lax"},
-		{"over TLS, but not secure", replicated.TokenConfig{Secure: &no}, true, "replicated=…; Path=/; Max-Age=300; HttpOnly; SameSite=Lax"},
-		{"everything set", replicated.TokenConfig{Cookie: "ours", Domain: "example.com", Path: "/app", SameSite: http.SameSiteStrictMode, TTL: 1200500 * time.Millisecond}, false,
+		{"over TLS", replicated.TokenConfig{}, true,
+			"replicated=…; Path=/; Max-Age=300; HttpOnly; Secure; SameSite=Lax"},
+		{"over TLS, but not secure", replicated.TokenConfig{Secure: &no}, true,
+			"replicated=…; Path=/; Max-Age=300; HttpOnly; SameSite=Lax"},
+		{"everything set", replicated.TokenConfig{Cookie: "ours", Domain: "example.com", Path: "/app",
+			SameSite: http.SameSiteStrictMode, TTL: 1200500 * time.Millisecond}, false,
 			"ours=…; Path=/app; Domain=example.com; Max-Age=1201; HttpOnly; SameSite=Strict"},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
@@ -328,10 +332,13 @@ func TestWhatAsksForASlave(t *testing.T) {
 		lag   string // when it is also further behind than MaxLag
 	}{
 		{"the method alone", plain, "slave-1: method", byToken, byLag},
-		{"WithSlave drops the token's demand, then MaxLag", slave, "slave-1: context", "slave-1: context", "slave-1: context"},
+		{"WithSlave drops the token's demand, then MaxLag", slave, "slave-1: context", "slave-1: context",
+			"slave-1: context"},
 		{"so does a clause", clause, "slave-1: clause", "slave-1: clause", "slave-1: clause"},
 		{"WithMaxStaleness", within(2 * time.Second), "slave-1: method", byToken, byLag},
-		{"WithMaxStaleness is never dropped", func(db *gorm.DB) *gorm.DB { return within(2 * time.Second)(slave(db)) }, "slave-1: context", "slave-1: context", byLag},
+		{"WithMaxStaleness is never dropped", func(db *gorm.DB) *gorm.DB {
+			return within(2 * time.Second)(slave(db))
+		}, "slave-1: context", "slave-1: context", byLag},
 		{"no staleness at all: the master", within(0), byStale, byStale, byLag},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
@@ -437,7 +444,8 @@ func TestTokensThatCannotBeRead(t *testing.T) {
 		{"from the future", func(t *testing.T) string {
 			return sealed(t, token.Entry{Position: position.Sequence("log", 1).Append(nil)}, time.Now().Add(time.Hour))
 		}, ttl, func(s replicated.TokenStatus) uint64 { return s.Future }},
-		{"a cookie of an instance without secrets", func(*testing.T) string { return token.Marker }, 5 * time.Second,
+		{"a cookie of an instance without secrets", func(*testing.T) string { return token.Marker },
+			5 * time.Second,
 			func(s replicated.TokenStatus) uint64 { return 1 - s.Forged }},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
@@ -548,7 +556,8 @@ func TestTokenOutsideOfRequests(t *testing.T) {
 			t.Errorf("without a session: %v", err)
 		}
 		bare := newSite(t, func(c *replicated.Config) { c.Secrets = nil })
-		if _, err := bare.plugin.Token(bare.plugin.WithToken(t.Context(), "")); err == nil || !strings.Contains(err.Error(), "Secrets") {
+		_, err = bare.plugin.Token(bare.plugin.WithToken(t.Context(), ""))
+		if err == nil || !strings.Contains(err.Error(), "Secrets") {
 			t.Errorf("without secrets: %v", err)
 		}
 		if unused := replicated.New(replicated.Config{}); unused.WithToken(t.Context(), token) != t.Context() {
@@ -587,7 +596,9 @@ func TestTransport(t *testing.T) {
 		if got := c.get(); !strings.HasPrefix(got, "slave-") || !strings.HasSuffix(got, byToken) {
 			t.Error(got)
 		}
-		failing := s.plugin.Transport(roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.ErrUnsupported }))
+		failing := s.plugin.Transport(roundTripper(func(*http.Request) (*http.Response, error) {
+			return nil, errors.ErrUnsupported
+		}))
 		if _, err := failing.RoundTrip(httptest.NewRequest("GET", "/", nil)); err != errors.ErrUnsupported {
 			t.Error(err)
 		}
@@ -721,7 +732,8 @@ func TestQuestions(t *testing.T) {
 			c.get()
 		}
 		synctest.Wait()
-		if n := s.questions("master") + s.questions("slave-1"); n > 4 { // one round, begun by the first that found no slave
+		// one round, begun by the first that found no slave
+		if n := s.questions("master") + s.questions("slave-1"); n > 4 {
 			t.Errorf("%d questions of reads", n)
 		}
 		time.Sleep(2 * time.Second)
@@ -745,7 +757,11 @@ func TestPositionThatCannotBeRead(t *testing.T) {
 		reason string
 	}{
 		{"the master does not say", func(s *site) { s.fail("master", io.ErrUnexpectedEOF) }, "unexpected EOF"},
-		{"it does not fit into a cookie", func(s *site) { s.history.mu.Lock(); s.name = strings.Repeat("x", 4000); s.history.mu.Unlock() }, "do not fit"},
+		{"it does not fit into a cookie", func(s *site) {
+			s.history.mu.Lock()
+			s.name = strings.Repeat("x", 4000)
+			s.history.mu.Unlock()
+		}, "do not fit"},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
 			s := newSite(t, nil)
@@ -780,10 +796,14 @@ func TestTokensHoldForAllGroupsOfAMaster(t *testing.T) {
 		h.replay("slave-1", "orders-slave")
 		log, observed := &fakeLog{}, &routes{}
 		p := replicated.New(replicated.Config{
-			Slaves: []gorm.Dialector{dialector(openPool(t, &fake{name: "slave-1", log: log}))}, Secrets: [][]byte{secret},
+			Slaves: []gorm.Dialector{
+				dialector(openPool(t, &fake{name: "slave-1", log: log})),
+			}, Secrets: [][]byte{secret},
 			Probe: replicated.ProbeConfig{Source: h}, Observer: observed,
 		})
-		p.Register(replicated.Group{Slaves: []gorm.Dialector{replicated.Server{Dialector: dialector(openPool(t, &fake{name: "orders-slave", log: log})), ID: "orders-slave"}}}, "orders")
+		p.Register(replicated.Group{Slaves: []gorm.Dialector{replicated.Server{
+			Dialector: dialector(openPool(t, &fake{name: "orders-slave", log: log})), ID: "orders-slave",
+		}}}, "orders")
 		db := openFake(t, openPool(t, &fake{name: "master", log: log}), gorm.Config{})
 		if err := db.Use(p); err != nil {
 			t.Fatal(err)
@@ -812,10 +832,12 @@ func TestTokensHoldForAllGroupsOfAMaster(t *testing.T) {
 	})
 }
 
-// TestTwoPluginsWithOneCookie: one token would be lost, and somebody would read stale data. So the inner plugin
-// issues none, and its requests read the master.
+// TestTwoPluginsWithOneCookie: one token would be lost, and somebody would read stale data. So the inner
+// plugin issues none, and its requests read the master.
 func TestTwoPluginsWithOneCookie(t *testing.T) {
-	cookieOfReads := func(c *replicated.Config) { c.Token.Cookie, c.Token.Header = "replicated-read", "Two-Token" }
+	cookieOfReads := func(c *replicated.Config) {
+		c.Token.Cookie, c.Token.Header = "replicated-read", "Two-Token"
+	}
 	for _, test := range []struct {
 		name          string
 		first, second func(*replicated.Config)
@@ -828,7 +850,8 @@ func TestTwoPluginsWithOneCookie(t *testing.T) {
 		{"the cookie of whose reads is the other's", cookieOfReads, nil, true},
 		{"the inner without secrets", nil, func(c *replicated.Config) { c.Secrets = nil }, true},
 		{"the outer without secrets", func(c *replicated.Config) { c.Secrets = nil }, nil, true},
-		{"each its own", nil, func(c *replicated.Config) { c.Token.Cookie, c.Token.Header = "two", "Two-Token" }, false},
+		{"each its own", nil, func(c *replicated.Config) { c.Token.Cookie, c.Token.Header = "two", "Two-Token" },
+			false},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
 			one, two := newSite(t, test.first), newSite(t, test.second)
@@ -879,7 +902,8 @@ func TestStatusHandler(t *testing.T) {
 		s.client().do("POST")
 		w := httptest.NewRecorder()
 		s.plugin.StatusHandler().ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-		for _, want := range []string{`"ID":"slave-1","Role":"slave"`, `"Serving":true`, `"LagKnown":true`, `"Position":"log:1"`, `"Issued":1`} {
+		for _, want := range []string{`"ID":"slave-1","Role":"slave"`, `"Serving":true`, `"LagKnown":true`,
+			`"Position":"log:1"`, `"Issued":1`} {
 			if !strings.Contains(w.Body.String(), want) {
 				t.Errorf("no %s in %s", want, w.Body)
 			}
@@ -887,8 +911,8 @@ func TestStatusHandler(t *testing.T) {
 	})
 }
 
-// TestPositionIsReadAfterCommitAndBeforeTheFirstByte has the ways to write and the ways to answer. Whatever they are, what was
-// committed is behind the position, and the token is in the response's header.
+// TestPositionIsReadAfterCommitAndBeforeTheFirstByte has the ways to write and the ways to answer. Whatever
+// they are, what was committed is behind the position, and the token is in the response's header.
 func TestPositionIsReadAfterCommitAndBeforeTheFirstByte(t *testing.T) {
 	type answer = func(http.ResponseWriter, *http.Request)
 	none := func(http.ResponseWriter, *http.Request) {}
@@ -901,9 +925,12 @@ func TestPositionIsReadAfterCommitAndBeforeTheFirstByte(t *testing.T) {
 		want   string // what happened, in its order
 	}{
 		{"GORM's own transaction", insert, body, "BEGIN INSERT COMMIT position byte"},
-		{"none", func(db *gorm.DB) error { return insert(db.Session(&gorm.Session{SkipDefaultTransaction: true})) }, body, "INSERT position byte"},
-		{"raw SQL", func(db *gorm.DB) error { return db.Exec("INSERT INTO users VALUES (1)").Error }, body, "INSERT position byte"},
-		{"Transaction", func(db *gorm.DB) error { return db.Transaction(insert) }, body, "BEGIN INSERT COMMIT position byte"},
+		{"none", func(db *gorm.DB) error { return insert(db.Session(&gorm.Session{SkipDefaultTransaction: true})) },
+			body, "INSERT position byte"},
+		{"raw SQL", func(db *gorm.DB) error { return db.Exec("INSERT INTO users VALUES (1)").Error }, body,
+			"INSERT position byte"},
+		{"Transaction", func(db *gorm.DB) error { return db.Transaction(insert) }, body,
+			"BEGIN INSERT COMMIT position byte"},
 		{"Begin and Commit", func(db *gorm.DB) error {
 			tx := db.Begin()
 			return errors.Join(insert(tx), tx.Commit().Error)
@@ -921,13 +948,22 @@ func TestPositionIsReadAfterCommitAndBeforeTheFirstByte(t *testing.T) {
 		{"nothing is written", func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, body, "SELECT byte"},
 
 		{"no answer", insert, none, "BEGIN INSERT COMMIT position"},
-		{"WriteHeader", insert, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) }, "BEGIN INSERT COMMIT position byte"},
-		{"204", insert, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, "BEGIN INSERT COMMIT position byte"},
-		{"302", insert, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusFound) }, "BEGIN INSERT COMMIT position byte"},
-		{"103 before it", insert, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(103); w.WriteHeader(200) }, "BEGIN INSERT COMMIT byte position byte"},
-		{"an error", insert, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 500) }, "BEGIN INSERT COMMIT position byte byte"},
-		{"a panic", insert, func(http.ResponseWriter, *http.Request) { panic("as intended") }, "BEGIN INSERT COMMIT position"},
-		{"twice", insert, func(w http.ResponseWriter, r *http.Request) { body(w, r); body(w, r) }, "BEGIN INSERT COMMIT position byte byte"},
+		{"WriteHeader", insert, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) },
+			"BEGIN INSERT COMMIT position byte"},
+		{"204", insert, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) },
+			"BEGIN INSERT COMMIT position byte"},
+		{"302", insert, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusFound) },
+			"BEGIN INSERT COMMIT position byte"},
+		{"103 before it", insert, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(103)
+			w.WriteHeader(200)
+		}, "BEGIN INSERT COMMIT byte position byte"},
+		{"an error", insert, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 500) },
+			"BEGIN INSERT COMMIT position byte byte"},
+		{"a panic", insert, func(http.ResponseWriter, *http.Request) { panic("as intended") },
+			"BEGIN INSERT COMMIT position"},
+		{"twice", insert, func(w http.ResponseWriter, r *http.Request) { body(w, r); body(w, r) },
+			"BEGIN INSERT COMMIT position byte byte"},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
 			s := newSite(t, func(c *replicated.Config) { c.Slaves = c.Slaves[:1]; c.Probe.MinInterval = time.Second })

@@ -18,8 +18,8 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// freeze has f answer nothing while frozen tells so: statements, pings and connecting hang until their context ends, or f thaws. It returns how many
-// statements have been cancelled there.
+// freeze has f answer nothing while frozen tells so: statements, pings and connecting hang until their
+// context ends, or f thaws. It returns how many statements have been cancelled there.
 func (f *fake) freeze(frozen func() bool) *atomic.Int64 {
 	cancelled := new(atomic.Int64)
 	hang := func(ctx context.Context) error {
@@ -42,7 +42,8 @@ func (f *fake) freeze(frozen func() bool) *atomic.Int64 {
 
 func always() bool { return true }
 
-// TestSlowIsNotDead has a slave take ten seconds for a read and answer questions meanwhile: the read ends there, once.
+// TestSlowIsNotDead has a slave take ten seconds for a read and answer questions meanwhile: the read ends
+// there, once.
 func TestSlowIsNotDead(t *testing.T) {
 	for _, way := range waysToRead {
 		if way.before {
@@ -108,7 +109,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// endless returns a context that never ends. For one that may end the plugin counts on the garbage collector, which is outside of any bubble.
+// endless returns a context that never ends. For one that may end the plugin counts on the garbage collector,
+// which is outside of any bubble.
 func endless(t testing.TB) context.Context { return context.WithoutCancel(t.Context()) }
 
 // TestFrozenSlaves has reads move on from a slave that answers neither them nor questions.
@@ -138,7 +140,9 @@ func TestFrozenSlaves(t *testing.T) {
 				s := newFailover(t, 2, gorm.Config{}, false, func(c *replicated.Config) {
 					c.Failover.SlaveTimeout = test.timeout
 					if test.watch {
-						c.Probe.Source = &asking{h, func(ctx context.Context, conn *sql.Conn) error { return conn.PingContext(ctx) }}
+						c.Probe.Source = &asking{h, func(ctx context.Context, conn *sql.Conn) error {
+							return conn.PingContext(ctx)
+						}}
 					}
 				})
 				start := time.Now()
@@ -206,7 +210,8 @@ func TestFrozenSlaves(t *testing.T) {
 		ctx, cancel := context.WithTimeout(endless(t), 500*time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		if err := s.in(replicated.WithSlave(ctx), nil).Find(&[]User{}).Error; !errors.Is(err, context.DeadlineExceeded) {
+		err := s.in(replicated.WithSlave(ctx), nil).Find(&[]User{}).Error
+		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
 		if took := time.Since(start); took != 500*time.Millisecond {
@@ -222,7 +227,8 @@ func TestFrozenSlaves(t *testing.T) {
 		ctx, cancel := context.WithTimeout(endless(t), 1500*time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		if err := s.in(replicated.WithSlave(ctx), nil).Find(&[]User{}).Error; !errors.Is(err, context.DeadlineExceeded) {
+		err := s.in(replicated.WithSlave(ctx), nil).Find(&[]User{}).Error
+		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
 		if took := time.Since(start); took != 1500*time.Millisecond {
@@ -286,7 +292,8 @@ func (a *asking) SlavePosition(ctx context.Context, conn *sql.Conn) (replicated.
 	return a.MasterPosition(ctx, conn)
 }
 
-// TestAFullPoolIsNotDead has a transaction hold the only connection to a slave. Other reads wait for it, and nobody is blamed.
+// TestAFullPoolIsNotDead has a transaction hold the only connection to a slave. Other reads wait for it, and
+// nobody is blamed.
 func TestAFullPoolIsNotDead(t *testing.T) {
 	newFull := func(t *testing.T, watch bool) (*setup, *gorm.DB) {
 		h := newHistory()
@@ -343,7 +350,8 @@ func TestAFullPoolIsNotDead(t *testing.T) {
 			defer tx.Rollback()
 			ctx, cancel := context.WithTimeout(endless(t), 5*time.Second)
 			defer cancel()
-			if err := s.in(replicated.WithSlave(ctx), nil).Find(&[]User{}).Error; !errors.Is(err, context.DeadlineExceeded) {
+			err := s.in(replicated.WithSlave(ctx), nil).Find(&[]User{}).Error
+			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
 			if !s.state("slave-1").Serving {
@@ -353,10 +361,12 @@ func TestAFullPoolIsNotDead(t *testing.T) {
 	}
 }
 
-// TestSlowIsNotDeadWhenAConnectionBreaks has a slow read run on a slave that answers questions, while another read there is killed, or meets the limit of
-// connections: the slave leaves the view, but that is no reason to run the slow one twice.
+// TestSlowIsNotDeadWhenAConnectionBreaks has a slow read run on a slave that answers questions, while another
+// read there is killed, or meets the limit of connections: the slave leaves the view, but that is no reason
+// to run the slow one twice.
 func TestSlowIsNotDeadWhenAConnectionBreaks(t *testing.T) {
-	for name, err := range map[string]error{"1927, killed": mysqlError(1927), "1040, too many connections": mysqlError(1040), "invalid connection": driversql.ErrInvalidConn} {
+	for name, err := range map[string]error{"1927, killed": mysqlError(1927),
+		"1040, too many connections": mysqlError(1040), "invalid connection": driversql.ErrInvalidConn} {
 		bubble(t, name, func(t *testing.T) {
 			s := newFailover(t, 2, gorm.Config{}, false, nil)
 			var began atomic.Int64
@@ -368,7 +378,8 @@ func TestSlowIsNotDeadWhenAConnectionBreaks(t *testing.T) {
 				return pause(ctx, 10*time.Second)
 			}
 			time.AfterFunc(500*time.Millisecond, func() {
-				if err := s.in(replicated.WithSlave(endless(t)), nil).Raw("SELECT killed").Scan(&[]User{}).Error; err != nil {
+				err := s.in(replicated.WithSlave(endless(t)), nil).Raw("SELECT killed").Scan(&[]User{}).Error
+				if err != nil {
 					t.Error(err)
 				}
 				s.log.take()
@@ -385,13 +396,16 @@ func TestSlowIsNotDeadWhenAConnectionBreaks(t *testing.T) {
 	}
 }
 
-// TestFrozenSlavesPrepared has many read what one of them prepares, on a slave that freezes. It takes its time: GORM's caches do not work in bubbles.
+// TestFrozenSlavesPrepared has many read what one of them prepares, on a slave that freezes. It takes its
+// time: GORM's caches do not work in bubbles.
 func TestFrozenSlavesPrepared(t *testing.T) {
 	for _, warm := range []bool{false, true} {
 		for _, way := range []wayToRead{waysToRead[0], waysToRead[7], waysToRead[10]} {
 			t.Run(fmt.Sprintf("%s, prepared before: %v", way.name, warm), func(t *testing.T) {
 				t.Parallel()
-				s := newFailover(t, 2, gorm.Config{PrepareStmt: true}, false, func(c *replicated.Config) { c.Failover.SlaveTimeout = 50 * time.Millisecond })
+				s := newFailover(t, 2, gorm.Config{PrepareStmt: true}, false, func(c *replicated.Config) {
+					c.Failover.SlaveTimeout = 50 * time.Millisecond
+				})
 				var frozen atomic.Bool
 				s.slaves[0].freeze(frozen.Load)
 				ctx := replicated.WithSlave(context.Background())

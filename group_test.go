@@ -43,8 +43,8 @@ type (
 func (LiveOrder) TableName() string { return "live.orders" }
 func (Archived) TableName() string  { return "archive.orders" }
 
-// newGroups makes a setup with a slave for all, a master and a slave for orders, and two masters and a slave for products, which also go
-// by the name of shop. customers have a slave, and the master of all.
+// newGroups makes a setup with a slave for all, a master and a slave for orders, and two masters and a slave
+// for products, which also go by the name of shop. customers have a slave, and the master of all.
 func newGroups(t testing.TB, gormConfig gorm.Config) *setup {
 	t.Helper()
 	s := &setup{log: &fakeLog{}, routes: &routes{}}
@@ -53,8 +53,11 @@ func newGroups(t testing.TB, gormConfig gorm.Config) *setup {
 	}
 	s.raw = openPool(t, &fake{name: "master", log: s.log})
 	s.db = openFake(t, s.raw, gormConfig)
-	s.plugin = replicated.New(replicated.Config{Slaves: []gorm.Dialector{server("slave")}, Observer: s.routes, Logger: slog.New(slog.NewTextHandler(&s.logged, nil))}).
-		Register(replicated.Group{Masters: []gorm.Dialector{server("orders-master")}, Slaves: []gorm.Dialector{server("orders-slave")}}, "orders").
+	s.plugin = replicated.New(replicated.Config{Slaves: []gorm.Dialector{server("slave")}, Observer: s.routes,
+		Logger: slog.New(slog.NewTextHandler(&s.logged, nil))}).
+		Register(replicated.Group{
+			Masters: []gorm.Dialector{server("orders-master")}, Slaves: []gorm.Dialector{server("orders-slave")},
+		}, "orders").
 		Register(replicated.Group{
 			Masters: []gorm.Dialector{server("products-1"), server("products-2")},
 			Slaves:  []gorm.Dialector{server("products-slave")},
@@ -77,40 +80,53 @@ func TestGroups(t *testing.T) {
 				run  func(*gorm.DB) error
 				want []string // what the Observer hears
 			}{
-				{"a model of no group", func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, []string{"default slave: context"}},
-				{"a registered model", func(db *gorm.DB) error { return db.Find(&[]Product{}).Error }, []string{"products products-slave: context"}},
-				{"a model of a registered table", func(db *gorm.DB) error { return db.First(&Order{}).Error }, []string{"orders orders-slave: context"}},
-				{"Table", func(db *gorm.DB) error { return db.Table("orders").Find(&[]User{}).Error }, []string{"orders orders-slave: context"}},
-				{"Table with an alias", func(db *gorm.DB) error { return db.Table("orders AS o").Find(&[]User{}).Error }, []string{"orders orders-slave: context"}},
-				{"Table with an alias that is another's name", func(db *gorm.DB) error { return db.Table("users AS orders").Find(&[]User{}).Error },
+				{"a model of no group", func(db *gorm.DB) error { return db.Find(&[]User{}).Error },
 					[]string{"default slave: context"}},
-				{"Table with an alias, another model", func(db *gorm.DB) error { return db.Table("orders AS o").Find(&[]Product{}).Error },
+				{"a registered model", func(db *gorm.DB) error { return db.Find(&[]Product{}).Error },
+					[]string{"products products-slave: context"}},
+				{"a model of a registered table", func(db *gorm.DB) error { return db.First(&Order{}).Error },
+					[]string{"orders orders-slave: context"}},
+				{"Table", func(db *gorm.DB) error { return db.Table("orders").Find(&[]User{}).Error },
+					[]string{"orders orders-slave: context"}},
+				{"Table with an alias", func(db *gorm.DB) error { return db.Table("orders AS o").Find(&[]User{}).Error },
+					[]string{"orders orders-slave: context"}},
+				{"Table with an alias that is another's name",
+					func(db *gorm.DB) error { return db.Table("users AS orders").Find(&[]User{}).Error },
+					[]string{"default slave: context"}},
+				{"Table with an alias, another model",
+					func(db *gorm.DB) error { return db.Table("orders AS o").Find(&[]Product{}).Error },
 					[]string{"orders orders-slave: context"}},
 				{"Table with an alias, another model, Update", func(db *gorm.DB) error {
 					return db.Model(&Product{}).Table("orders AS o").Where("id = 1").Update("name", "x").Error
 				}, []string{"orders orders-master: write"}},
 				{"Table of a clause", func(db *gorm.DB) error {
-					return db.Table("?", clause.Table{Name: "orders"}).Where("id = 1").Updates(map[string]any{"name": "x"}).Error
+					orders := db.Table("?", clause.Table{Name: "orders"})
+					return orders.Where("id = 1").Updates(map[string]any{"name": "x"}).Error
 				}, []string{"orders orders-master: write"}},
 				{"Table of a query, another model", func(db *gorm.DB) error {
 					return db.Table("(?) AS o", db.Model(&Order{}).Where("id > 1")).Find(&[]Product{}).Error
 				}, []string{"orders orders-slave: context"}},
-				{"a table of a schema", func(db *gorm.DB) error { return db.Find(&[]LiveOrder{}).Error }, []string{"orders orders-slave: context"}},
-				{"a table of a schema, Create", func(db *gorm.DB) error { return db.Create(&LiveOrder{}).Error }, []string{"orders orders-master: write"}},
+				{"a table of a schema", func(db *gorm.DB) error { return db.Find(&[]LiveOrder{}).Error },
+					[]string{"orders orders-slave: context"}},
+				{"a table of a schema, Create", func(db *gorm.DB) error { return db.Create(&LiveOrder{}).Error },
+					[]string{"orders orders-master: write"}},
 				{"a table registered with its schema", func(db *gorm.DB) error { return db.Find(&[]Archived{}).Error },
 					[]string{"customers customers-slave: context"}},
-				{"a table registered with its schema, Create", func(db *gorm.DB) error { return db.Create(&Archived{}).Error },
+				{"a table registered with its schema, Create",
+					func(db *gorm.DB) error { return db.Create(&Archived{}).Error },
 					[]string{"customers master: write"}},
 				{"ColumnTypes behind Use", func(db *gorm.DB) error {
 					return db.Clauses(dbresolver.Use("orders")).Table("things").Limit(1).Row().Err()
 				}, []string{"orders orders-master: catalog"}},
 				{"what the Migrator asks, about another table", func(db *gorm.DB) error {
 					var n int
-					return db.Raw("SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?", "shop", "users").Scan(&n).Error
+					return db.Raw("SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
+						"shop", "users").Scan(&n).Error
 				}, []string{"default master: catalog"}},
 				{"what PostgreSQL's Migrator asks", func(db *gorm.DB) error {
 					var n int
-					return db.Raw("SELECT count(*) FROM information_schema.tables WHERE table_name = $2 AND table_schema = $1", "shop", "orders").Scan(&n).Error
+					return db.Raw("SELECT count(*) FROM information_schema.tables "+
+						"WHERE table_name = $2 AND table_schema = $1", "shop", "orders").Scan(&n).Error
 				}, []string{"orders orders-master: catalog"}},
 				{"Read, then Master, then Use", func(db *gorm.DB) error {
 					return db.Clauses(dbresolver.Read, replicated.Master, dbresolver.Use("orders")).Find(&[]User{}).Error
@@ -118,35 +134,45 @@ func TestGroups(t *testing.T) {
 				{"Table of a query", func(db *gorm.DB) error {
 					return db.Table("(?) AS o", db.Model(&Order{}).Where("id > 1")).Find(&[]User{}).Error
 				}, []string{"orders orders-slave: context"}},
-				{"Model and another destination", func(db *gorm.DB) error { return db.Model(&Order{}).Find(&[]User{}).Error },
+				{"Model and another destination",
+					func(db *gorm.DB) error { return db.Model(&Order{}).Find(&[]User{}).Error },
 					[]string{"orders orders-slave: context"}},
-				{"another table of a model", func(db *gorm.DB) error { return db.Model(&Order{}).Table("orders_2024").Find(&[]Order{}).Error },
+				{"another table of a model",
+					func(db *gorm.DB) error { return db.Model(&Order{}).Table("orders_2024").Find(&[]Order{}).Error },
 					[]string{"orders orders-slave: context"}},
 				{"raw SQL", func(db *gorm.DB) error { return db.Raw("SELECT * FROM `orders`").Scan(&[]User{}).Error },
 					[]string{"orders orders-slave: context"}},
-				{"raw SQL into a model of another group", func(db *gorm.DB) error { return db.Raw("SELECT * FROM orders").Find(&[]Product{}).Error },
+				{"raw SQL into a model of another group",
+					func(db *gorm.DB) error { return db.Raw("SELECT * FROM orders").Find(&[]Product{}).Error },
 					[]string{"orders orders-slave: context"}},
-				{"raw SQL of no group into a model of one", func(db *gorm.DB) error { return db.Raw("SELECT * FROM order_view").Find(&[]Order{}).Error },
+				{"raw SQL of no group into a model of one",
+					func(db *gorm.DB) error { return db.Raw("SELECT * FROM order_view").Find(&[]Order{}).Error },
 					[]string{"orders orders-slave: context"}},
 				{"raw SQL, Row", func(db *gorm.DB) error { return db.Raw("SELECT * FROM orders").Row().Err() },
 					[]string{"orders orders-slave: context"}},
 				{"raw SQL that writes", func(db *gorm.DB) error { return db.Exec("UPDATE orders SET name = ''").Error },
 					[]string{"orders orders-master: write"}},
-				{"DDL", func(db *gorm.DB) error { return db.Exec("CREATE INDEX i ON orders (name)").Error }, []string{"orders orders-master: write"}},
+				{"DDL", func(db *gorm.DB) error { return db.Exec("CREATE INDEX i ON orders (name)").Error },
+					[]string{"orders orders-master: write"}},
 				{"what the Migrator asks", func(db *gorm.DB) error {
 					var n int
-					return db.Raw("SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?", "db", "orders").Scan(&n).Error
+					return db.Raw("SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
+						"db", "orders").Scan(&n).Error
 				}, []string{"orders orders-master: catalog"}},
-				{"Create", func(db *gorm.DB) error { return db.Create(&Order{}).Error }, []string{"orders orders-master: write"}},
+				{"Create", func(db *gorm.DB) error { return db.Create(&Order{}).Error },
+					[]string{"orders orders-master: write"}},
 				{"Updates of a map", func(db *gorm.DB) error {
 					return db.Table("orders").Where("id = 1").Updates(map[string]any{"name": "x"}).Error
 				}, []string{"orders orders-master: write"}},
-				{"Update with an alias", func(db *gorm.DB) error { return db.Table("orders AS o").Where("id = 1").Update("name", "x").Error },
+				{"Update with an alias",
+					func(db *gorm.DB) error { return db.Table("orders AS o").Where("id = 1").Update("name", "x").Error },
 					[]string{"orders orders-master: write"}},
-				{"Delete", func(db *gorm.DB) error { return db.Delete(&Order{ID: 1}).Error }, []string{"orders orders-master: write"}},
+				{"Delete", func(db *gorm.DB) error { return db.Delete(&Order{ID: 1}).Error },
+					[]string{"orders orders-master: write"}},
 				{"without slaves", func(db *gorm.DB) error { return db.Table("on_the_master").Find(&[]User{}).Error },
 					[]string{"on_the_master master: no slaves"}},
-				{"Preload across groups", func(db *gorm.DB) error { return db.Preload("Orders").Find(&[]Customer{}).Error },
+				{"Preload across groups",
+					func(db *gorm.DB) error { return db.Preload("Orders").Find(&[]Customer{}).Error },
 					[]string{"customers customers-slave: context", "orders orders-slave: context"}},
 				{"Preload across groups, clause", func(db *gorm.DB) error {
 					return db.Clauses(replicated.Master).Preload("Orders").Find(&[]Customer{}).Error
@@ -156,9 +182,11 @@ func TestGroups(t *testing.T) {
 				}, []string{"customers customers-slave: context"}},
 				{"Use", func(db *gorm.DB) error { return db.Clauses(dbresolver.Use("shop")).Find(&[]User{}).Error },
 					[]string{"products products-slave: context"}},
-				{"Use wins over the table", func(db *gorm.DB) error { return db.Clauses(dbresolver.Use("shop")).Find(&[]Order{}).Error },
+				{"Use wins over the table",
+					func(db *gorm.DB) error { return db.Clauses(dbresolver.Use("shop")).Find(&[]Order{}).Error },
 					[]string{"products products-slave: context"}},
-				{"Use of an unknown name", func(db *gorm.DB) error { return db.Clauses(dbresolver.Use("nowhere")).Find(&[]Order{}).Error },
+				{"Use of an unknown name",
+					func(db *gorm.DB) error { return db.Clauses(dbresolver.Use("nowhere")).Find(&[]Order{}).Error },
 					[]string{"orders orders-slave: context"}},
 				{"Use, Write", func(db *gorm.DB) error {
 					return db.Clauses(dbresolver.Use("orders"), dbresolver.Write).Find(&[]User{}).Error
@@ -169,22 +197,34 @@ func TestGroups(t *testing.T) {
 				{"Use, raw SQL", func(db *gorm.DB) error {
 					return db.Clauses(dbresolver.Use("orders")).Exec("UPDATE things SET a = 1").Error
 				}, []string{"orders orders-master: write"}},
-				{"Use, Create", func(db *gorm.DB) error { return db.Clauses(dbresolver.Use("orders")).Create(&User{}).Error },
+				{"Use, Create", func(db *gorm.DB) error {
+					return db.Clauses(dbresolver.Use("orders")).Create(&User{}).Error
+				},
 					[]string{"orders orders-master: write"}},
 				{"Use, Begin", func(db *gorm.DB) error {
-					return db.Clauses(dbresolver.Use("orders")).Transaction(func(tx *gorm.DB) error { return tx.Find(&[]User{}).Error })
+					return db.Clauses(dbresolver.Use("orders")).Transaction(func(tx *gorm.DB) error {
+						return tx.Find(&[]User{}).Error
+					})
 				}, []string{"orders orders-master: transaction", "orders orders-master: bound"}},
 				{"Write, Use, Begin", func(db *gorm.DB) error {
-					return db.Clauses(dbresolver.Write, dbresolver.Use("orders")).Transaction(func(tx *gorm.DB) error { return tx.Create(&User{}).Error })
+					return db.Clauses(dbresolver.Write, dbresolver.Use("orders")).Transaction(func(tx *gorm.DB) error {
+						return tx.Create(&User{}).Error
+					})
 				}, []string{"orders orders-master: clause", "orders orders-master: bound"}},
 				{"Use, Read, Begin", func(db *gorm.DB) error {
-					return db.Clauses(dbresolver.Use("orders"), dbresolver.Read).Transaction(func(tx *gorm.DB) error { return tx.Find(&[]User{}).Error })
+					return db.Clauses(dbresolver.Use("orders"), dbresolver.Read).Transaction(func(tx *gorm.DB) error {
+						return tx.Find(&[]User{}).Error
+					})
 				}, []string{"orders orders-slave: clause", "orders orders-slave: bound"}},
 				{"Table, Write, Begin", func(db *gorm.DB) error {
-					return db.Table("orders").Clauses(dbresolver.Write).Transaction(func(tx *gorm.DB) error { return tx.Exec("SELECT 1").Error })
+					return db.Table("orders").Clauses(dbresolver.Write).Transaction(func(tx *gorm.DB) error {
+						return tx.Exec("SELECT 1").Error
+					})
 				}, []string{"orders orders-master: clause", "orders orders-master: bound"}},
 				{"Model, Slave, Begin", func(db *gorm.DB) error {
-					return db.Model(&Order{}).Clauses(replicated.Slave).Transaction(func(tx *gorm.DB) error { return tx.Exec("SELECT 1").Error })
+					return db.Model(&Order{}).Clauses(replicated.Slave).Transaction(func(tx *gorm.DB) error {
+						return tx.Exec("SELECT 1").Error
+					})
 				}, []string{"orders orders-slave: clause", "orders orders-slave: bound"}},
 				{"a transaction stays where it is", func(db *gorm.DB) error {
 					return db.Transaction(func(tx *gorm.DB) error {
@@ -231,7 +271,9 @@ func (o *routes) withGroups() []string {
 
 // request runs f with the database of a request through p.
 func (s *setup) request(method string, f func(db *gorm.DB)) {
-	s.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { f(s.db.WithContext(r.Context())) })).
+	s.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		f(s.db.WithContext(r.Context()))
+	})).
 		ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, "/", nil))
 }
 
@@ -250,10 +292,13 @@ func TestSessionsRememberPerGroup(t *testing.T) {
 		{"Create in no group", func(db *gorm.DB) error { return db.Create(&User{}).Error }, []string{rest}},
 		{"raw SQL", func(db *gorm.DB) error { return db.Exec("DELETE FROM orders").Error }, []string{orders}},
 		{"raw SQL that names several", func(db *gorm.DB) error {
-			return db.Exec("WITH gone AS (DELETE FROM orders RETURNING *) INSERT INTO products SELECT * FROM gone").Error
+			return db.Exec("WITH gone AS (DELETE FROM orders RETURNING *) " +
+				"INSERT INTO products SELECT * FROM gone").Error
 		}, []string{products, orders}},
 		{"unknown SQL", func(db *gorm.DB) error { return db.Exec("CALL something()").Error }, []string{rest}},
-		{"Use", func(db *gorm.DB) error { return db.Clauses(dbresolver.Use(orders)).Exec("CALL something()").Error }, []string{orders}},
+		{"Use", func(db *gorm.DB) error {
+			return db.Clauses(dbresolver.Use(orders)).Exec("CALL something()").Error
+		}, []string{orders}},
 		{"in a transaction, by the table", func(db *gorm.DB) error {
 			return db.Transaction(func(tx *gorm.DB) error {
 				return errors.Join(tx.Create(&Order{}).Error, tx.Exec("UPDATE products SET name = ''").Error)
@@ -282,7 +327,8 @@ func TestSessionsRememberPerGroup(t *testing.T) {
 					t.Fatal(err)
 				}
 				s.routes.take()
-				for _, err := range []error{db.Find(&[]Order{}).Error, db.Find(&[]Product{}).Error, db.Find(&[]User{}).Error} {
+				for _, err := range []error{db.Find(&[]Order{}).Error, db.Find(&[]Product{}).Error,
+					db.Find(&[]User{}).Error} {
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -316,12 +362,18 @@ func TestReadsAskForAllTheirTables(t *testing.T) {
 				return db.Where("id IN (?)", db.Model(&Customer{}).Select("id")).Find(&[]User{}).Error
 			}, replicated.ReasonWrote},
 		{"a join", func(db *gorm.DB) error { return db.Create(&User{}).Error },
-			func(db *gorm.DB) error { return db.Joins("JOIN users ON 1 = 1").Find(&[]Customer{}).Error }, replicated.ReasonWrote},
+			func(db *gorm.DB) error {
+				return db.Joins("JOIN users ON 1 = 1").Find(&[]Customer{}).Error
+			}, replicated.ReasonWrote},
 		{"written behind Use", func(db *gorm.DB) error { return use(db, "customers").Create(&User{}).Error },
 			func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, replicated.ReasonWrote},
-		{"written and read behind Use", func(db *gorm.DB) error { return use(db, "orders").Exec("UPDATE things SET a = 1").Error },
-			func(db *gorm.DB) error { return use(db, "orders").Raw("SELECT * FROM things").Scan(&[]User{}).Error }, replicated.ReasonWrote},
-		{"unknown SQL on a master that groups share", func(db *gorm.DB) error { return db.Exec("CALL something()").Error },
+		{"written and read behind Use",
+			func(db *gorm.DB) error { return use(db, "orders").Exec("UPDATE things SET a = 1").Error },
+			func(db *gorm.DB) error {
+				return use(db, "orders").Raw("SELECT * FROM things").Scan(&[]User{}).Error
+			}, replicated.ReasonWrote},
+		{"unknown SQL on a master that groups share",
+			func(db *gorm.DB) error { return db.Exec("CALL something()").Error },
 			func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonWrote},
 		{"unknown SQL, written and read behind Use", func(db *gorm.DB) error {
 			return use(db, "orders").Exec("CALL something()").Error
@@ -334,20 +386,29 @@ func TestReadsAskForAllTheirTables(t *testing.T) {
 		{"its control: a known one", func(db *gorm.DB) error {
 			return db.Exec("DELETE FROM customers WHERE abs(id) = 1").Error
 		}, func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, replicated.ReasonMethod},
-		{"a write that names no table", func(db *gorm.DB) error { return db.Exec("CREATE DATABASE warehouse").Error },
+		{"a write that names no table",
+			func(db *gorm.DB) error { return db.Exec("CREATE DATABASE warehouse").Error },
 			func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonWrote},
-		{"its control: on another master", func(db *gorm.DB) error { return db.Exec("CREATE DATABASE warehouse").Error },
+		{"its control: on another master",
+			func(db *gorm.DB) error { return db.Exec("CREATE DATABASE warehouse").Error },
 			func(db *gorm.DB) error { return db.Find(&[]Order{}).Error }, replicated.ReasonMethod},
 		{"unknown SQL in a transaction of another group on it", func(db *gorm.DB) error {
-			return use(db, "customers").Transaction(func(tx *gorm.DB) error { return tx.Exec("CALL something()").Error })
+			return use(db, "customers").Transaction(func(tx *gorm.DB) error {
+				return tx.Exec("CALL something()").Error
+			})
 		}, func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonWrote},
 		{"several tables in one update", func(db *gorm.DB) error {
 			return db.Table("users AS u, customers AS c").Where("1 = 1").Updates(map[string]any{"u.name": "x"}).Error
 		}, func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonWrote},
 		{"in a transaction of another group, behind Use", func(db *gorm.DB) error {
-			return use(db, "orders").Transaction(func(tx *gorm.DB) error { return tx.Exec("UPDATE products SET name = ''").Error })
-		}, func(db *gorm.DB) error { return use(db, "orders").Raw("SELECT * FROM products").Scan(&[]User{}).Error }, replicated.ReasonWrote},
-		{"a common table expression of the table's name", func(db *gorm.DB) error { return db.Create(&Customer{}).Error },
+			return use(db, "orders").Transaction(func(tx *gorm.DB) error {
+				return tx.Exec("UPDATE products SET name = ''").Error
+			})
+		}, func(db *gorm.DB) error {
+			return use(db, "orders").Raw("SELECT * FROM products").Scan(&[]User{}).Error
+		}, replicated.ReasonWrote},
+		{"a common table expression of the table's name",
+			func(db *gorm.DB) error { return db.Create(&Customer{}).Error },
 			func(db *gorm.DB) error {
 				const q = "WITH customers AS (SELECT * FROM customers) SELECT * FROM users JOIN customers"
 				return db.Raw(q).Scan(&[]User{}).Error
@@ -362,7 +423,9 @@ func TestReadsAskForAllTheirTables(t *testing.T) {
 			return db.Exec("UPDATE (users, customers) SET name = ''").Error
 		}, func(db *gorm.DB) error { return db.Find(&[]Customer{}).Error }, replicated.ReasonWrote},
 		{"a table where none is looked for", func(db *gorm.DB) error { return db.Create(&Customer{}).Error },
-			func(db *gorm.DB) error { return db.Where("customers.id = 1").Find(&[]User{}).Error }, replicated.ReasonWrote},
+			func(db *gorm.DB) error {
+				return db.Where("customers.id = 1").Find(&[]User{}).Error
+			}, replicated.ReasonWrote},
 		// The controls: what was not written is read where it was.
 		{"another group on the same master", func(db *gorm.DB) error { return db.Create(&Customer{}).Error },
 			func(db *gorm.DB) error { return db.Find(&[]User{}).Error }, replicated.ReasonMethod},
@@ -401,7 +464,8 @@ func TestMisplacedWrites(t *testing.T) {
 		{"Create", func(tx *gorm.DB) error { return tx.Create(&Order{}).Error }, "group=orders server=master"},
 		{"Update", func(tx *gorm.DB) error { return tx.Model(&Order{ID: 1}).Update("name", "a").Error },
 			"group=orders server=master"},
-		{"Exec", func(tx *gorm.DB) error { return tx.Exec("DELETE FROM orders").Error }, "group=orders server=master"},
+		{"Exec", func(tx *gorm.DB) error { return tx.Exec("DELETE FROM orders").Error },
+			"group=orders server=master"},
 		{"Scan", func(tx *gorm.DB) error { return tx.Raw("DELETE FROM orders RETURNING id").Scan(&[]User{}).Error },
 			"group=orders server=master"},
 		{"the controls: the table's own master", func(tx *gorm.DB) error {
@@ -411,7 +475,8 @@ func TestMisplacedWrites(t *testing.T) {
 			return errors.Join(tx.Create(&User{}).Error, tx.Exec("DELETE FROM users").Error)
 		}, ""},
 		{"a read", func(tx *gorm.DB) error {
-			return errors.Join(tx.Find(&[]Order{}).Error, tx.Raw("SELECT * FROM orders FOR UPDATE").Scan(&[]User{}).Error,
+			return errors.Join(tx.Find(&[]Order{}).Error,
+				tx.Raw("SELECT * FROM orders FOR UPDATE").Scan(&[]User{}).Error,
 				tx.Raw("SELECT book(1) FROM orders").Scan(&[]User{}).Error)
 		}, ""},
 	} {
@@ -479,7 +544,8 @@ func TestUseOfManyUnknownNames(t *testing.T) {
 // FuzzTexts gives a caller's text to everything that takes one. No text panics.
 func FuzzTexts(f *testing.F) {
 	for _, text := range []string{
-		"(SELECT * FROM docs WHERE tags ? 'a') AS d", "docs ? d", "?", "??", "@a", "(?) AS u", "orders AS o", "", ".", "orders.",
+		"(SELECT * FROM docs WHERE tags ? 'a') AS d", "docs ? d", "?", "??", "@a", "(?) AS u", "orders AS o",
+		"", ".", "orders.",
 		"`", "table_name = $99999999999999999999", "SELECT * FROM information_schema.tables WHERE table_name = ?",
 		"relname=$0", "WITH orders AS (SELECT ?) SELECT", "\x00", "a\xff", "(((", ")))",
 	} {
@@ -535,13 +601,16 @@ func TestPreparedBeforeUse(t *testing.T) {
 				if mode.session != nil {
 					db = db.Session(mode.session)
 				}
-				return errors.Join(db.Find(&[]User{}).Error, db.Exec("UPDATE users SET name = ''").Error, db.Create(&User{}).Error)
+				return errors.Join(db.Find(&[]User{}).Error, db.Exec("UPDATE users SET name = ''").Error,
+					db.Create(&User{}).Error)
 			}
 			if err := steps(); err != nil {
 				t.Fatal(err)
 			}
 			expect(t, log.servers(), "own")
-			p := replicated.New(replicated.Config{Masters: []gorm.Dialector{dialector(openPool(t, &fake{name: "master", log: log}))}})
+			p := replicated.New(replicated.Config{
+				Masters: []gorm.Dialector{dialector(openPool(t, &fake{name: "master", log: log}))},
+			})
 			if err := db.Use(p); err != nil {
 				t.Fatal(err)
 			}
@@ -588,7 +657,9 @@ func TestRegisterMeanwhile(t *testing.T) {
 		t.Run(fmt.Sprintf("grouped: %v", grouped), func(t *testing.T) {
 			s := newGroups(t, gorm.Config{})
 			if !grouped {
-				s = newSetup(t, 1, gorm.Config{}, func(cfg *replicated.Config) { cfg.Logger = slog.New(slog.DiscardHandler) })
+				s = newSetup(t, 1, gorm.Config{}, func(cfg *replicated.Config) {
+					cfg.Logger = slog.New(slog.DiscardHandler)
+				})
 			}
 			var wg sync.WaitGroup
 			for range 4 {
@@ -596,7 +667,8 @@ func TestRegisterMeanwhile(t *testing.T) {
 					for range 50 {
 						s.request("GET", func(db *gorm.DB) {
 							for _, err := range []error{
-								db.Find(&[]User{}).Error, db.Raw("SELECT * FROM late_1 JOIN late_2").Row().Err(), db.Exec("UPDATE late_1 SET a = 1").Error,
+								db.Find(&[]User{}).Error, db.Raw("SELECT * FROM late_1 JOIN late_2").Row().Err(),
+								db.Exec("UPDATE late_1 SET a = 1").Error,
 								db.Transaction(func(tx *gorm.DB) error { return tx.Exec("UPDATE late_2, users SET a = 1").Error }),
 							} {
 								if err != nil && !strings.Contains(err.Error(), "was called after db.Use") {
@@ -622,7 +694,8 @@ func TestReadyMadePoolsStayOpen(t *testing.T) {
 	db := openFake(t, openPool(t, &fake{}), gorm.Config{})
 	nothing := func(*gorm.DB) {}
 	for _, err := range []error{
-		db.Callback().Row().Before("b").Register("a", nothing), db.Callback().Row().Before("a").Register("b", nothing),
+		db.Callback().Row().Before("b").Register("a", nothing),
+		db.Callback().Row().Before("a").Register("b", nothing),
 	} {
 		if err != nil {
 			t.Log(err) // it takes effect all the same
@@ -728,7 +801,9 @@ func TestGlobalMasters(t *testing.T) {
 					}
 					err := errors.Join(
 						db.Find(&[]User{}).Error, db.Create(&User{}).Error,
-						db.Transaction(func(tx *gorm.DB) error { return errors.Join(tx.Find(&[]User{}).Error, tx.Find(&[]User{}).Error) }),
+						db.Transaction(func(tx *gorm.DB) error {
+							return errors.Join(tx.Find(&[]User{}).Error, tx.Find(&[]User{}).Error)
+						}),
 						db.Raw("SELECT 1").Row().Err())
 					if err != nil {
 						t.Error(err)
@@ -755,7 +830,8 @@ func TestStatusOfGroups(t *testing.T) {
 			got = append(got, fmt.Sprintf("%s: %s %v", g.Name, server.ID, server.Role))
 		}
 	}
-	expect(t, got, "default: master master", "default: slave slave", "orders: orders-master master", "orders: orders-slave slave",
+	expect(t, got, "default: master master", "default: slave slave", "orders: orders-master master",
+		"orders: orders-slave slave",
 		"products: products-1 master", "products: products-2 master", "products: products-slave slave",
 		"customers: master master", "customers: customers-slave slave", "on_the_master: master master")
 	if err := s.plugin.Close(); err != nil {
@@ -791,7 +867,8 @@ func TestTablesInCapitals(t *testing.T) {
 	}
 	defer p.Close()
 	for table, want := range map[string]string{
-		"Invoices": "other", "invoices": "other", "INVOICES": "other", "shop.invoices": "other", "invoice": "master",
+		"Invoices": "other", "invoices": "other", "INVOICES": "other", "shop.invoices": "other",
+		"invoice": "master",
 	} {
 		for name, run := range map[string]func() error{
 			"Find":   func() error { return db.Table(table).Find(&[]User{}).Error },
@@ -859,7 +936,9 @@ func TestRegisterAfterUse(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			var logged bytes.Buffer
-			s := newSetup(t, 1, mode.config, func(cfg *replicated.Config) { cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
+			s := newSetup(t, 1, mode.config, func(cfg *replicated.Config) {
+				cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+			})
 			s.plugin.Register(replicated.Group{}, "orders", &Product{})
 			const want = `Register("orders", *replicated_test.Product) was called after db.Use`
 			if !strings.Contains(logged.String(), `Register(\"orders\"`) {
@@ -875,7 +954,8 @@ func TestRegisterAfterUse(t *testing.T) {
 				}
 			}
 			err := db.Transaction(func(tx *gorm.DB) error {
-				for i, err := range []error{tx.Create(&Order{}).Error, tx.Exec("DELETE FROM orders").Error, tx.Find(&[]Order{}).Error} {
+				for i, err := range []error{tx.Create(&Order{}).Error, tx.Exec("DELETE FROM orders").Error,
+					tx.Find(&[]Order{}).Error} {
 					if err == nil || !strings.Contains(err.Error(), want) {
 						t.Errorf("in a transaction, %d: %v", i, err)
 					}

@@ -43,27 +43,43 @@ func TestFlaskReplicated(t *testing.T) {
 		{name: "DELETE uses the master", method: "DELETE", query: find, want: "master"},
 		{name: "OPTIONS uses the master", method: "OPTIONS", query: find, want: "master"},
 		{name: "an invented method uses the master", method: "get", query: find, want: "master"},
-		{name: "READONLY_METHODS", config: replicated.Config{ReadOnlyMethods: []string{"report"}}, method: "REPORT", query: find, want: "slave"},
-		{name: "READONLY_METHODS replaces", config: replicated.Config{ReadOnlyMethods: []string{"REPORT"}}, method: "GET", query: find, want: "master"},
-		{name: "no READONLY_METHODS", config: replicated.Config{ReadOnlyMethods: []string{}}, method: "GET", query: find, want: "master"},
-		{name: "switched off, GET uses the master", config: replicated.Config{AutoReadOnSlave: &off}, method: "GET", query: find, want: "master"},
-		{name: "switched off, a marked view reads the slave", config: replicated.Config{AutoReadOnSlave: &off}, method: "GET", mark: replicated.UseSlave, query: find, want: "slave"},
+		{name: "READONLY_METHODS", config: replicated.Config{ReadOnlyMethods: []string{"report"}}, method: "REPORT",
+			query: find, want: "slave"},
+		{name: "READONLY_METHODS replaces", config: replicated.Config{ReadOnlyMethods: []string{"REPORT"}},
+			method: "GET", query: find, want: "master"},
+		{name: "no READONLY_METHODS", config: replicated.Config{ReadOnlyMethods: []string{}}, method: "GET",
+			query: find, want: "master"},
+		{name: "switched off, GET uses the master", config: replicated.Config{AutoReadOnSlave: &off}, method: "GET",
+			query: find, want: "master"},
+		{name: "switched off, a marked view reads the slave", config: replicated.Config{AutoReadOnSlave: &off},
+			method: "GET", mark: replicated.UseSlave, query: find, want: "slave"},
 		{name: "use_master_database", method: "GET", mark: replicated.UseMaster, query: find, want: "master"},
 		{name: "use_slave_database", method: "POST", mark: replicated.UseSlave, query: find, want: "slave"},
 		{name: "marked both ways, master outside", method: "GET", mark: both, query: find, want: "master"},
 		{name: "marked both ways, slave outside", method: "GET", mark: bothSwapped, query: find, want: "master"},
-		{name: "marked slave and switched off, POST", config: replicated.Config{AutoReadOnSlave: &off}, method: "POST", mark: replicated.UseSlave, query: find, want: "slave"},
+		{name: "marked slave and switched off, POST", config: replicated.Config{AutoReadOnSlave: &off},
+			method: "POST", mark: replicated.UseSlave, query: find, want: "slave"},
 		{name: "no slave configured", method: "GET", query: find, noSlave: true, want: "master"},
-		{name: "no slave configured, marked slave", method: "GET", mark: replicated.UseSlave, query: find, noSlave: true, want: "master"},
+		{name: "no slave configured, marked slave", method: "GET", mark: replicated.UseSlave, query: find,
+			noSlave: true, want: "master"},
 		{name: "outside of a request", query: find, want: "master"},
-		{name: "outside of a request, DefaultIntent", config: replicated.Config{DefaultIntent: replicated.Slave}, query: find, want: "slave"},
-		{name: "outside of a request, DefaultIntent, switched off", config: replicated.Config{DefaultIntent: replicated.Slave, AutoReadOnSlave: &off}, query: find, want: "master"},
-		{name: "explicit bind: master", method: "GET", want: "master", query: func(db *gorm.DB) error { return find(db.Clauses(replicated.Master)) }},
-		{name: "explicit bind: slave", method: "POST", want: "slave", query: func(db *gorm.DB) error { return find(db.Clauses(replicated.Slave)) }},
-		{name: "explicit bind: dbresolver.Write", method: "GET", want: "master", query: func(db *gorm.DB) error { return find(db.Clauses(dbresolver.Write)) }},
-		{name: "explicit bind: dbresolver.Read", method: "POST", want: "slave", query: func(db *gorm.DB) error { return find(db.Clauses(dbresolver.Read)) }},
-		{name: "unlike Flask-Replicated, a write in a GET", method: "GET", query: create, writes: true, want: "master"},
-		{name: "unlike Flask-Replicated, a write in a marked view", method: "POST", mark: replicated.UseSlave, query: create, writes: true, want: "master"},
+		{name: "outside of a request, DefaultIntent", config: replicated.Config{DefaultIntent: replicated.Slave},
+			query: find, want: "slave"},
+		{name: "outside of a request, DefaultIntent, switched off", config: replicated.Config{
+			DefaultIntent: replicated.Slave, AutoReadOnSlave: &off,
+		}, query: find, want: "master"},
+		{name: "explicit bind: master", method: "GET", want: "master",
+			query: func(db *gorm.DB) error { return find(db.Clauses(replicated.Master)) }},
+		{name: "explicit bind: slave", method: "POST", want: "slave",
+			query: func(db *gorm.DB) error { return find(db.Clauses(replicated.Slave)) }},
+		{name: "explicit bind: dbresolver.Write", method: "GET", want: "master",
+			query: func(db *gorm.DB) error { return find(db.Clauses(dbresolver.Write)) }},
+		{name: "explicit bind: dbresolver.Read", method: "POST", want: "slave",
+			query: func(db *gorm.DB) error { return find(db.Clauses(dbresolver.Read)) }},
+		{name: "unlike Flask-Replicated, a write in a GET", method: "GET", query: create, writes: true,
+			want: "master"},
+		{name: "unlike Flask-Replicated, a write in a marked view", method: "POST", mark: replicated.UseSlave,
+			query: create, writes: true, want: "master"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			master, masterMock := newMock(t)
@@ -95,7 +111,8 @@ func TestFlaskReplicated(t *testing.T) {
 				handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 					err = test.query(db.WithContext(r.Context()))
 				})
-				p.Middleware(test.mark(handler)).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(test.method, "/", nil))
+				p.Middleware(test.mark(handler)).ServeHTTP(httptest.NewRecorder(),
+					httptest.NewRequest(test.method, "/", nil))
 			}
 			if err != nil {
 				t.Error(err)
@@ -125,7 +142,9 @@ func newMock(t *testing.T) (gorm.ConnPool, sqlmock.Sqlmock) {
 // TestMarksWorkOnBothSidesOfMiddleware has the mark outside of the middleware.
 func TestMarksWorkOnBothSidesOfMiddleware(t *testing.T) {
 	s := newSetup(t, 1, gorm.Config{}, nil)
-	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { s.db.WithContext(r.Context()).Find(&[]User{}) })
+	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		s.db.WithContext(r.Context()).Find(&[]User{})
+	})
 	for _, test := range []struct {
 		name, method string
 		handler      http.Handler
@@ -136,7 +155,8 @@ func TestMarksWorkOnBothSidesOfMiddleware(t *testing.T) {
 		{"UseMaster inside", "GET", s.plugin.Middleware(replicated.UseMaster(handler)), "master: handler"},
 		{"UseMaster outside", "GET", replicated.UseMaster(s.plugin.Middleware(handler)), "master: handler"},
 		{"without Middleware", "POST", replicated.UseSlave(handler), "slave-1: handler"},
-		{"one inside, one outside", "GET", replicated.UseSlave(s.plugin.Middleware(replicated.UseMaster(handler))), "master: handler"},
+		{"one inside, one outside", "GET", replicated.UseSlave(s.plugin.Middleware(replicated.UseMaster(handler))),
+			"master: handler"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(test.method, "/", nil))
@@ -188,7 +208,8 @@ func TestNilContextAndNilHandlerPanic(t *testing.T) {
 }
 
 func TestIntentString(t *testing.T) {
-	expect(t, []string{replicated.Master.String(), replicated.Slave.String(), replicated.Intent(7).String()}, "master", "slave", "Intent(7)")
+	expect(t, []string{replicated.Master.String(), replicated.Slave.String(), replicated.Intent(7).String()},
+		"master", "slave", "Intent(7)")
 }
 
 func TestUnknownIntentAsClause(t *testing.T) {

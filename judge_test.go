@@ -146,8 +146,8 @@ func TestAStatementThatBreaksItsConnection(t *testing.T) {
 	}
 }
 
-// TestOneMoreRun has a slave that serves break a statement's connection, and then refuse the one more run that
-// it gets, each time anew, for a moment's reason.
+// TestOneMoreRun has a slave that serves break a statement's connection, and then refuse the one more run
+// that it gets, each time anew, for a moment's reason.
 func TestOneMoreRun(t *testing.T) {
 	conflict := &pgError{"40001", "ERROR", "ProcessInterrupts"}
 	for _, test := range []struct {

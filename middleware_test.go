@@ -52,7 +52,9 @@ func TestRoutes(t *testing.T) {
 		{"DELETE", "/cache/a/now", "slave-1: route pattern"},
 		{"DELETE", "/cache/a", "master: method"},
 	} {
-		t.Run(test.method+" "+test.target, func(t *testing.T) { expect(t, serve(s, test.method, test.target), test.want) })
+		t.Run(test.method+" "+test.target, func(t *testing.T) {
+			expect(t, serve(s, test.method, test.target), test.want)
+		})
 	}
 	s.plugin.SetAutoReadOnSlave(false)
 	expect(t, serve(s, "POST", "/search"), "slave-1: route pattern")
@@ -79,7 +81,9 @@ func TestMiddlewareBeforeUse(t *testing.T) {
 	p := replicated.New(replicated.Config{Observer: routes, Slaves: []gorm.Dialector{
 		replicated.Server{Dialector: dialector(openPool(t, &fake{name: "slave", log: log})), ID: "slave"},
 	}})
-	handler := p.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { db.WithContext(r.Context()).First(&User{}) }))
+	handler := p.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		db.WithContext(r.Context()).First(&User{})
+	}))
 	get := func() {
 		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 	}
@@ -136,7 +140,9 @@ func TestTwoPlugins(t *testing.T) {
 
 // TestConfigIsCopied has the caller go on using what it passed.
 func TestConfigIsCopied(t *testing.T) {
-	methods, patterns, off := []string{"GET"}, map[string]replicated.Intent{"POST /search": replicated.Slave}, true
+	methods, patterns, off := []string{"GET"}, map[string]replicated.Intent{
+		"POST /search": replicated.Slave,
+	}, true
 	s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) {
 		c.ReadOnlyMethods, c.Routes, c.AutoReadOnSlave = methods, patterns, &off
 	})

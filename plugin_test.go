@@ -50,14 +50,19 @@ func TestStatements(t *testing.T) {
 			return db.FindInBatches(&[]User{}, 10, func(*gorm.DB, int) error { return nil }).Error
 		}, "slave-1: context"},
 		{"Count", func(db *gorm.DB) error { return db.Model(&User{}).Count(&n).Error }, "slave-1: context"},
-		{"Pluck", func(db *gorm.DB) error { return db.Model(&User{}).Pluck("name", &[]string{}).Error }, "slave-1: context"},
+		{"Pluck", func(db *gorm.DB) error { return db.Model(&User{}).Pluck("name", &[]string{}).Error },
+			"slave-1: context"},
 		{"Scan", func(db *gorm.DB) error { return db.Model(&User{}).Scan(&[]User{}).Error }, "slave-1: context"},
 		{"Row", func(db *gorm.DB) error { return db.Model(&User{}).Row().Scan(&n, &name) }, "slave-1: context"},
 		{"Rows", func(db *gorm.DB) error { return closeRows(db.Model(&User{}).Rows()) }, "slave-1: context"},
-		{"raw Scan", func(db *gorm.DB) error { return db.Raw("SELECT id, name FROM users").Scan(&[]User{}).Error }, "slave-1: context"},
-		{"raw Row", func(db *gorm.DB) error { return db.Raw("SELECT id, name FROM users").Row().Scan(&n, &name) }, "slave-1: context"},
-		{"raw Rows", func(db *gorm.DB) error { return closeRows(db.Raw("SELECT id, name FROM users").Rows()) }, "slave-1: context"},
-		{"raw Find", func(db *gorm.DB) error { return db.Raw("SELECT id, name FROM users").Find(&[]User{}).Error }, "slave-1: context"},
+		{"raw Scan", func(db *gorm.DB) error { return db.Raw("SELECT id, name FROM users").Scan(&[]User{}).Error },
+			"slave-1: context"},
+		{"raw Row", func(db *gorm.DB) error { return db.Raw("SELECT id, name FROM users").Row().Scan(&n, &name) },
+			"slave-1: context"},
+		{"raw Rows", func(db *gorm.DB) error { return closeRows(db.Raw("SELECT id, name FROM users").Rows()) },
+			"slave-1: context"},
+		{"raw Find", func(db *gorm.DB) error { return db.Raw("SELECT id, name FROM users").Find(&[]User{}).Error },
+			"slave-1: context"},
 		{"Exec of a SELECT", func(db *gorm.DB) error { return db.Exec("SELECT 1").Error }, "slave-1: context"},
 		{"generics", func(db *gorm.DB) error {
 			_, err := gorm.G[User](db).First(db.Statement.Context)
@@ -67,33 +72,49 @@ func TestStatements(t *testing.T) {
 		{"clause.Locking", func(db *gorm.DB) error {
 			return db.Clauses(clause.Locking{Strength: "UPDATE"}).Find(&[]User{}).Error
 		}, "master: locking read"},
-		{"raw FOR UPDATE", func(db *gorm.DB) error { return db.Raw("SELECT * FROM users FOR UPDATE").Scan(&[]User{}).Error }, "master: locking read"},
-		{"raw FOR SHARE", func(db *gorm.DB) error { return db.Raw("SELECT * FROM users FOR SHARE;").Scan(&[]User{}).Error }, "master: locking read"},
+		{"raw FOR UPDATE", func(db *gorm.DB) error {
+			return db.Raw("SELECT * FROM users FOR UPDATE").Scan(&[]User{}).Error
+		}, "master: locking read"},
+		{"raw FOR SHARE", func(db *gorm.DB) error {
+			return db.Raw("SELECT * FROM users FOR SHARE;").Scan(&[]User{}).Error
+		}, "master: locking read"},
 		{"raw LOCK IN SHARE MODE", func(db *gorm.DB) error {
 			return db.Raw("SELECT * FROM users LOCK IN SHARE MODE").Scan(&[]User{}).Error
 		}, "master: locking read"},
-		{"GET_LOCK", func(db *gorm.DB) error { return db.Raw("SELECT GET_LOCK('a', 1), 'b'").Row().Scan(&n, &name) }, "master: locking read"},
-		{"a function in a clause", func(db *gorm.DB) error { return db.Where("GET_LOCK('a', 1)").Find(&[]User{}).Error }, "master: locking read"},
+		{"GET_LOCK", func(db *gorm.DB) error {
+			return db.Raw("SELECT GET_LOCK('a', 1), 'b'").Row().Scan(&n, &name)
+		}, "master: locking read"},
+		{"a function in a clause", func(db *gorm.DB) error {
+			return db.Where("GET_LOCK('a', 1)").Find(&[]User{}).Error
+		}, "master: locking read"},
 		{"FirstOrInit of a map", func(db *gorm.DB) error {
 			return db.Model(&User{}).FirstOrInit(&map[string]any{}).Error
 		}, "master: first or create"},
 		{"FirstOrCreate with a scope", func(db *gorm.DB) error {
-			return db.Scopes(func(db *gorm.DB) *gorm.DB { return db.Order("name").Limit(3) }).FirstOrCreate(&User{}).Error
+			return db.Scopes(func(db *gorm.DB) *gorm.DB {
+				return db.Order("name").Limit(3)
+			}).FirstOrCreate(&User{}).Error
 		}, "master: first or create"},
-		{"FirstOrInit", func(db *gorm.DB) error { return db.FirstOrInit(&User{}).Error }, "master: first or create"},
-		{"FirstOrCreate", func(db *gorm.DB) error { return db.FirstOrCreate(&User{}).Error }, "master: first or create"},
+		{"FirstOrInit", func(db *gorm.DB) error { return db.FirstOrInit(&User{}).Error },
+			"master: first or create"},
+		{"FirstOrCreate", func(db *gorm.DB) error { return db.FirstOrCreate(&User{}).Error },
+			"master: first or create"},
 
 		{"Create", func(db *gorm.DB) error { return db.Create(&User{Name: "a"}).Error }, "master: write"},
-		{"CreateInBatches", func(db *gorm.DB) error { return db.CreateInBatches(&[]User{{Name: "a"}}, 10).Error }, "master: write"},
+		{"CreateInBatches", func(db *gorm.DB) error { return db.CreateInBatches(&[]User{{Name: "a"}}, 10).Error },
+			"master: write"},
 		{"Save", func(db *gorm.DB) error { return db.Save(&User{ID: 1, Name: "a"}).Error }, "master: write"},
-		{"Update", func(db *gorm.DB) error { return db.Model(&User{ID: 1}).Update("name", "a").Error }, "master: write"},
-		{"UpdateColumn", func(db *gorm.DB) error { return db.Model(&User{ID: 1}).UpdateColumn("name", "a").Error }, "master: write"},
+		{"Update", func(db *gorm.DB) error { return db.Model(&User{ID: 1}).Update("name", "a").Error },
+			"master: write"},
+		{"UpdateColumn", func(db *gorm.DB) error { return db.Model(&User{ID: 1}).UpdateColumn("name", "a").Error },
+			"master: write"},
 		{"Delete", func(db *gorm.DB) error { return db.Delete(&User{ID: 1}).Error }, "master: write"},
 		{"Exec", func(db *gorm.DB) error { return db.Exec("UPDATE users SET name = 'a'").Error }, "master: write"},
 		{"INSERT through a query", func(db *gorm.DB) error {
 			return db.Raw("INSERT INTO users (name) VALUES ('a') RETURNING id, name").Scan(&[]User{}).Error
 		}, "master: write"},
-		{"CALL", func(db *gorm.DB) error { return db.Raw("CALL report()").Scan(&[]User{}).Error }, "master: unknown SQL"},
+		{"CALL", func(db *gorm.DB) error { return db.Raw("CALL report()").Scan(&[]User{}).Error },
+			"master: unknown SQL"},
 	} {
 		for _, mode := range modes {
 			t.Run(test.name+"/"+mode.name, func(t *testing.T) {
@@ -148,7 +169,9 @@ func TestClausesReachWhatFollows(t *testing.T) {
 			{"Transaction", func(db *gorm.DB) error {
 				return db.Transaction(func(tx *gorm.DB) error { return tx.Find(&[]User{}).Error })
 			}},
-			{"Association", func(db *gorm.DB) error { return db.Model(&Author{ID: 1}).Association("Posts").Find(&[]Post{}) }},
+			{"Association", func(db *gorm.DB) error {
+				return db.Model(&Author{ID: 1}).Association("Posts").Find(&[]Post{})
+			}},
 		} {
 			for _, mode := range modes {
 				t.Run(explicit.name+"/"+test.name+"/"+mode.name, func(t *testing.T) {
@@ -195,11 +218,13 @@ func TestReadAfterWriteInOneRequest(t *testing.T) {
 			return db.Raw("INSERT INTO users (name) VALUES ('a') RETURNING id, name").Scan(&[]User{}).Error
 		}, "master"},
 		{"unknown SQL", func(db *gorm.DB) error { return db.Exec("CALL p()").Error }, "master"},
-		{"a writing function that GORM built in", func(db *gorm.DB) error { return db.Select("nextval(s)").Find(&[]User{}).Error }, "master"},
+		{"a writing function that GORM built in",
+			func(db *gorm.DB) error { return db.Select("nextval(s)").Find(&[]User{}).Error }, "master"},
 		{"Create in a transaction", inTx(create), "master"},
 		{"Exec in a transaction", inTx(exec), "master"},
 		{"nested transaction", inTx(inTx(create)), "master"},
-		{"a writing function in a transaction", inTx(func(tx *gorm.DB) error { return tx.Select("nextval(s)").Find(&[]User{}).Error }), "master"},
+		{"a writing function in a transaction",
+			inTx(func(tx *gorm.DB) error { return tx.Select("nextval(s)").Find(&[]User{}).Error }), "master"},
 		{"INSERT through Row in a transaction", inTx(func(tx *gorm.DB) error {
 			return tx.Raw("INSERT INTO users VALUES (1) RETURNING id, name").Row().Err()
 		}), "master"},
@@ -337,14 +362,17 @@ func TestMasterClauseHoldsForWhatFollows(t *testing.T) {
 			for name, err := range map[string]error{
 				"associations and hooks": db().Create(&parent{Name: "a", Children: []child{{Name: "b"}}}).Error,
 				"Append":                 db().Model(&parent{ID: 1}).Association("Children").Append(&child{Name: "b"}),
-				"a transaction":          db().Transaction(func(tx *gorm.DB) error { return tx.Create(&parent{Name: "a"}).Error }),
+				"a transaction": db().Transaction(func(tx *gorm.DB) error {
+					return tx.Create(&parent{Name: "a"}).Error
+				}),
 			} {
 				if err != nil {
 					t.Errorf("%s: %v", name, err)
 				}
 			}
 			expect(t, s.log.servers(), "master")
-			if err := s.in(replicated.WithSlave(t.Context()), mode.session).Create(&parent{Name: "a"}).Error; !errors.Is(err, replicated.ErrWriteOnSlave) {
+			err := s.in(replicated.WithSlave(t.Context()), mode.session).Create(&parent{Name: "a"}).Error
+			if !errors.Is(err, replicated.ErrWriteOnSlave) {
 				t.Errorf("the control, without the clause: %v", err)
 			}
 		})
@@ -398,7 +426,9 @@ func TestClauseOutlivesWhatReplacesThePool(t *testing.T) {
 			read := func(tx *gorm.DB) error { return tx.First(&User{}).Error }
 
 			db := master()
-			if err := errors.Join(db.Create(&User{Name: "a"}).Error, db.Session(&gorm.Session{NewDB: true}).First(&User{}).Error); err != nil {
+			err := errors.Join(db.Create(&User{Name: "a"}).Error,
+				db.Session(&gorm.Session{NewDB: true}).First(&User{}).Error)
+			if err != nil {
 				t.Error(err)
 			}
 			expect(t, s.log.servers(), "master")
@@ -456,9 +486,12 @@ func TestDryRun(t *testing.T) {
 }
 
 func TestWriteFunctions(t *testing.T) {
-	s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) { c.WriteFunctions = []string{"shop.Book_Seat"} })
+	s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) {
+		c.WriteFunctions = []string{"shop.Book_Seat"}
+	})
 	db := s.db.WithContext(replicated.WithSlave(t.Context()))
-	for _, sql := range []string{"SELECT book_seat(1), 1", "SELECT `shop`.BOOK_SEAT (1), 1", "SELECT read_seat(1), 1"} {
+	for _, sql := range []string{"SELECT book_seat(1), 1", "SELECT `shop`.BOOK_SEAT (1), 1",
+		"SELECT read_seat(1), 1"} {
 		if err := db.Raw(sql).Scan(&[]User{}).Error; err != nil {
 			t.Error(err)
 		}
@@ -476,7 +509,9 @@ func TestSessionsMadeBeforeUse(t *testing.T) {
 			if mode.session != nil {
 				before = before.Session(mode.session)
 			}
-			p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(sql.OpenDB(&fake{name: "slave", log: log}))}})
+			p := replicated.New(replicated.Config{
+				Slaves: []gorm.Dialector{dialector(sql.OpenDB(&fake{name: "slave", log: log}))},
+			})
 			if err := db.Use(p); err != nil {
 				t.Fatal(err)
 			}
@@ -509,8 +544,11 @@ func TestFrom(t *testing.T) {
 // TestPluginInGormConfig initializes the plugin while GORM opens the database.
 func TestPluginInGormConfig(t *testing.T) {
 	log := &fakeLog{}
-	p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(sql.OpenDB(&fake{name: "slave", log: log}))}})
-	db := openFake(t, openPool(t, &fake{name: "master", log: log}), gorm.Config{Plugins: map[string]gorm.Plugin{p.Name(): p}})
+	p := replicated.New(replicated.Config{
+		Slaves: []gorm.Dialector{dialector(sql.OpenDB(&fake{name: "slave", log: log}))},
+	})
+	db := openFake(t, openPool(t, &fake{name: "master", log: log}),
+		gorm.Config{Plugins: map[string]gorm.Plugin{p.Name(): p}})
 	defer p.Close()
 	if replicated.From(db) != p {
 		t.Error("From does not find it")
@@ -532,7 +570,8 @@ func TestSecondInitialize(t *testing.T) {
 	if err := s.db.Use(replicated.New(replicated.Config{})); err == nil {
 		t.Error("two plugins on one database: no error")
 	}
-	if err := replicated.New(replicated.Config{}).Initialize(s.db); err == nil || !strings.Contains(err.Error(), "already routes") {
+	err := replicated.New(replicated.Config{}).Initialize(s.db)
+	if err == nil || !strings.Contains(err.Error(), "already routes") {
 		t.Errorf("two plugins on one database, Initialize: %v", err)
 	}
 	if err := other.Use(replicated.New(replicated.Config{})); err != nil {
@@ -542,7 +581,9 @@ func TestSecondInitialize(t *testing.T) {
 
 func TestDBResolverOnTheSameDB(t *testing.T) {
 	resolver := func(log *fakeLog) gorm.Plugin {
-		return dbresolver.Register(dbresolver.Config{Replicas: []gorm.Dialector{dialector(openPool(t, &fake{name: "replica", log: log}))}})
+		return dbresolver.Register(dbresolver.Config{
+			Replicas: []gorm.Dialector{dialector(openPool(t, &fake{name: "replica", log: log}))},
+		})
 	}
 	t.Run("before", func(t *testing.T) {
 		db := openFake(t, openPool(t, &fake{}), gorm.Config{})
@@ -556,7 +597,9 @@ func TestDBResolverOnTheSameDB(t *testing.T) {
 	})
 	t.Run("after", func(t *testing.T) {
 		var logged bytes.Buffer
-		s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) { c.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
+		s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) {
+			c.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+		})
 		s.db.First(&User{})
 		if logged.Len() > 0 {
 			t.Errorf("logged without dbresolver: %s", &logged)
@@ -622,8 +665,11 @@ func TestDialects(t *testing.T) {
 		want          string // the statement's route
 		after         string // that of a read after it
 	}{
-		{"built query, unknown dialect", "sqlserver", func(db *gorm.DB) error { return db.First(&User{}).Error }, "slave: method", "slave: method"},
-		{"raw query, unknown dialect", "sqlserver", func(db *gorm.DB) error { return db.Raw("SELECT 1").Scan(&[]User{}).Error }, "master: unknown SQL", "master: session wrote"},
+		{"built query, unknown dialect", "sqlserver", func(db *gorm.DB) error { return db.First(&User{}).Error },
+			"slave: method", "slave: method"},
+		{"raw query, unknown dialect", "sqlserver", func(db *gorm.DB) error {
+			return db.Raw("SELECT 1").Scan(&[]User{}).Error
+		}, "master: unknown SQL", "master: session wrote"},
 		{"raw query in a transaction, unknown dialect", "sqlserver", func(db *gorm.DB) error {
 			return db.Transaction(func(tx *gorm.DB) error { return tx.Raw("SELECT 1").Scan(&[]User{}).Error })
 		}, "master: transaction", "master: session wrote"},
@@ -640,7 +686,8 @@ func TestDialects(t *testing.T) {
 			return db.Clauses(clause.Locking{Strength: "UPDATE"}).Find(&[]User{}).Error
 		}, "master: locking read", "slave: method"},
 		{"locking in a subquery, unknown dialect", "sqlserver", func(db *gorm.DB) error {
-			return db.Where("id IN (?)", db.Session(&gorm.Session{NewDB: true}).Model(&User{}).Select("id").Clauses(clause.Locking{Strength: "UPDATE"})).Find(&[]User{}).Error
+			ids := db.Session(&gorm.Session{NewDB: true}).Model(&User{}).Select("id")
+			return db.Where("id IN (?)", ids.Clauses(clause.Locking{Strength: "UPDATE"})).Find(&[]User{}).Error
 		}, "master: locking read", "slave: method"},
 		{"raw locking, unknown dialect", "sqlserver", func(db *gorm.DB) error {
 			return db.Raw("SELECT * FROM users FOR UPDATE").Scan(&[]User{}).Error
@@ -653,14 +700,21 @@ func TestDialects(t *testing.T) {
 			_, err := tx.Statement.ConnPool.ExecContext(db.Statement.Context, "UPDATE users SET name = 'a'")
 			return err
 		}, "slave: clause", "master: session wrote"},
-		{"raw query, PostgreSQL", "postgres", func(db *gorm.DB) error { return db.Raw("SELECT 1").Scan(&[]User{}).Error }, "slave: method", "slave: method"},
+		{"raw query, PostgreSQL", "postgres", func(db *gorm.DB) error {
+			return db.Raw("SELECT 1").Scan(&[]User{}).Error
+		}, "slave: method", "slave: method"},
 		{"locking, PostgreSQL", "postgres", func(db *gorm.DB) error {
 			return db.Clauses(clause.Locking{Strength: "NO KEY UPDATE"}).First(&User{}).Error
 		}, "master: locking read", "slave: method"},
-		{"a sequence, PostgreSQL", "postgres", func(db *gorm.DB) error { return db.Raw("SELECT nextval('s')").Scan(&[]User{}).Error }, "master: write", "master: session wrote"},
-		{"a procedure, PostgreSQL", "postgres", func(db *gorm.DB) error { return db.Exec("CALL p()").Error }, "master: unknown SQL", "master: session wrote"},
-		{"raw query, SQLite", "sqlite", func(db *gorm.DB) error { return db.Raw("SELECT 1").Scan(&[]User{}).Error }, "slave: method", "slave: method"},
-		{"raw write, SQLite", "sqlite", func(db *gorm.DB) error { return db.Exec("VACUUM").Error }, "master: write", "master: session wrote"},
+		{"a sequence, PostgreSQL", "postgres", func(db *gorm.DB) error {
+			return db.Raw("SELECT nextval('s')").Scan(&[]User{}).Error
+		}, "master: write", "master: session wrote"},
+		{"a procedure, PostgreSQL", "postgres", func(db *gorm.DB) error { return db.Exec("CALL p()").Error },
+			"master: unknown SQL", "master: session wrote"},
+		{"raw query, SQLite", "sqlite", func(db *gorm.DB) error { return db.Raw("SELECT 1").Scan(&[]User{}).Error },
+			"slave: method", "slave: method"},
+		{"raw write, SQLite", "sqlite", func(db *gorm.DB) error { return db.Exec("VACUUM").Error }, "master: write",
+			"master: session wrote"},
 	} {
 		run := func(t *testing.T, config gorm.Config) {
 			routes := &routes{}
@@ -669,7 +723,8 @@ func TestDialects(t *testing.T) {
 				db.ClauseBuilders["FOR"] = func(clause.Clause, clause.Builder) {}
 			}
 			p := replicated.New(replicated.Config{Observer: routes, Slaves: []gorm.Dialector{
-				replicated.Server{Dialector: named{dialector(openPool(t, &fake{name: "slave"})), test.dialect}, ID: "slave"},
+				replicated.Server{Dialector: named{dialector(openPool(t, &fake{name: "slave"})), test.dialect},
+					ID: "slave"},
 			}, Probe: replicated.ProbeConfig{Interval: -1}}) // a fake answers no questions
 			if err := db.Use(p); err != nil {
 				t.Fatal(err)

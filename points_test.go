@@ -27,14 +27,16 @@ func TestPointsOfOneHistory(t *testing.T) {
 			point{position: log(2), until: at(9), since: at(2)}},
 		{"a newer time and a position", point{position: log(2), since: at(1)}, point{until: at(9), since: at(2)},
 			point{position: log(2), until: at(9), since: at(2)}},
-		{"two times", point{until: at(9), since: at(1)}, point{until: at(8), since: at(2)}, point{until: at(9), since: at(2)}},
+		{"two times", point{until: at(9), since: at(1)}, point{until: at(8), since: at(2)},
+			point{until: at(9), since: at(2)}},
 		{"positions that do not compare: the older one's master",
 			point{position: position.Sequence("old", 9), since: at(1)}, point{position: log(2), since: at(2)},
 			point{position: log(2), until: at(1).Add(ttl), since: at(2)}},
 	} {
 		for range 2 {
 			got := test.p.and(test.q, ttl)
-			if got.position.String() != test.both.position.String() || !got.until.Equal(test.both.until) || !got.since.Equal(test.both.since) {
+			if got.position.String() != test.both.position.String() || !got.until.Equal(test.both.until) ||
+				!got.since.Equal(test.both.since) {
 				t.Errorf("%s: %+v, want %+v", test.name, got, test.both)
 			}
 			test.p, test.q = test.q, test.p
@@ -42,8 +44,8 @@ func TestPointsOfOneHistory(t *testing.T) {
 	}
 }
 
-// TestShorten has tokens that are too large become small enough, whatever is in them, and demand no less than the master
-// for the time that it is given.
+// TestShorten has tokens that are too large become small enough, whatever is in them, and demand no less than
+// the master for the time that it is given.
 func TestShorten(t *testing.T) {
 	until := time.Date(2026, 1, 1, 12, 0, 5, 0, time.UTC)
 	const all = "the rest until 12:00:05"
@@ -52,11 +54,14 @@ func TestShorten(t *testing.T) {
 		t    token.Token
 		want []string // after each step
 	}{
-		{"the longest first", token.Token{{History: "a", Position: make([]byte, 2)}, {History: "b", Position: make([]byte, 3)}},
+		{"the longest first",
+			token.Token{{History: "a", Position: make([]byte, 2)}, {History: "b", Position: make([]byte, 3)}},
 			[]string{"[a " + all + "]", "[" + all + "]"}},
-		{"then those without a position", token.Token{{History: "a", Until: until.Add(time.Second)}, {History: "b", Position: make([]byte, 1)}},
+		{"then those without a position",
+			token.Token{{History: "a", Until: until.Add(time.Second)}, {History: "b", Position: make([]byte, 1)}},
 			[]string{"[a until 12:00:06 " + all + "]", "[the rest until 12:00:06]"}},
-		{"one whose history is not known", token.Token{{Position: make([]byte, 1), Until: until.Add(-time.Second)}}, []string{"[" + all + "]"}},
+		{"one whose history is not known", token.Token{{Position: make([]byte, 1), Until: until.Add(-time.Second)}},
+			[]string{"[" + all + "]"}},
 		{"nothing to leave out", token.Token{{Until: until}}, nil},
 	} {
 		for _, want := range append(test.want, "") {

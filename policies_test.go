@@ -25,7 +25,8 @@ func TestWeights(t *testing.T) {
 			c.Policy = policy
 			for i, weight := range []int{first, second} {
 				f := &fake{name: fmt.Sprintf("slave-%d", i+1)}
-				c.Slaves = append(c.Slaves, replicated.Server{Dialector: dialector(openPool(t, f)), ID: f.name, Weight: weight})
+				c.Slaves = append(c.Slaves,
+					replicated.Server{Dialector: dialector(openPool(t, f)), ID: f.name, Weight: weight})
 			}
 		})
 		const reads = 4000
@@ -79,7 +80,9 @@ func TestPoliciesSeeWhoMayServe(t *testing.T) {
 		}
 		s := newFailover(t, 0, gorm.Config{}, false, func(c *replicated.Config) {
 			c.Slaves, c.DefaultIntent, c.MaxLag = dialectors, replicated.Slave, 10*time.Second
-			c.Probe.Source = &asking{h, func(ctx context.Context, conn *sql.Conn) error { return conn.PingContext(ctx) }}
+			c.Probe.Source = &asking{h, func(ctx context.Context, conn *sql.Conn) error {
+				return conn.PingContext(ctx)
+			}}
 			c.Policy = dbresolver.PolicyFunc(func(pools []gorm.ConnPool) gorm.ConnPool {
 				given = nil
 				for _, p := range pools {
@@ -121,7 +124,8 @@ func TestRoundRobinStillWorks(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		policy dbresolver.Policy
-	}{{"RoundRobinPolicy", dbresolver.RoundRobinPolicy()}, {"StrictRoundRobinPolicy", dbresolver.StrictRoundRobinPolicy()}} {
+	}{{"RoundRobinPolicy", dbresolver.RoundRobinPolicy()}, {"StrictRoundRobinPolicy",
+		dbresolver.StrictRoundRobinPolicy()}} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newFailover(t, 3, gorm.Config{}, false, func(c *replicated.Config) { c.Policy = test.policy })
 			count := func() map[string]int {
@@ -148,9 +152,11 @@ func TestRoundRobinStillWorks(t *testing.T) {
 	}
 }
 
-// TestLeastLatency has one of three slaves be ten times slower. With LeastLatency hardly a read notices, with RandomPolicy many do.
+// TestLeastLatency has one of three slaves be ten times slower. With LeastLatency hardly a read notices, with
+// RandomPolicy many do.
 func TestLeastLatency(t *testing.T) {
-	p99 := func(t *testing.T, policy dbresolver.Policy, slow int) (late time.Duration, latencies []time.Duration) {
+	p99 := func(t *testing.T, policy dbresolver.Policy, slow int) (late time.Duration,
+		latencies []time.Duration) {
 		s := newFailover(t, 3, gorm.Config{}, false, func(c *replicated.Config) { c.Policy = policy })
 		for i, f := range s.slaves {
 			f.log = nil
@@ -194,10 +200,12 @@ func TestLeastLatency(t *testing.T) {
 			random, _ := p99(t, dbresolver.RandomPolicy{}, slow)
 			least, latencies := p99(t, replicated.LeastLatency(), slow)
 			if random < 5*least {
-				t.Errorf("slave-%d is slow: the 99th percentile is %v with LeastLatency, %v with RandomPolicy", slow+1, least, random)
+				t.Errorf("slave-%d is slow: the 99th percentile is %v with LeastLatency, %v with RandomPolicy", slow+1,
+					least, random)
 			}
 			for i, l := range latencies {
-				if i != slow && (l < time.Millisecond/2 || l > 2*time.Millisecond) || i == slow && l < 5*time.Millisecond {
+				if i != slow && (l < time.Millisecond/2 || l > 2*time.Millisecond) || i == slow &&
+					l < 5*time.Millisecond {
 					t.Errorf("Status: the latency of slave-%d is %v", i+1, l)
 				}
 			}
@@ -207,8 +215,9 @@ func TestLeastLatency(t *testing.T) {
 		log := &fakeLog{}
 		db := openFake(t, openPool(t, &fake{name: "own", log: log}), gorm.Config{})
 		p := replicated.New(replicated.Config{
-			Masters: []gorm.Dialector{dialector(openPool(t, &fake{name: "master-1", log: log})), dialector(openPool(t, &fake{name: "master-2", log: log}))},
-			Policy:  replicated.LeastLatency(),
+			Masters: []gorm.Dialector{dialector(openPool(t, &fake{name: "master-1", log: log})),
+				dialector(openPool(t, &fake{name: "master-2", log: log}))},
+			Policy: replicated.LeastLatency(),
 		})
 		if err := db.Use(p); err != nil {
 			t.Fatal(err)

@@ -34,14 +34,16 @@ func TestResolve(t *testing.T) {
 		{"3: a locking read", func(q *facts) { q.nature = locks }, Master, ReasonLocking},
 		{"3: connection state", func(q *facts) { q.nature = stateful }, Master, ReasonConnectionState},
 		{"3: the catalog", func(q *facts) { q.nature = catalog }, Master, ReasonCatalog},
-		{"3: a serializable transaction", func(q *facts) { q.nature = serializable }, Master, ReasonSerializable},
+		{"3: a serializable transaction", func(q *facts) { q.nature = serializable }, Master,
+			ReasonSerializable},
 		{"3: FirstOrCreate", func(q *facts) { q.nature = firstOr }, Master, ReasonFirstOr},
 		{"3: in a hook of a write", func(q *facts) { q.nature = followsWrite }, Master, ReasonFollowsWrite},
 		{"3 before 4", func(q *facts) { q.nature, q.clause = writes, chooseSlave }, Master, ReasonWrite},
 		{"3 before 6", func(q *facts) { q.nature, q.explicit = locks, chooseSlave }, Master, ReasonLocking},
 
 		{"4: clause Master", func(q *facts) { q.clause = chooseMaster }, Master, ReasonClause},
-		{"4: clause Slave", func(q *facts) { q.clause, q.method = chooseSlave, chooseMaster }, Slave, ReasonClause},
+		{"4: clause Slave", func(q *facts) { q.clause, q.method = chooseSlave, chooseMaster }, Slave,
+			ReasonClause},
 		{"4 before 5", func(q *facts) { q.clause, q.nature = chooseSlave, unknown }, Slave, ReasonClause},
 		{"4 before 5, BEGIN", func(q *facts) { q.clause, q.nature = chooseSlave, begins }, Slave, ReasonClause},
 		{"4 before 6", func(q *facts) { q.clause, q.explicit = chooseSlave, chooseMaster }, Slave, ReasonClause},
@@ -52,29 +54,37 @@ func TestResolve(t *testing.T) {
 		{"5 before 6", func(q *facts) { q.nature, q.explicit = unknown, chooseSlave }, Master, ReasonUnknownSQL},
 
 		{"6: WithMaster", func(q *facts) { q.explicit = chooseMaster }, Master, ReasonContext},
-		{"6: WithSlave", func(q *facts) { q.explicit, q.method = chooseSlave, chooseMaster }, Slave, ReasonContext},
+		{"6: WithSlave", func(q *facts) { q.explicit, q.method = chooseSlave, chooseMaster }, Slave,
+			ReasonContext},
 		{"6 before 7", func(q *facts) { q.explicit, q.wrote = chooseSlave, true }, Slave, ReasonContext},
-		{"6 before 8", func(q *facts) { q.explicit, q.handler = chooseSlave, chooseMaster }, Slave, ReasonContext},
+		{"6 before 8", func(q *facts) { q.explicit, q.handler = chooseSlave, chooseMaster }, Slave,
+			ReasonContext},
 
 		{"7: the session has written", func(q *facts) { q.wrote = true }, Master, ReasonWrote},
 		{"7 before 8", func(q *facts) { q.wrote, q.handler = true, chooseSlave }, Master, ReasonWrote},
 		{"7 before 9", func(q *facts) { q.wrote, q.pattern = true, chooseSlave }, Master, ReasonWrote},
 
 		{"8: UseMaster", func(q *facts) { q.handler = chooseMaster }, Master, ReasonHandler},
-		{"8: UseSlave", func(q *facts) { q.handler, q.method = chooseSlave, chooseMaster }, Slave, ReasonHandler},
+		{"8: UseSlave", func(q *facts) { q.handler, q.method = chooseSlave, chooseMaster }, Slave,
+			ReasonHandler},
 		{"8, switched off", func(q *facts) { q.handler, q.auto = chooseSlave, false }, Slave, ReasonHandler},
-		{"8 before 9", func(q *facts) { q.handler, q.pattern = chooseSlave, chooseMaster }, Slave, ReasonHandler},
+		{"8 before 9", func(q *facts) { q.handler, q.pattern = chooseSlave, chooseMaster }, Slave,
+			ReasonHandler},
 
-		{"9: pattern Slave", func(q *facts) { q.pattern, q.method = chooseSlave, chooseMaster }, Slave, ReasonPattern},
+		{"9: pattern Slave", func(q *facts) { q.pattern, q.method = chooseSlave, chooseMaster }, Slave,
+			ReasonPattern},
 		{"9: pattern Master", func(q *facts) { q.pattern = chooseMaster }, Master, ReasonPattern},
-		{"9: pattern, switched off", func(q *facts) { q.pattern, q.auto = chooseSlave, false }, Slave, ReasonPattern},
+		{"9: pattern, switched off", func(q *facts) { q.pattern, q.auto = chooseSlave, false }, Slave,
+			ReasonPattern},
 		{"9: method", func(q *facts) { q.method = chooseMaster }, Master, ReasonMethod},
 		{"9: method, switched off", func(q *facts) { q.auto = false }, Master, ReasonSwitchedOff},
 		{"9 before 10", func(q *facts) { q.method, q.fallback = chooseMaster, Slave }, Master, ReasonMethod},
 
 		{"10: no request", func(q *facts) { q.inRequest = false }, Master, ReasonDefault},
-		{"10: no request, DefaultIntent", func(q *facts) { q.inRequest, q.fallback = false, Slave }, Slave, ReasonDefault},
-		{"10: no request, switched off", func(q *facts) { q.inRequest, q.fallback, q.auto = false, Slave, false }, Master, ReasonSwitchedOff},
+		{"10: no request, DefaultIntent", func(q *facts) { q.inRequest, q.fallback = false, Slave }, Slave,
+			ReasonDefault},
+		{"10: no request, switched off",
+			func(q *facts) { q.inRequest, q.fallback, q.auto = false, Slave, false }, Master, ReasonSwitchedOff},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			q := facts{hasSlaves: true, nature: reads, inRequest: true, method: chooseSlave, auto: true}
@@ -131,13 +141,16 @@ func TestEveryReasonHasAName(t *testing.T) {
 	}
 }
 
-// TestCandidates has the demands that a slave has to meet, and which of them are dropped where the code asks for one.
+// TestCandidates has the demands that a slave has to meet, and which of them are dropped where the code asks
+// for one.
 func TestCandidates(t *testing.T) {
 	now := time.Now()
 	at := func(n uint64) position.Position { return position.Sequence("log", n) }
 	var all []cluster.State
 	add := func(id string, up bool, p position.Position, lag time.Duration) {
-		all = append(all, cluster.State{Server: &cluster.Server{ID: id, Slave: true}, Up: up, Position: p, FreshAsOf: now.Add(-lag)})
+		all = append(all, cluster.State{
+			Server: &cluster.Server{ID: id, Slave: true}, Up: up, Position: p, FreshAsOf: now.Add(-lag),
+		})
 	}
 	add("fresh", true, at(10), time.Second)
 	add("behind", true, at(8), 20*time.Second)
@@ -176,14 +189,18 @@ func TestCandidates(t *testing.T) {
 		{name: "what the token demands", slaves: everything, demand: token(9), want: "fresh"},
 		{name: "a demand that all meet", slaves: everything, demand: token(3), want: "fresh behind"},
 		{name: "a demand that nobody meets", slaves: everything, demand: token(11), missing: ReasonToken},
-		{name: "of another history", slaves: everything, demand: &demand{position: position.Sequence("other", 1)}, missing: ReasonToken},
+		{name: "of another history", slaves: everything, demand: &demand{position: position.Sequence("other", 1)},
+			missing: ReasonToken},
 		{name: "until", slaves: everything, demand: until(1), missing: ReasonToken},
 		{name: "until is over", slaves: everything, demand: until(0), want: "fresh behind"},
-		{name: "both have to be met", slaves: everything, demand: &demand{position: at(1), until: now.Add(1)}, missing: ReasonToken},
+		{name: "both have to be met", slaves: everything, demand: &demand{position: at(1), until: now.Add(1)},
+			missing: ReasonToken},
 		{name: "staleness", slaves: everything, within: 2 * time.Second, want: "fresh"},
 		{name: "staleness that nobody has", slaves: everything, within: time.Millisecond, missing: ReasonStaleness},
-		{name: "a token and a staleness", slaves: "fresh behind", demand: token(9), within: 30 * time.Second, want: "fresh"},
-		{name: "fresh enough, but behind the token", slaves: "behind", demand: token(9), within: 30 * time.Second, missing: ReasonToken},
+		{name: "a token and a staleness", slaves: "fresh behind", demand: token(9), within: 30 * time.Second,
+			want: "fresh"},
+		{name: "fresh enough, but behind the token", slaves: "behind", demand: token(9), within: 30 * time.Second,
+			missing: ReasonToken},
 		{name: "nobody within MaxLag", slaves: "far unknown", missing: ReasonLag},
 		{name: "nobody up", slaves: "dead", missing: ReasonLag},
 		{name: "known too long ago", slaves: "late behind", want: "behind"},
@@ -191,9 +208,12 @@ func TestCandidates(t *testing.T) {
 		{name: "asked: known too long ago", slaves: "late", asks: true, want: "late"},
 
 		{name: "asked: nothing to drop", slaves: everything, demand: token(9), asks: true, want: "fresh"},
-		{name: "asked: the token's demand first", slaves: everything, demand: token(11), asks: true, want: "fresh behind"},
-		{name: "asked: then MaxLag", slaves: "far dead unknown", demand: token(11), asks: true, want: "far unknown"},
-		{name: "asked: never the staleness", slaves: "behind far unknown", within: time.Second, asks: true, missing: ReasonStaleness},
+		{name: "asked: the token's demand first", slaves: everything, demand: token(11), asks: true,
+			want: "fresh behind"},
+		{name: "asked: then MaxLag", slaves: "far dead unknown", demand: token(11), asks: true,
+			want: "far unknown"},
+		{name: "asked: never the staleness", slaves: "behind far unknown", within: time.Second, asks: true,
+			missing: ReasonStaleness},
 		{name: "asked: the staleness, but not MaxLag", slaves: "far", within: time.Hour, asks: true, want: "far"},
 		{name: "asked: never who is down", slaves: "dead", asks: true, missing: ReasonLag},
 	} {
@@ -236,7 +256,8 @@ func TestDemandsAdd(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := test.old.and(test.newer, now, window)
-			if got.position.String() != test.want || !got.until.IsZero() && got.until != now.Add(test.until) || got.until.IsZero() && test.until != 0 {
+			if got.position.String() != test.want || !got.until.IsZero() && got.until != now.Add(test.until) ||
+				got.until.IsZero() && test.until != 0 {
 				t.Errorf("got %v until %v", got.position, got.until.Sub(now))
 			}
 		})

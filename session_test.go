@@ -48,8 +48,8 @@ func TestASessionLeavesItsSlave(t *testing.T) {
 	}
 }
 
-// TestATimeEndsWithinASession: a job that outlives its token's time reads slaves again, whether or not they are
-// watched.
+// TestATimeEndsWithinASession: a job that outlives its token's time reads slaves again, whether or not they
+// are watched.
 func TestATimeEndsWithinASession(t *testing.T) {
 	for name, interval := range map[string]time.Duration{"unwatched": -1, "watched, no positions": time.Second} {
 		bubble(t, name, func(t *testing.T) {
@@ -68,7 +68,8 @@ func TestATimeEndsWithinASession(t *testing.T) {
 	}
 }
 
-// TestMonotonicInASlavesTransaction has a token rise with what the slave has shown, not with what the master has.
+// TestMonotonicInASlavesTransaction has a token rise with what the slave has shown, not with what the master
+// has.
 func TestMonotonicInASlavesTransaction(t *testing.T) {
 	for _, test := range []struct {
 		name   string

@@ -31,16 +31,23 @@ func TestShadow(t *testing.T) {
 			return s.in(s.db.Statement.Context, session).Clauses(dbresolver.Read).Find(&[]User{}).Error
 		}, 1},
 		{"a clause before Begin", func(s *setup, session *gorm.Session) error {
-			return s.in(s.db.Statement.Context, session).Clauses(replicated.Slave).Transaction(func(tx *gorm.DB) error { return tx.Find(&[]User{}).Error })
+			return s.in(s.db.Statement.Context,
+				session).Clauses(replicated.Slave).Transaction(func(tx *gorm.DB) error {
+				return tx.Find(&[]User{}).Error
+			})
 		}, 1},
 		{"read-only Begin", func(s *setup, session *gorm.Session) error {
-			return s.in(replicated.WithSlave(s.db.Statement.Context), session).Transaction(func(tx *gorm.DB) error { return tx.Find(&[]User{}).Error }, readOnlyTx)
+			return s.in(replicated.WithSlave(s.db.Statement.Context), session).Transaction(func(tx *gorm.DB) error {
+				return tx.Find(&[]User{}).Error
+			}, readOnlyTx)
 		}, 1},
 		{"Row", func(s *setup, session *gorm.Session) error {
-			return s.in(replicated.WithSlave(s.db.Statement.Context), session).Raw("SELECT * FROM users").Row().Scan(new(int64), new(string))
+			return s.in(replicated.WithSlave(s.db.Statement.Context),
+				session).Raw("SELECT * FROM users").Row().Scan(new(int64), new(string))
 		}, 1},
 		{"Preload", func(s *setup, session *gorm.Session) error {
-			return s.in(replicated.WithSlave(s.db.Statement.Context), session).Preload("Orders").Find(&[]Customer{}).Error
+			return s.in(replicated.WithSlave(s.db.Statement.Context),
+				session).Preload("Orders").Find(&[]Customer{}).Error
 		}, 2},
 		{"a write", func(s *setup, session *gorm.Session) error {
 			return s.in(replicated.WithSlave(s.db.Statement.Context), session).Create(&User{}).Error
@@ -118,7 +125,8 @@ func TestShadow(t *testing.T) {
 			t.Errorf("Shadowed is %d", n)
 		}
 	})
-	t.Run("the rest of a session", func(t *testing.T) { // what it wrote, it reads on the master: that is no shadow
+	// what it wrote, it reads on the master: that is no shadow
+	t.Run("the rest of a session", func(t *testing.T) {
 		s := newFailover(t, 1, gorm.Config{}, false, nil)
 		s.plugin.SetShadow(true)
 		s.request("GET", func(db *gorm.DB) {

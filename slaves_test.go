@@ -58,7 +58,8 @@ func opened(f *fake) gorm.Dialector {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fakes[f.name] = f
-	return mysql.New(mysql.Config{DriverName: "fakes of replicated", DSN: "app:s3cr3t@tcp(" + f.name + ":3306)/shop", SkipInitializeWithVersion: true})
+	return mysql.New(mysql.Config{DriverName: "fakes of replicated",
+		DSN: "app:s3cr3t@tcp(" + f.name + ":3306)/shop", SkipInitializeWithVersion: true})
 }
 
 // newOpened makes a setup whose slaves the plugin opens, unwatched.
@@ -154,7 +155,8 @@ func TestSetSlaves(t *testing.T) {
 			t.Error("no new connection")
 		}
 		for range 2 { // it stays under its name
-			if err := s.plugin.SetSlaves(replicated.Server{Dialector: opened(s.slaves[0]), ID: "renamed"}); err != nil {
+			err := s.plugin.SetSlaves(replicated.Server{Dialector: opened(s.slaves[0]), ID: "renamed"})
+			if err != nil {
 				t.Fatal(err)
 			}
 			expect(t, s.slaveIDs(), "renamed")
@@ -248,7 +250,8 @@ func TestSetSlaves(t *testing.T) {
 		s := newOpened(t, 2, nil)
 		read := func() {
 			t.Helper()
-			if err := s.in(replicated.WithSlave(t.Context()), &gorm.Session{PrepareStmt: true}).Find(&[]User{}).Error; err != nil {
+			err := s.in(replicated.WithSlave(t.Context()), &gorm.Session{PrepareStmt: true}).Find(&[]User{}).Error
+			if err != nil {
 				t.Error(err)
 			}
 		}
@@ -265,11 +268,13 @@ func TestSetSlaves(t *testing.T) {
 	})
 	t.Run("mistakes, all together", func(t *testing.T) {
 		s := newOpened(t, 2, nil)
-		err := s.plugin.SetSlaves(nil, replicated.Server{Dialector: opened(s.slaves[0]), ID: "a", Weight: -1}, replicated.Server{Dialector: opened(s.slaves[1]), ID: "a"})
+		err := s.plugin.SetSlaves(nil, replicated.Server{Dialector: opened(s.slaves[0]), ID: "a", Weight: -1},
+			replicated.Server{Dialector: opened(s.slaves[1]), ID: "a"})
 		if err == nil {
 			t.Fatal("no error")
 		}
-		for _, want := range []string{"Slaves[0]: nil dialector", "Slaves[1]: Weight", `Slaves[2]: ID "a" is that of Slaves[1]`} {
+		for _, want := range []string{"Slaves[0]: nil dialector", "Slaves[1]: Weight",
+			`Slaves[2]: ID "a" is that of Slaves[1]`} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%q is not in: %v", want, err)
 			}
@@ -279,7 +284,8 @@ func TestSetSlaves(t *testing.T) {
 			mysql.Open("app:s3cr3t@tcp(nowhere"), // cannot be parsed
 			dialector(s.raw),                     // the master
 		} {
-			if err := s.plugin.SetSlaves(opened(&fake{name: "db9"}), wrong); err == nil || strings.Contains(err.Error(), "s3cr3t") {
+			err := s.plugin.SetSlaves(opened(&fake{name: "db9"}), wrong)
+			if err == nil || strings.Contains(err.Error(), "s3cr3t") {
 				t.Errorf("got %v", err)
 			}
 		}
@@ -290,7 +296,9 @@ func TestSetSlaves(t *testing.T) {
 	})
 	t.Run("an ID that a slave has which stays", func(t *testing.T) {
 		s := newOpened(t, 1, nil)
-		if err := s.plugin.SetSlaves(opened(s.slaves[0]), replicated.Server{Dialector: opened(&fake{name: "db2", log: s.log}), ID: "db1:3306"}); err == nil {
+		err := s.plugin.SetSlaves(opened(s.slaves[0]),
+			replicated.Server{Dialector: opened(&fake{name: "db2", log: s.log}), ID: "db1:3306"})
+		if err == nil {
 			if ids := s.slaveIDs(); len(ids) != 2 || ids[0] == ids[1] {
 				t.Errorf("two of one name: %q", ids)
 			}
@@ -311,7 +319,8 @@ func TestSetSlaves(t *testing.T) {
 			t.Error("before db.Use: no error")
 		}
 		s := newOpened(t, 1, nil)
-		if err := s.plugin.SetGroupSlaves("nowhere", slave); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
+		err := s.plugin.SetGroupSlaves("nowhere", slave)
+		if err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
 			t.Errorf("an unknown group: %v", err)
 		}
 		if err := s.plugin.Close(); err != nil {
@@ -326,7 +335,9 @@ func TestSetSlaves(t *testing.T) {
 	})
 	t.Run("of a group", func(t *testing.T) {
 		s := newGroups(t, gorm.Config{})
-		if err := s.plugin.SetGroupSlaves("orders", replicated.Server{Dialector: dialector(openPool(t, &fake{name: "other", log: s.log})), ID: "other"}); err != nil {
+		if err := s.plugin.SetGroupSlaves("orders", replicated.Server{
+			Dialector: dialector(openPool(t, &fake{name: "other", log: s.log})), ID: "other",
+		}); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, func() error {
@@ -492,7 +503,11 @@ func TestMarkersAfterTheFirstSlave(t *testing.T) {
 func TestMonotonicWhenASlaveLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var second gorm.Dialector
-		s := newSite(t, func(c *replicated.Config) { c.Token.Monotonic = true; second = c.Slaves[1]; c.Policy = inOrder })
+		s := newSite(t, func(c *replicated.Config) {
+			c.Token.Monotonic = true
+			second = c.Slaves[1]
+			c.Policy = inOrder
+		})
 		s.commit()
 		s.replay("slave-1") // slave-2 has less
 		time.Sleep(2 * time.Second)
@@ -525,8 +540,16 @@ func TestStart(t *testing.T) {
 		set   func(*fake) (revive func())
 		most  time.Duration
 	}{
-		{"refused, blind", false, func(f *fake) func() { on := f.dying(errRefused, ""); on.Store(true); return func() { on.Store(false) } }, 0},
-		{"refused, watched", true, func(f *fake) func() { on := f.dying(errRefused, ""); on.Store(true); return func() { on.Store(false) } }, time.Second},
+		{"refused, blind", false, func(f *fake) func() {
+			on := f.dying(errRefused, "")
+			on.Store(true)
+			return func() { on.Store(false) }
+		}, 0},
+		{"refused, watched", true, func(f *fake) func() {
+			on := f.dying(errRefused, "")
+			on.Store(true)
+			return func() { on.Store(false) }
+		}, time.Second},
 		{"frozen, blind", false, func(f *fake) func() {
 			var alive atomic.Bool
 			f.freeze(func() bool { return !alive.Load() })
@@ -552,7 +575,9 @@ func TestStart(t *testing.T) {
 				}
 				c.DefaultIntent = replicated.Slave
 				if test.watch {
-					c.Probe.Source = &asking{h, func(ctx context.Context, conn *sql.Conn) error { return conn.PingContext(ctx) }}
+					c.Probe.Source = &asking{h, func(ctx context.Context, conn *sql.Conn) error {
+						return conn.PingContext(ctx)
+					}}
 				}
 			})
 			if took := time.Since(start); took > test.most {
@@ -590,7 +615,9 @@ func TestDeadMasters(t *testing.T) {
 			set(master)
 			db := openFake(t, openPool(t, &fake{name: "own"}), gorm.Config{})
 			start := time.Now()
-			err := db.Use(replicated.New(replicated.Config{Masters: []gorm.Dialector{opened(master)}, Logger: slog.New(slog.DiscardHandler)}))
+			err := db.Use(replicated.New(replicated.Config{
+				Masters: []gorm.Dialector{opened(master)}, Logger: slog.New(slog.DiscardHandler),
+			}))
 			if err == nil || !strings.Contains(err.Error(), "Masters[0]") || strings.Contains(err.Error(), "s3cr3t") {
 				t.Errorf("got %v", err)
 			}
@@ -600,7 +627,9 @@ func TestDeadMasters(t *testing.T) {
 		})
 	}
 	t.Run("the control: it answers", func(t *testing.T) {
-		s := newOpened(t, 0, func(c *replicated.Config) { c.Masters = []gorm.Dialector{opened(&fake{name: "db1"})} })
+		s := newOpened(t, 0, func(c *replicated.Config) {
+			c.Masters = []gorm.Dialector{opened(&fake{name: "db1"})}
+		})
 		if err := s.db.Find(&[]User{}).Error; err != nil {
 			t.Error(err)
 		}

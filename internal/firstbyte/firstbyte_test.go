@@ -82,8 +82,12 @@ var protocols = []struct {
 			}
 		}
 	}},
-	{"HTTP/1.1", func(t *testing.T, h http.Handler, r *http.Request) answer { return sendTo(newServer(t, h, false), r) }},
-	{"HTTP/2", func(t *testing.T, h http.Handler, r *http.Request) answer { return sendTo(newServer(t, h, true), r) }},
+	{"HTTP/1.1", func(t *testing.T, h http.Handler, r *http.Request) answer {
+		return sendTo(newServer(t, h, false), r)
+	}},
+	{"HTTP/2", func(t *testing.T, h http.Handler, r *http.Request) answer {
+		return sendTo(newServer(t, h, true), r)
+	}},
 }
 
 func newServer(t *testing.T, h http.Handler, http2 bool) *httptest.Server {
@@ -221,41 +225,67 @@ func deliveries(t *testing.T) []delivery {
 		{name: "two statuses", status: 201, handle: func(w W, _ R) { w.WriteHeader(201); w.WriteHeader(202) }},
 		{name: "no content", status: 204, handle: func(w W, _ R) { w.WriteHeader(204) }},
 		{name: "not modified", status: 304, handle: func(w W, _ R) { w.WriteHeader(304) }},
-		{name: "Write", status: 200, body: "ab", handle: func(w W, _ R) { w.Write([]byte("a")); w.Write([]byte("b")) }},
+		{name: "Write", status: 200, body: "ab",
+			handle: func(w W, _ R) { w.Write([]byte("a")); w.Write([]byte("b")) }},
 		{name: "an empty Write", status: 200, handle: func(w W, _ R) { w.Write(nil) }},
-		{name: "Write after a status", status: 201, body: "a", handle: func(w W, _ R) { w.WriteHeader(201); w.Write([]byte("a")) }},
-		{name: "WriteString", status: 200, body: "ab", handle: func(w W, _ R) { io.WriteString(w, "a"); io.WriteString(w, "b") }},
-		{name: "ReadFrom a reader", status: 200, body: "copied", handle: func(w W, _ R) { io.Copy(w, io.LimitReader(strings.NewReader("copied"), 6)) }},
+		{name: "Write after a status", status: 201, body: "a",
+			handle: func(w W, _ R) { w.WriteHeader(201); w.Write([]byte("a")) }},
+		{name: "WriteString", status: 200, body: "ab",
+			handle: func(w W, _ R) { io.WriteString(w, "a"); io.WriteString(w, "b") }},
+		{name: "ReadFrom a reader", status: 200, body: "copied",
+			handle: func(w W, _ R) { io.Copy(w, io.LimitReader(strings.NewReader("copied"), 6)) }},
 		{name: "ReadFrom a file", status: 200, body: "file file", handle: func(w W, _ R) { copyFile(t, w, file) }},
-		{name: "Flush first", status: 200, body: "a", handle: func(w W, _ R) { flushIfFlusher(w); w.Write([]byte("a")) }},
-		{name: "Flush of a controller first", status: 200, body: "a", handle: func(w W, _ R) { flushController(t, w); w.Write([]byte("a")) }},
-		{name: "Flush of a controller inside of a writer that only has Unwrap", status: 200, outer: insideStatusWriter, handle: func(w W, _ R) { flushController(t, w) }},
-		{name: "Flush of a controller outside of one", status: 200, inner: insideStatusWriter, handle: func(w W, _ R) { flushController(t, w) }},
-		{name: "Flush inside of the logger of chi", status: 200, outer: insideChiWriter, handle: func(w W, _ R) { flushIfFlusher(w) }},
-		{name: "a file inside of the logger of chi", status: 200, body: "file file", outer: insideChiWriter, handle: func(w W, r R) { http.ServeFile(w, r, file) }},
-		{name: "Write to what Unwrap returns inside of a writer that has Unwrap", status: 200, body: "a", outer: insideStatusWriter, handle: func(w W, _ R) { w.(unwrapper).Unwrap().Write([]byte("a")) }},
-		{name: "all that a controller can set, then Write", status: 200, body: "a", handle: func(w W, _ R) { controlAll(t, w); w.Write([]byte("a")) }},
-		{name: "the same through Unwrap", status: 200, body: "a", outer: insideStatusWriter, handle: func(w W, _ R) { controlAll(t, w); w.Write([]byte("a")) }},
-		{name: "see other", status: 303, handle: func(w W, r R) { http.Redirect(w, r, "/new", http.StatusSeeOther) }},
+		{name: "Flush first", status: 200, body: "a",
+			handle: func(w W, _ R) { flushIfFlusher(w); w.Write([]byte("a")) }},
+		{name: "Flush of a controller first", status: 200, body: "a",
+			handle: func(w W, _ R) { flushController(t, w); w.Write([]byte("a")) }},
+		{name: "Flush of a controller inside of a writer that only has Unwrap", status: 200,
+			outer: insideStatusWriter, handle: func(w W, _ R) { flushController(t, w) }},
+		{name: "Flush of a controller outside of one", status: 200, inner: insideStatusWriter,
+			handle: func(w W, _ R) { flushController(t, w) }},
+		{name: "Flush inside of the logger of chi", status: 200, outer: insideChiWriter,
+			handle: func(w W, _ R) { flushIfFlusher(w) }},
+		{name: "a file inside of the logger of chi", status: 200, body: "file file", outer: insideChiWriter,
+			handle: func(w W, r R) { http.ServeFile(w, r, file) }},
+		{name: "Write to what Unwrap returns inside of a writer that has Unwrap", status: 200, body: "a",
+			outer: insideStatusWriter, handle: func(w W, _ R) { w.(unwrapper).Unwrap().Write([]byte("a")) }},
+		{name: "all that a controller can set, then Write", status: 200, body: "a",
+			handle: func(w W, _ R) { controlAll(t, w); w.Write([]byte("a")) }},
+		{name: "the same through Unwrap", status: 200, body: "a", outer: insideStatusWriter,
+			handle: func(w W, _ R) { controlAll(t, w); w.Write([]byte("a")) }},
+		{name: "see other", status: 303,
+			handle: func(w W, r R) { http.Redirect(w, r, "/new", http.StatusSeeOther) }},
 		{name: "found", status: 302, handle: func(w W, r R) { http.Redirect(w, r, "/new", http.StatusFound) }},
-		{name: "an error page", status: 404, body: "nothing", handle: func(w W, _ R) { http.Error(w, "nothing", 404) }},
+		{name: "an error page", status: 404, body: "nothing",
+			handle: func(w W, _ R) { http.Error(w, "nothing", 404) }},
 		{name: "early hints, then nothing", status: 200, handle: func(w W, _ R) { w.WriteHeader(103) }},
 		{name: "HEAD", status: 200, method: "HEAD", handle: func(w W, _ R) { io.WriteString(w, "a") }},
-		{name: "HEAD of a file", status: 200, method: "HEAD", handle: func(w W, r R) { http.ServeFile(w, r, file) }},
+		{name: "HEAD of a file", status: 200, method: "HEAD",
+			handle: func(w W, r R) { http.ServeFile(w, r, file) }},
 		{name: "ServeFile", status: 200, body: "file file", handle: func(w W, r R) { http.ServeFile(w, r, file) }},
 		{name: "ServeContent", status: 200, body: "content", handle: serveContent},
-		{name: "ServeContent of a part", status: 206, body: "ten", header: http.Header{"Range": {"bytes=3-5"}}, handle: serveContent},
-		{name: "ServeContent out of range", status: 416, header: http.Header{"Range": {"bytes=99-"}}, handle: serveContent},
-		{name: "ServeContent that was not modified", status: 304, header: http.Header{"If-None-Match": {`"tag"`}}, handle: serveContent},
+		{name: "ServeContent of a part", status: 206, body: "ten", header: http.Header{"Range": {"bytes=3-5"}},
+			handle: serveContent},
+		{name: "ServeContent out of range", status: 416, header: http.Header{"Range": {"bytes=99-"}},
+			handle: serveContent},
+		{name: "ServeContent that was not modified", status: 304, header: http.Header{"If-None-Match": {`"tag"`}},
+			handle: serveContent},
 		{name: "a reverse proxy, with early hints", status: 200, body: "backend", handle: proxy.ServeHTTP},
 		{name: "a reverse proxy without its backend", status: 502, handle: lost.ServeHTTP},
-		{name: "a panic in front of a recovering middleware", status: 500, body: "sorry", outer: insideRecovering, handle: func(W, R) { panic("oops") }},
-		{name: "a status that does not exist", status: 500, body: "sorry", outer: insideRecovering, handle: func(w W, _ R) { w.WriteHeader(7) }},
-		{name: "a recovering handler inside", status: 500, body: "sorry", inner: insideRecovering, handle: func(W, R) { panic("oops") }},
-		{name: "a TimeoutHandler inside, in time", status: 200, body: "a", inner: insideTimeout(time.Hour), handle: func(w W, _ R) { io.WriteString(w, "a") }},
-		{name: "a TimeoutHandler inside, too late", status: 503, body: "too late", inner: insideTimeout(1), handle: func(W, R) { <-t.Context().Done() }},
-		{name: "a TimeoutHandler outside, in time", status: 201, body: "a", outer: insideTimeout(time.Hour), handle: func(w W, _ R) { w.WriteHeader(201); w.Write([]byte("a")) }},
-		{name: "a Hijack that fails", status: 500, body: "no connection", outer: insideBrokenHijacker, handle: failToHijack},
+		{name: "a panic in front of a recovering middleware", status: 500, body: "sorry", outer: insideRecovering,
+			handle: func(W, R) { panic("oops") }},
+		{name: "a status that does not exist", status: 500, body: "sorry", outer: insideRecovering,
+			handle: func(w W, _ R) { w.WriteHeader(7) }},
+		{name: "a recovering handler inside", status: 500, body: "sorry", inner: insideRecovering,
+			handle: func(W, R) { panic("oops") }},
+		{name: "a TimeoutHandler inside, in time", status: 200, body: "a", inner: insideTimeout(time.Hour),
+			handle: func(w W, _ R) { io.WriteString(w, "a") }},
+		{name: "a TimeoutHandler inside, too late", status: 503, body: "too late", inner: insideTimeout(1),
+			handle: func(W, R) { <-t.Context().Done() }},
+		{name: "a TimeoutHandler outside, in time", status: 201, body: "a", outer: insideTimeout(time.Hour),
+			handle: func(w W, _ R) { w.WriteHeader(201); w.Write([]byte("a")) }},
+		{name: "a Hijack that fails", status: 500, body: "no connection", outer: insideBrokenHijacker,
+			handle: failToHijack},
 	}
 }
 
@@ -324,7 +354,8 @@ func insideBrokenHijacker(next http.Handler) http.Handler {
 }
 
 // missed returns what is wrong with a response and its header under watch.
-func missed(t *testing.T, watch watcher, outside wrapHandler, send func(*testing.T, http.Handler, *http.Request) answer, d delivery) (wrong []string) {
+func missed(t *testing.T, watch watcher, outside wrapHandler,
+	send func(*testing.T, http.Handler, *http.Request) answer, d delivery) (wrong []string) {
 	t.Helper()
 	m := &watched{watch: watch}
 	var handler http.Handler = d.handle
@@ -382,16 +413,19 @@ func TestFirstByteControls(t *testing.T) {
 			inner, _ := Before(w, before)
 			return inner, func() {}
 		}, []string{"a handler that does nothing", "a panic in front of a recovering middleware"}},
-		{"nothing but finish", func(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) { return w, before },
-			[]string{"an explicit status", "Write", "WriteString", "ReadFrom a file", "Flush first", "see other", "a reverse proxy, with early hints"}},
+		{"nothing but finish",
+			func(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) { return w, before },
+			[]string{"an explicit status", "Write", "WriteString", "ReadFrom a file", "Flush first", "see other",
+				"a reverse proxy, with early hints"}},
 		{"no hook for ReadFrom", watchHooked, []string{"ReadFrom a file", "Flush first"}},
-		{"an Unwrap that skips the watching", func(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) {
-			inner, finish := watchFirstByte(w, before)
-			return struct {
-				http.ResponseWriter
-				unwrapper
-			}{inner, statusWriter{w}}, finish
-		}, []string{"Flush of a controller inside of a writer that only has Unwrap"}},
+		{"an Unwrap that skips the watching",
+			func(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) {
+				inner, finish := watchFirstByte(w, before)
+				return struct {
+					http.ResponseWriter
+					unwrapper
+				}{inner, statusWriter{w}}, finish
+			}, []string{"Flush of a controller inside of a writer that only has Unwrap"}},
 		{"more than once", func(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) {
 			inner, finish := watchFirstByte(w, before)
 			return inner, func() { finish(); before() }
@@ -452,7 +486,10 @@ func TestFirstByteInformational(t *testing.T) {
 				}
 				r := httptest.NewRequest("GET", "/", nil)
 				r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-					Got1xxResponse: func(status int, h textproto.MIMEHeader) error { see(status, http.Header(h)); return nil },
+					Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
+						see(status, http.Header(h))
+						return nil
+					},
 				}))
 				got := protocol.send(t, m.handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 					w.Header().Set("Link", "a")
@@ -471,7 +508,9 @@ func TestFirstByteInformational(t *testing.T) {
 
 func TestFirstByteHijack(t *testing.T) {
 	const raw = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nraw"
-	hijack := func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) { return w.(http.Hijacker).Hijack() }
+	hijack := func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+		return w.(http.Hijacker).Hijack()
+	}
 	ofController := func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
 		return http.NewResponseController(w).Hijack()
 	}
@@ -486,9 +525,11 @@ func TestFirstByteHijack(t *testing.T) {
 	}{
 		{name: "Hijack", hijack: hijack, raw: raw, hijacked: true},
 		{name: "Hijack of a controller", hijack: ofController, raw: raw, hijacked: true},
-		{name: "Hijack inside of the logger of chi", outer: insideChiWriter, hijack: hijack, raw: raw, hijacked: true},
+		{name: "Hijack inside of the logger of chi", outer: insideChiWriter, hijack: hijack, raw: raw,
+			hijacked: true},
 		{name: "Hijack inside of an unlisted set", outer: insideUnlisted, hijack: hijack, raw: raw, hijacked: true},
-		{name: "Hijack of a controller inside of a writer that only has Unwrap", outer: insideStatusWriter, hijack: ofController, raw: raw, hijacked: true},
+		{name: "Hijack of a controller inside of a writer that only has Unwrap", outer: insideStatusWriter,
+			hijack: ofController, raw: raw, hijacked: true},
 		{name: "Switching Protocols, then Hijack", hijack: hijack, status: 101, position: "7"},
 		{name: "an error page, then Hijack", hijack: hijack, status: 400, position: "7"},
 	} {
@@ -537,7 +578,8 @@ func TestFirstByteOfABrokenResponse(t *testing.T) {
 	}{
 		{"a panic", func(http.ResponseWriter, *http.Request) { panic("oops") }},
 		{"an abort", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
-		{"an abort in the middle", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("a")); panic(http.ErrAbortHandler) }},
+		{"an abort in the middle",
+			func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("a")); panic(http.ErrAbortHandler) }},
 		{"an exit of the goroutine", func(http.ResponseWriter, *http.Request) { runtime.Goexit() }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -586,7 +628,8 @@ func TestFirstByteBehindATimeout(t *testing.T) {
 			}
 			orFatal(t, got.err)
 			if got.StatusCode != 503 || got.Header.Get("X-Position") != "" || m.calls.Load() != 1 {
-				t.Errorf("status %d, X-Position %q, calls: %d", got.StatusCode, got.Header.Get("X-Position"), m.calls.Load())
+				t.Errorf("status %d, X-Position %q, calls: %d", got.StatusCode, got.Header.Get("X-Position"),
+					m.calls.Load())
 			}
 		})
 	}
@@ -603,7 +646,8 @@ func TestFirstByteKeepsTrailers(t *testing.T) {
 				w.Header().Set(http.TrailerPrefix+"X-Surprise", "yes")
 			})), httptest.NewRequest("GET", "/", nil))
 			orFatal(t, got.err)
-			if got.Header.Get("X-Position") != "7" || got.Trailer.Get("X-Announced") != "yes" || got.Trailer.Get("X-Surprise") != "yes" || len(got.Trailer) != 2 {
+			if got.Header.Get("X-Position") != "7" || got.Trailer.Get("X-Announced") != "yes" ||
+				got.Trailer.Get("X-Surprise") != "yes" || len(got.Trailer) != 2 {
 				t.Errorf("header %v, trailer %v", got.Header, got.Trailer)
 			}
 		})
@@ -762,7 +806,9 @@ func TestFirstByteSendfile(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := &watched{watch: test.watch}
-			s := httptest.NewUnstartedServer(m.handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) })))
+			s := httptest.NewUnstartedServer(m.handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				http.ServeFile(w, r, file)
+			})))
 			l := &countingListener{Listener: s.Listener}
 			s.Listener = l
 			s.Start()
@@ -802,7 +848,8 @@ func TestFirstByteOfEverySet(t *testing.T) {
 		}
 		t.Skip("the go command is missing")
 	}
-	names := []string{"http.Flusher", "flushErrorer", "closeNotifier", "http.Hijacker", "io.ReaderFrom", "deadliner", "fullDuplexer", "http.Pusher", "io.StringWriter"}
+	names := []string{"http.Flusher", "flushErrorer", "closeNotifier", "http.Hijacker", "io.ReaderFrom",
+		"deadliner", "fullDuplexer", "http.Pusher", "io.StringWriter"}
 	var types strings.Builder
 	for set := range 1 << len(names) {
 		fields, values := "http.ResponseWriter", "every"
@@ -823,13 +870,16 @@ func TestFirstByteOfEverySet(t *testing.T) {
 	if !found || !ended {
 		t.Fatal("everyWriter has moved")
 	}
-	program := strings.NewReplacer("TYPES", types.String(), "WRITER", "// everyWriter has"+string(writer)).Replace(everySet)
+	program := strings.NewReplacer("TYPES", types.String(), "WRITER",
+		"// everyWriter has"+string(writer)).Replace(everySet)
 	dir := t.TempDir()
 	files := []string{filepath.Join(dir, "main.go"), filepath.Join(dir, "firstbyte.go")}
 	orFatal(t, os.WriteFile(files[0], []byte(program), 0o600))
-	orFatal(t, os.WriteFile(files[1], bytes.Replace(ours, []byte("\npackage firstbyte\n"), []byte("\npackage main\n"), 1), 0o600))
+	orFatal(t, os.WriteFile(files[1],
+		bytes.Replace(ours, []byte("\npackage firstbyte\n"), []byte("\npackage main\n"), 1), 0o600))
 	out, err := exec.Command("go", "run", files[0], files[1]).CombinedOutput()
-	const want = "ours: 0 wrong\nembedded, with Flush: 511 wrong\nno hooks but Write and WriteHeader: 496 wrong\n"
+	const want = "ours: 0 wrong\nembedded, with Flush: 511 wrong\n" +
+		"no hooks but Write and WriteHeader: 496 wrong\n"
 	if err != nil || string(out) != want {
 		t.Errorf("%v, got:\n%s\nwant:\n%s", err, out, want)
 	}
@@ -883,9 +933,12 @@ func check(watch watcher, w http.ResponseWriter, set optionalMethods, guarded bo
 		{hasFlush, func(w http.ResponseWriter) { w.(http.Flusher).Flush() }, "before Flush"},
 		{hasFlushError, func(w http.ResponseWriter) { w.(flushErrorer).FlushError() }, "before FlushError"},
 		{hasCloseNotify, func(w http.ResponseWriter) { w.(closeNotifier).CloseNotify() }, "CloseNotify before"},
-		{hasDeadlines, func(w http.ResponseWriter) { w.(deadliner).SetReadDeadline(time.Time{}) }, "SetReadDeadline before"},
-		{hasDeadlines, func(w http.ResponseWriter) { w.(deadliner).SetWriteDeadline(time.Time{}) }, "SetWriteDeadline before"},
-		{hasFullDuplex, func(w http.ResponseWriter) { w.(fullDuplexer).EnableFullDuplex() }, "EnableFullDuplex before"},
+		{hasDeadlines, func(w http.ResponseWriter) { w.(deadliner).SetReadDeadline(time.Time{}) },
+			"SetReadDeadline before"},
+		{hasDeadlines, func(w http.ResponseWriter) { w.(deadliner).SetWriteDeadline(time.Time{}) },
+			"SetWriteDeadline before"},
+		{hasFullDuplex, func(w http.ResponseWriter) { w.(fullDuplexer).EnableFullDuplex() },
+			"EnableFullDuplex before"},
 		{hasPush, func(w http.ResponseWriter) { w.(http.Pusher).Push("", nil) }, "Push before"},
 		{hasHijack, func(w http.ResponseWriter) { w.(http.Hijacker).Hijack() }, "Hijack"},
 	} {
@@ -930,7 +983,9 @@ func main() {
 		{"embedded, with Flush", false, func(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) {
 			return embedding{w}, before
 		}},
-		{"no hooks but Write and WriteHeader", true, func(w http.ResponseWriter, before func()) (http.ResponseWriter, func()) {
+		{"no hooks but Write and WriteHeader", true, func(
+			w http.ResponseWriter, before func(),
+		) (http.ResponseWriter, func()) {
 			_, f := Before(w, before)
 			return httpsnoop.Wrap(w, httpsnoop.Hooks{
 				WriteHeader: func(httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc { return f.WriteHeader },
