@@ -18,23 +18,27 @@ type code struct {
 	tree     fs.FS
 	declared map[string]*names   // by folder
 	packages map[string][]string // the folders of the packages of a name
-	imported map[string]bool     // import paths
-	selected map[string]bool     // what stands joined by dots in any file: "gorm.ConnPool"
-	tests    map[string]bool     // functions of tests
-	targets  map[string]bool     // of the Makefile
-	capitals map[string]bool     // what is written in CAPITALS in Go, the Makefile or a script of .ci
+	imported set                 // import paths
+	selected set                 // identifiers that are joined by dots in any file: "gorm.ConnPool"
+	tests    set                 // functions in files of tests
+	targets  set                 // of the Makefile
+	capitals set                 // words in CAPITALS in Go, in the Makefile, and in scripts of .ci
 }
+
+type set map[string]bool
 
 // names are the names that a package declares outside of its tests.
 type names struct {
-	all      map[string]bool     // "Plugin", "Plugin.Close", and "Close"
+	all      set                 // "Plugin", "Plugin.Close", and "Close"
 	embedded map[string][]string // by type: the types of the package that are embedded in it
 }
 
 func readCode(t *testing.T, tree fs.FS) *code {
 	t.Helper()
-	c := &code{tree, map[string]*names{}, map[string][]string{}, map[string]bool{}, map[string]bool{},
-		map[string]bool{}, map[string]bool{}, map[string]bool{}}
+	c := &code{
+		tree: tree, declared: map[string]*names{}, packages: map[string][]string{},
+		imported: set{}, selected: set{}, tests: set{}, targets: set{}, capitals: set{},
+	}
 	words := regexp.MustCompile(`\b[A-Z][A-Z0-9_]+\b`)
 	noteCapitals := func(_, content string) error {
 		for _, w := range words.FindAllString(content, -1) {
@@ -77,7 +81,7 @@ func (c *code) read(name string, f *ast.File) {
 	})
 	folder := path.Dir(name)
 	if c.declared[folder] == nil {
-		c.declared[folder] = &names{map[string]bool{}, map[string][]string{}}
+		c.declared[folder] = &names{set{}, map[string][]string{}}
 	}
 	if strings.HasSuffix(name, "_test.go") {
 		for _, d := range f.Decls {
@@ -170,6 +174,22 @@ func (n *names) has(name string) bool {
 	}
 	of, member, ok := strings.Cut(name, ".")
 	return ok && slices.ContainsFunc(n.embedded[of], func(e string) bool { return n.has(e + "." + member) })
+}
+
+// foldersIn returns the root, and the folders with Go that the words of a section name, or in which a file is
+// that they name.
+func (c *code) foldersIn(section []word) []string {
+	folders := []string{"."}
+	for _, w := range section {
+		folder := path.Clean(w.text)
+		if path.Ext(folder) == ".go" {
+			folder = path.Dir(folder)
+		}
+		if c.declared[folder] != nil && !slices.Contains(folders, folder) {
+			folders = append(folders, folder)
+		}
+	}
+	return folders
 }
 
 // missing says what is not there of that which a word names, or nothing. The folders are those in which an

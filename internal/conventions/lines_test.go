@@ -48,8 +48,8 @@ func TestTooLong(t *testing.T) {
 // bareLink is a line of a document that cannot be broken.
 var bareLink = regexp.MustCompile(`^\s*(- |\[[^\]]+\]: )?<?https?://\S+$`)
 
-// tooLong returns the lines of Go and of documents that are too wide, and the files of the root that are too long. In
-// documents tables, fenced code and links that stand alone may be wide.
+// tooLong returns the lines of Go and of documents that are too wide, and the files of the root that are too
+// long. In documents tables, fenced code and links that stand alone may be wide.
 func tooLong(t *testing.T, tree fs.FS) (found []string) {
 	t.Helper()
 	eachFile(t, tree, ".", ".go", func(name, content string) error {

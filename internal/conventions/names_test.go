@@ -110,16 +110,7 @@ func (w wrong) String() string { return fmt.Sprintf("%d: %s: %s", w.line, w.text
 // looked at. Words that are exempt name nothing.
 func wrongNames(c *code, document string, exempt []string) (all []wrong, looked int) {
 	for _, section := range sections(document) {
-		folders := []string{"."}
-		for _, w := range section {
-			folder := path.Clean(w.text)
-			if path.Ext(folder) == ".go" {
-				folder = path.Dir(folder)
-			}
-			if c.declared[folder] != nil && !slices.Contains(folders, folder) {
-				folders = append(folders, folder)
-			}
-		}
+		folders := c.foldersIn(section)
 		for _, w := range section {
 			first, _, _ := strings.Cut(path.Clean(w.text), "/")
 			if slices.Contains(exempt, first) || w.kind == inside && !c.exists(first) {
