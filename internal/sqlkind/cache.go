@@ -21,22 +21,13 @@ const (
 // A Cache is made by [NewCache]. It is safe for concurrent use; Kind takes no lock, and allocates nothing,
 // for a text it knows.
 type Cache struct {
-	dialect Dialect
-	writers map[string]struct{}
-	watched watched
+	looker
 	seed    maphash.Seed
 	lessons atomic.Uint64 // how many shapes were learned: a verdict from before is looked at again
 	sets    [cacheSets]cacheSet
 
 	learning sync.RWMutex // guards shapes; Kind takes it only where it has to look at them
 	shapes   shapes
-}
-
-// Verdict is what a [Cache] says of a text.
-type Verdict struct {
-	Kind         Kind
-	CallsUnknown bool    // it calls a function of which nobody knows what it does
-	Tables       *Tables // the watched tables that it names: nil if none are watched
 }
 
 type entry struct {
@@ -55,7 +46,7 @@ func newEntry(sql string, v Verdict, lessons uint64) *entry {
 // NewCache returns an empty Cache for d. A call of one of writeFunctions makes a text a Write; they are names of functions
 // in any case, and of what is qualified with a schema the last part counts.
 func NewCache(d Dialect, writeFunctions ...string) *Cache {
-	c := &Cache{dialect: d, seed: maphash.MakeSeed()}
+	c := &Cache{looker: looker{dialect: d}, seed: maphash.MakeSeed()}
 	if len(writeFunctions) > 0 {
 		c.writers = make(map[string]struct{}, len(writeFunctions))
 	}
@@ -114,8 +105,7 @@ func (c *Cache) Look(sql string) Verdict {
 
 // judge finds the verdict on sql, when so many lessons were learned.
 func (c *Cache) judge(sql string, lessons uint64) Verdict {
-	k, strange := classify(c.dialect, sql, c.writers)
-	v := Verdict{k, strange, c.tables(sql)}
+	v := c.look(sql)
 	if lessons == 0 {
 		return v
 	}
@@ -135,13 +125,6 @@ func (c *Cache) refused(v Verdict, sql string) Verdict {
 		v.Kind, v.CallsUnknown = Write, false
 	}
 	return v
-}
-
-func (c *Cache) tables(sql string) *Tables {
-	if c.watched == nil {
-		return nil
-	}
-	return c.watched.find(c.dialect, sql)
 }
 
 // Learn makes every text of sql's shape a Write from now on, because a server found that this one is.

@@ -34,18 +34,23 @@ func (t token) is(punct byte) bool { return t.kind == tokPunct && t.punct == pun
 // isName reports whether t can be the name of a function.
 func (t token) isName() bool { return t.kind == tokWord || t.kind == tokQuoted }
 
+// isIdentifier reports whether t can be a part of a name of anything.
+func (t token) isIdentifier() bool { return t.isName() || t.kind == tokHigh }
+
 // lexer cuts a text into tokens. It never fails: it ends early and says so in doubt.
 type lexer struct {
 	sql     string
 	pos     int
 	dialect Dialect
-	dot     int  // the position behind the last dot that begins a name, or -1
-	number  int  // the position behind the last number, or -1
-	doubt   bool // something was met that cannot be read with certainty
-	broken  bool // something was met that every server refuses: an open quote, a stray backslash
+	reading
+	dot    int  // the position behind the last dot that begins a name, or -1
+	number int  // the position behind the last number, or -1
+	doubt  bool // something was met that cannot be read with certainty
+	broken bool // something was met that every server refuses: an open quote, a stray backslash
+}
 
-	// Whether a backslash escapes inside '…' and inside "…".
-	escapeSingle, escapeDouble bool
+func newLexer(d Dialect, sql string, r reading) lexer {
+	return lexer{sql: sql, dialect: d, reading: r, dot: -1, number: -1}
 }
 
 // fail ends the text here.

@@ -1,18 +1,5 @@
 package sqlkind
 
-import "strings"
-
-// readingsMySQL are the meanings that sql_mode, which the text does not show, can give to a backslash: by default it escapes
-// inside '…' and "…"; with ANSI_QUOTES "…" is a name and it escapes inside '…' only; with NO_BACKSLASH_ESCAPES nowhere.
-var readingsMySQL = []reading{{true, true}, {true, false}, {false, false}}
-
-func classifyMySQL(sql string, writers map[string]struct{}) (k Kind, strange bool) {
-	if strings.IndexByte(sql, 0) >= 0 || halfCharacters(sql, "\\`") {
-		return Unknown, false
-	}
-	return worstReading(MySQL, sql, readingsMySQL, writers)
-}
-
 // observeMySQL looks for what makes the verdict worse wherever it stands in a statement.
 func (s *scan) observeMySQL() {
 	t := s.tok

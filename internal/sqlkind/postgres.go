@@ -1,12 +1,8 @@
 package sqlkind
 
 import (
-	"strings"
 	"unicode/utf8"
 )
-
-// readingsPostgreSQL: a backslash escapes inside '…' only where standard_conforming_strings is off. In E'…' it always does.
-var readingsPostgreSQL = []reading{{false, false}, {true, false}}
 
 var keywordsPostgreSQL = newVocabulary(map[string]keyword{
 	"current_catalog": kwCurrentRole,
@@ -47,17 +43,6 @@ var reservedPostgreSQL = set(
 	"group", "having", "ilike", "in", "intersect", "into", "is", "leading", "like", "limit", "not", "offset", "on", "or",
 	"order", "select", "similar", "some", "then", "trailing", "union", "using", "variadic", "when", "where", "window", "with",
 )
-
-// notLetters are the bytes that are the second half of a character in Johab and the like, and on their own end a name. Where
-// a name ends matters: in |E'a' an escape string follows an operator, in ポE'a' another string follows a name.
-const notLetters = ":;<=>?@[\\]^`{|}~"
-
-func classifyPostgreSQL(sql string, writers map[string]struct{}) (k Kind, strange bool) {
-	if strings.IndexByte(sql, 0) >= 0 || halfCharacters(sql, notLetters) {
-		return Unknown, false
-	}
-	return worstReading(PostgreSQL, sql, readingsPostgreSQL, writers)
-}
 
 // observePostgreSQL looks for what makes the verdict worse wherever it stands in a statement.
 func (s *scan) observePostgreSQL() {

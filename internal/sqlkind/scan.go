@@ -6,6 +6,7 @@ type scan struct {
 	lex       lexer
 	functions *functions
 	writers   map[string]struct{} // further functions that write
+	tables    *tableFinder        // nil if nobody wants to know the tables
 
 	tok         token // the current token
 	prev, prev2 token // the two before it, not counting tokHigh
@@ -27,9 +28,8 @@ type scan struct {
 }
 
 // newScan returns a scan that stands on the first token.
-func newScan(l lexer, writers map[string]struct{}) scan {
-	l.dot, l.number = -1, -1
-	s := scan{lex: l, functions: functionsOf[l.dialect](), writers: writers, found: Read}
+func newScan(l lexer, writers map[string]struct{}, tables *tableFinder) scan {
+	s := scan{lex: l, functions: functionsOf[l.dialect](), writers: writers, tables: tables, found: Read}
 	s.tok.kind = tokHigh // nothing: it will not become a predecessor
 	s.advance()
 	s.tok.gap = false
@@ -44,6 +44,9 @@ func (s *scan) advance() {
 	}
 	s.tok = s.lex.next()
 	s.tok.gap = gap
+	if s.tables != nil {
+		s.tables.observe(s.tok)
+	}
 	switch {
 	case s.tok.is('('):
 		s.depth++

@@ -44,9 +44,8 @@ func shapeOf(d Dialect, sql string) shape {
 	if d == Other {
 		d = SQLite // it knows every kind of quotes
 	}
-	escape := d == MySQL
 	b := shapeBuilder{
-		lex:   lexer{sql: sql, dialect: d, dot: -1, number: -1, escapeSingle: escape, escapeDouble: escape},
+		lex:   newLexer(d, sql, readingsOf(d)[0]),
 		shape: shape{text: make([]byte, 0, min(len(sql), longestShown)), safe: -1},
 	}
 	for tok := b.lex.next(); tok.kind != tokEOF; {

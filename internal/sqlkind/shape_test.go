@@ -85,7 +85,7 @@ func hasString(d Dialect, sql string, at int) bool {
 	if d == Other {
 		d = SQLite
 	}
-	l := lexer{sql: sql, dialect: d, dot: -1, number: -1, escapeSingle: d == MySQL, escapeDouble: d == MySQL}
+	l := newLexer(d, sql, readingsOf(d)[0])
 	for tok := l.next(); tok.kind != tokEOF; tok = l.next() {
 		if tok.kind == tokString && tok.start == at {
 			return true

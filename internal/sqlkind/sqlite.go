@@ -2,15 +2,6 @@ package sqlkind
 
 import "strings"
 
-func classifySQLite(sql string, writers map[string]struct{}) (k Kind, strange bool) {
-	if strings.IndexByte(sql, 0) >= 0 {
-		return Unknown, false
-	}
-	s := newScan(lexer{sql: sql, dialect: SQLite}, writers)
-	k = s.finish(s.statement())
-	return k, s.strange
-}
-
 // observeSQLite looks for what makes the verdict worse wherever it stands in a statement.
 func (s *scan) observeSQLite() {
 	if s.prev.word == kwReplace && (!s.tok.is('(') || s.tok.gap) {

@@ -99,30 +99,15 @@ func (k Kind) String() string {
 // Classify returns the verdict on sql. A text in which several things are found gets the worst of them:
 // Write, then Unknown, then Locking, then Stateful, then Catalog, then Read.
 func Classify(d Dialect, sql string) Kind {
-	k, _ := classify(d, sql, nil)
-	return k
+	l := looker{dialect: d}
+	return l.look(sql).Kind
 }
 
 // CallsUnknown reports whether sql calls a function of which nobody knows what it does: none of the server's
 // own, and none of an extension that is listed. It is for texts that are judged to be less than a [Write].
 func CallsUnknown(d Dialect, sql string) bool {
-	_, strange := classify(d, sql, nil)
-	return strange
-}
-
-// classify returns what Classify and CallsUnknown do; writers are the names, in lower case, of further
-// functions that write.
-func classify(d Dialect, sql string, writers map[string]struct{}) (k Kind, strange bool) {
-	switch d {
-	case MySQL:
-		return classifyMySQL(sql, writers)
-	case SQLite:
-		return classifySQLite(sql, writers)
-	case PostgreSQL:
-		return classifyPostgreSQL(sql, writers)
-	default:
-		return classifyOther(sql), false
-	}
+	l := looker{dialect: d}
+	return l.look(sql).CallsUnknown
 }
 
 // severity orders the kinds; it is not the order of the constants because the zero value has to be the careful one.

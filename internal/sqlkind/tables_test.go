@@ -160,13 +160,14 @@ func FuzzTables(f *testing.F) {
 		d := Dialect(dialect % 4)
 		sql = strings.ReplaceAll(sql, "@", " users ")
 		w := watched{"users": "users", "archive.items": "archive.items"}
-		found := w.find(d, sql)
+		l := looker{dialect: d, watched: w}
+		found := l.look(sql).Tables
 		if d == Other {
 			d = SQLite
 		}
 		named := false
-		l := lexer{sql: sql, dialect: d, dot: -1, number: -1, escapeSingle: d == MySQL, escapeDouble: d == MySQL}
-		for tok := l.next(); tok.kind != tokEOF; tok = l.next() {
+		lex := newLexer(d, sql, readingsOf(d)[0])
+		for tok := lex.next(); tok.kind != tokEOF; tok = lex.next() {
 			text := sql[tok.start:tok.end]
 			named = named || text == "users" && tok.kind == tokWord && tok.start > 0 && sql[tok.start-1] == ' '
 		}
