@@ -1,5 +1,5 @@
 // Command dns reads from all servers that one name leads to. Each address is a slave of its own, as the
-// plugin needs it: it has to ask the very server that it reads how far that is. When the name leads
+// plugin needs it: the plugin asks the very server that it reads how far the server is. When the name leads
 // elsewhere, slaves come and go while requests run. It is an example to copy, and no service discovery: where
 // something else knows the servers, ask that, and call SetSlaves.
 //
@@ -90,7 +90,7 @@ func failed(w http.ResponseWriter, err error) {
 	http.Error(w, "cannot read", http.StatusInternalServerError)
 }
 
-// follower has the plugin's slaves be what a name leads to.
+// follower keeps the plugin's slaves to the addresses that a name leads to.
 type follower struct {
 	name   string
 	lookup func(ctx context.Context, host string) ([]string, error) // net.Resolver.LookupHost
@@ -145,9 +145,9 @@ func (f *follower) look(ctx context.Context) {
 }
 
 // slavesOf returns the name in a DSN, and what makes a slave of an address in its place. Slaves of one
-// address have the same DSN each time, by which SetSlaves knows those that stay. Where the DSN has tls=true,
-// the servers' certificates have to be for their addresses, or it names a configuration with a ServerName:
-// see mysql.RegisterTLSConfig of the driver.
+// address have the same DSN each time, by which SetSlaves knows those that stay. With tls=true in the DSN,
+// the servers' certificates have to be for their addresses. Otherwise let the DSN name a configuration with a
+// ServerName: see mysql.RegisterTLSConfig of the driver.
 func slavesOf(dsn string) (name string, slave func(address string) gorm.Dialector, err error) {
 	cfg, err := driver.ParseDSN(dsn)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// Shop serves customers, and Stock serves the shop, at the address stock. With the client's requests travels
-// what the session of the shop's request has written, if its transport is the plugin's.
+// Shop serves customers. It asks Stock, which is at the address stock. If the client's transport is the
+// plugin's, its requests carry what the session of the customer's request has written.
 func Shop(db *gorm.DB, client *http.Client, stock string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /orders", list(db))
@@ -37,8 +37,8 @@ func Stock(db *gorm.DB) http.Handler {
 	return replicated.From(db).Middleware(mux)
 }
 
-// pass answers with what another service says. It is asked with the context of r, which is where the session
-// is.
+// pass answers with what another service says. The request to that service has the context of r, and so its
+// session.
 func pass(w http.ResponseWriter, r *http.Request, client *http.Client, method, to string) {
 	form := url.Values{"item": {r.FormValue("item")}}
 	request, err := http.NewRequestWithContext(r.Context(), method, to, strings.NewReader(form.Encode()))

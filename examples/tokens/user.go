@@ -8,8 +8,8 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// Users keeps tokens for clients that keep nothing themselves, neither cookies nor headers: by user, on the
-// server. A real one is shared by all instances of the application, such as in Redis, and forgets what is
+// Users keeps tokens on the server, by user, for clients that keep nothing themselves, neither cookies nor
+// headers. A real one is shared by all instances of the application, such as in Redis, and forgets what is
 // older than Token.TTL.
 type Users struct {
 	Plugin *replicated.Plugin
@@ -64,8 +64,8 @@ func (u *Users) keep(name, token string) {
 	u.tokens[name] = both
 }
 
-// firstByte does something before the first byte of a response, when the plugin has put the token into its
-// header: who has the response may already make the next request.
+// firstByte calls do before the first byte of a response, when the plugin has put the token into the header.
+// Later is too late: who has the response may already make the next request.
 type firstByte struct {
 	http.ResponseWriter
 	do func()
