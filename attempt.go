@@ -45,32 +45,36 @@ func (st *statement) beginThere(ctx context.Context, to destination) (attempt, e
 	if st.prepared && !st.unprepared {
 		a.pool = to.server.Prepared()
 	}
-	g := st.group
-	if !to.server.Slave {
-		if to.fallback && g.maxOnMaster > 0 {
-			lease, err := g.lease(ctx, to.server)
-			if err != nil {
-				return a, err
-			}
-			if a.lease = lease; lease.conn != nil {
-				a.pool, a.ctx = lease.conn, lease
-			}
+	switch {
+	case to.server.Slave:
+		st.takeOff(&a)
+	case to.fallback && st.group.maxOnMaster > 0:
+		lease, err := st.group.lease(ctx, to.server)
+		if err != nil {
+			return a, err
 		}
-		return a, nil
+		if a.lease = lease; lease.conn != nil {
+			a.pool, a.ctx = lease.conn, lease
+		}
 	}
+	return a, nil
+}
+
+// takeOff puts an attempt on a slave on the list of what is in flight there.
+func (st *statement) takeOff(a *attempt) {
+	g := st.group
 	if g.measures {
 		a.began = st.router.now()
-		to.server.Load.Begin()
+		a.server.Load.Begin()
 	}
 	if timeout := st.router.timeout; timeout > 0 {
-		a.flight = st.flightOn(ctx, to.server)
+		a.flight = st.flightOn(a.ctx, a.server)
 		a.ctx = a.flight.ctx
 		if st.now == 0 {
 			st.now = cluster.Now()
 		}
-		g.cluster.Begin(to.server, &a.flight.reads, st.now, timeout)
+		g.cluster.Begin(a.server, &a.flight.reads, st.now, timeout)
 	}
-	return a, nil
 }
 
 // end ends an attempt with its error, and returns that, or errUnanswered if it was cancelled. Then there

@@ -39,14 +39,15 @@ var (
 	_ gorm.GetDBConnector = (*slaveTx)(nil)
 )
 
-// boundWrite handles a create, update or delete that is bound, or runs on a pool that the plugin does not know.
+// boundWrite handles a create, update or delete that is bound, or runs on a pool that the plugin does not
+// know.
 func (rt *router) boundWrite(db *gorm.DB) {
 	stmt := db.Statement
 	if tx, _ := slaveTxOf(rt.lookInto(stmt.ConnPool).bound); tx != nil {
 		_ = db.AddError(ErrWriteOnSlave)
 		return
 	}
-	rt.markTable(stmt)
+	rt.rememberTable(stmt)
 	if len(rt.groups) > 1 {
 		_, master := rt.boundTo(stmt.ConnPool)
 		rt.misplaced(rt.tableGroup(stmt), master)
@@ -167,16 +168,24 @@ func (rt *router) admitBound(
 	if !j.mayWriteOnMaster() {
 		return nil
 	}
-	var there *group
-	if len(rt.groups) > 1 {
-		if g, master := rt.boundTo(bound); master != nil {
-			if there = g; j.nature.mayWrite() {
-				rt.misplaced(about, master)
-			}
-		}
-	}
-	rt.remember(ctx, j, there)
+	rt.remember(ctx, j, rt.boundGroup(bound, j, about))
 	return nil
+}
+
+// boundGroup returns the group of a transaction or a connection, or nil if that is not known. A statement in it may be
+// about a table of another group.
+func (rt *router) boundGroup(bound gorm.ConnPool, j judgement, about *group) *group {
+	if len(rt.groups) == 1 {
+		return nil
+	}
+	g, master := rt.boundTo(bound)
+	if master == nil {
+		return nil
+	}
+	if j.nature.mayWrite() {
+		rt.misplaced(about, master)
+	}
+	return g
 }
 
 func (a *attendant) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
@@ -208,7 +217,8 @@ func (a *attendant) QueryRowContext(ctx context.Context, query string, args ...a
 	return row
 }
 
-// heed forgets a prepared statement whose plan has gone stale. This transaction has failed; the next one shall not.
+// heed forgets a prepared statement whose plan has gone stale. This transaction has failed; the next one
+// shall not.
 func (a *attendant) heed(query string, err error) {
 	if err == nil || !cluster.IsStalePlan(err) {
 		return
@@ -243,7 +253,8 @@ func (rt *router) reportBound(db *gorm.DB, tx *slaveTx) {
 	rt.observer.Routed(db.Statement.Context, route)
 }
 
-// boundTo returns the group and the master that a transaction or a connection belongs to, or the global group and nil.
+// boundTo returns the group and the master that a transaction or a connection belongs to, or the global
+// group and nil.
 func (rt *router) boundTo(pool gorm.ConnPool) (*group, *cluster.Server) {
 	w := rt.lookInto(pool)
 	if w.bound == nil && w.pool != nil {
@@ -264,8 +275,8 @@ func (rt *router) boundTo(pool gorm.ConnPool) (*group, *cluster.Server) {
 	return rt.groups[0], nil
 }
 
-// ownStatements gives a statement in a transaction the prepared statements of the master that it is on. Those that GORM
-// attaches are of the first master.
+// ownStatements gives a statement in a transaction the prepared statements of the master that it is on.
+// Those that GORM attaches are of the first master.
 func (rt *router) ownStatements(stmt *gorm.Statement) {
 	tx, ok := stmt.ConnPool.(*gorm.PreparedStmtTX)
 	if !ok || len(rt.groups) == 1 && rt.groups[0].cluster.Masters[0] == rt.ownServer {
@@ -297,7 +308,8 @@ func sqlDBOf(p gorm.ConnPool) *sql.DB {
 	return nil
 }
 
-// admitPrepared judges a statement that is about to run on conn as a prepared one: our own pool, or what is bound.
+// admitPrepared judges a statement that is about to run on conn as a prepared one: our own pool, or what is
+// bound.
 func (rt *router) admitPrepared(ctx context.Context, conn any, query string) error {
 	cp, ok := conn.(gorm.ConnPool)
 	if !ok {
@@ -324,7 +336,8 @@ func (rt *router) misplaced(g *group, master *cluster.Server) {
 		return
 	}
 	g.warned.Do(func() {
-		rt.config.Logger.Warn("replicated: a transaction or connection of another group writes to a table of this one, "+
-			"and stays where it is: begin it behind db.Clauses(dbresolver.Use(name))", "group", g.name, "server", master.ID)
+		rt.config.Logger.Warn("replicated: a transaction or connection of another group writes to a table of "+
+			"this one, and stays where it is: begin it behind db.Clauses(dbresolver.Use(name))",
+			"group", g.name, "server", master.ID)
 	})
 }

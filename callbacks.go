@@ -48,25 +48,19 @@ func (rt *router) routeQuery(db *gorm.DB) {
 		rt.pin(stmt, Master)
 	} else if _, ok := stmt.Settings.Load(readName); ok {
 		rt.pin(stmt, Slave)
-	} else if c, _ := rt.ours(stmt.ConnPool); c != nil { // Use
-		rt.carry(stmt, c.origin, c.clause)
-	} else if c := rt.within(stmt); c != nil {
+	} else if c, _, _ := rt.poolOf(stmt); c != nil { // Use
 		rt.carry(stmt, c.origin, c.clause)
 	}
 }
 
-// routeRead runs before queries, rows and raw SQL: what is not bound gets a pool that decides when it sees the final
-// SQL.
+// routeRead runs before queries, rows and raw SQL: what is not bound gets a pool that decides when it sees
+// the final SQL.
 func (rt *router) routeRead(db *gorm.DB) {
 	stmt := db.Statement
-	c, prepared := rt.ours(stmt.ConnPool)
-	wrapped := false
+	c, prepared, wrapped := rt.poolOf(stmt)
 	if c == nil {
-		if c = rt.within(stmt); c == nil {
-			rt.boundRead(db)
-			return
-		}
-		wrapped, prepared = true, c.prepared
+		rt.boundRead(db)
+		return
 	}
 	to := pool{group: rt.orGlobal(rt.groupOf(stmt)), clause: c.clause, prepared: prepared}
 	if to.group == c.group {
@@ -80,6 +74,18 @@ func (rt *router) routeRead(db *gorm.DB) {
 		}
 	}
 	rt.pool(to).choose(stmt, wrapped)
+}
+
+// poolOf returns the pool of this plugin that a statement came with, whether what runs on it is prepared, and
+// whether it is inside of another plugin's. It is nil for what is bound or foreign.
+func (rt *router) poolOf(stmt *gorm.Statement) (c *pool, prepared, wrapped bool) {
+	if c, prepared = rt.ours(stmt.ConnPool); c != nil {
+		return c, prepared, false
+	}
+	if c = rt.within(stmt); c != nil {
+		return c, c.prepared, true
+	}
+	return nil, false, false
 }
 
 // derive returns where a query comes from that came with c, and the clause that counts for it.
@@ -112,10 +118,11 @@ func (rt *router) lookAtClauses(stmt *gorm.Statement, to *pool) {
 	}
 }
 
-// isFirstOr tells the query of FirstOrCreate and FirstOrInit from nearly all
-// others: it asks for one struct, ordered by primary key among other things, and takes not finding it for a result.
+// isFirstOr tells the query of FirstOrCreate and FirstOrInit from nearly all others: it asks for one
+// struct, ordered by primary key among other things, and takes not finding it for a result.
 func isFirstOr(stmt *gorm.Statement) bool {
-	if kind := stmt.ReflectValue.Kind(); stmt.RaiseErrorOnNotFound || kind != reflect.Struct && kind != reflect.Map {
+	kind := stmt.ReflectValue.Kind()
+	if stmt.RaiseErrorOnNotFound || kind != reflect.Struct && kind != reflect.Map {
 		return false
 	}
 	if _, ok := stmt.Clauses["LIMIT"]; !ok {
@@ -142,20 +149,15 @@ func isColumnTypes(stmt *gorm.Statement) bool {
 	return ok && limit.Limit != nil && *limit.Limit == 1
 }
 
-// routeWrite runs before creates, updates and deletes, and before the transaction that GORM wraps around them.
+// routeWrite runs before creates, updates and deletes, and before the transaction that GORM wraps around
+// them.
 func (rt *router) routeWrite(db *gorm.DB) {
 	if db.Error != nil {
 		return
 	}
 	stmt := db.Statement
 	rt.keepShards(db)
-	c, prepared := rt.ours(stmt.ConnPool)
-	wrapped := false
-	if c == nil {
-		if c = rt.within(stmt); c != nil {
-			wrapped, prepared = true, c.prepared
-		}
-	}
+	c, prepared, wrapped := rt.poolOf(stmt)
 	g := rt.orGlobal(rt.groupOf(stmt))
 	if db.DryRun {
 		if c != nil {
@@ -184,14 +186,14 @@ func (rt *router) routeWrite(db *gorm.DB) {
 		if to.on == nil && g.several() {
 			to.on = g.master(memory) // all that the write brings about stays there
 		}
-		rt.markTable(stmt)
+		rt.rememberTable(stmt)
 		rt.pool(to).choose(stmt, wrapped)
 		rt.reportWrite(stmt, &to, &f)
 	}
 }
 
-// admitWrite fills in what bears on a write of g, and adds an error to db if it must not run. It returns what the
-// session remembers of g.
+// admitWrite fills in what bears on a write of g, and adds an error to db if it must not run. It returns
+// what the session remembers of g.
 func (rt *router) admitWrite(db *gorm.DB, g *group, f *facts) *memory {
 	if g.err != nil {
 		_ = db.AddError(g.err)
@@ -237,7 +239,7 @@ func (rt *router) settleWrite(db *gorm.DB) {
 // asks then which of them apply. Ours always does; dbresolver's would undo it.
 func (rt *router) notice(db *gorm.DB) bool {
 	if db.Callback().Create().Get(clauseName) != nil {
-		rt.warned.Do(func() { rt.config.Logger.Error("replicated: routing is undone", "error", errDBResolver) })
+		rt.saidUndone.Do(func() { rt.config.Logger.Error("replicated: routing is undone", "error", errDBResolver) })
 	}
 	return true
 }
@@ -266,16 +268,16 @@ func (rt *router) tellOfShards(db *gorm.DB) bool {
 		return false
 	}
 	rt.saidSharding.Do(func() {
-		rt.config.Logger.Warn("replicated: gorm.io/sharding is in use, so GORM begins no transaction around single "+
-			"writes, as with that plugin alone: set SkipDefaultTransaction to say so, and use db.Transaction",
+		rt.config.Logger.Warn("replicated: gorm.io/sharding is in use, so GORM begins no transaction around "+
+			"single writes, as with that plugin alone: set SkipDefaultTransaction to say so, and use db.Transaction",
 			"plugin", sharding)
 	})
 	return true
 }
 
-// settle settles, by a clause, where one statement runs, and those that GORM derives from it. The pool carries
-// it to preloads, hooks and Begin, where clauses get lost; the clause tells the statement itself from those derived
-// from it.
+// settle settles, by a clause, where one statement runs, and those that GORM derives from it. The pool
+// carries it to preloads, hooks and Begin, where clauses get lost; the clause tells the statement itself
+// from those derived from it.
 func (rt *router) settle(stmt *gorm.Statement, i Intent) {
 	if !rt.initialized.Load() {
 		return
@@ -298,21 +300,18 @@ func (rt *router) pin(stmt *gorm.Statement, i Intent) {
 // carry gives a statement that is not bound a pool with this clause, of the group that it is about: Begin and
 // Connection take it from there.
 func (rt *router) carry(stmt *gorm.Statement, from origin, c choice) {
-	to := pool{group: rt.orGlobal(rt.groupOf(stmt)), origin: from, clause: c}
-	was, prepared := rt.ours(stmt.ConnPool)
+	was, prepared, wrapped := rt.poolOf(stmt)
 	if was == nil {
-		if was = rt.within(stmt); was != nil {
-			to.prepared = was.prepared
-			rt.pool(to).choose(stmt, true)
-		}
 		return
 	}
-	to.prepared = prepared
-	own := rt.pool(to)
-	own.choose(stmt, false)
+	g := rt.orGlobal(rt.groupOf(stmt))
+	own := rt.pool(pool{group: g, origin: from, clause: c, prepared: prepared})
+	if own.choose(stmt, wrapped); wrapped {
+		return
+	}
 	var carried gorm.ConnPool = own
 	if _, statements := unwrap(stmt.DB.ConnPool); statements != nil {
-		carried = rt.judged(to.group.cluster.Masters[0], carried) // what is prepared through here runs there
+		carried = rt.judged(g.cluster.Masters[0], carried) // what is prepared through here runs there
 	}
 	// GORM goes back to the configured pool after a write and in Session{PrepareStmt: true}: that has to be this
 	// one, too, in a configuration of this statement's own.
@@ -323,7 +322,8 @@ func (rt *router) carry(stmt *gorm.Statement, from origin, c choice) {
 
 // errDBResolver says how to move over.
 var errDBResolver = errors.New("dbresolver is registered on the same *gorm.DB, and would move statements too: " +
-	"remove db.Use(dbresolver.Register(…)), give its Replicas to Config.Slaves, its Sources to Config.Masters and its Policy to Config.Policy, " +
+	"remove db.Use(dbresolver.Register(…)), give its Replicas to Config.Slaves, its Sources to Config.Masters " +
+	"and its Policy to Config.Policy, " +
 	"what it registers for single tables to Plugin.Register, " +
 	"and set Config.DefaultIntent to Slave to go on reading from slaves outside of requests")
 

@@ -15,13 +15,13 @@ import (
 //
 // [New] copies it: changing it later has no effect.
 type Config struct {
-	// Slaves are the servers to read from, opened by Initialize: each one server, not an address that leads to several. A pool that a
-	// dialector brings ready-made (mysql.Config.Conn) becomes the plugin's once db.Use succeeds: Close closes it.
-	// Wrap one in [Server] to name or weigh it. Default: none.
+	// Slaves are the servers to read from, opened by Initialize: each one server, not an address that leads to
+	// several. A pool that a dialector brings ready-made (mysql.Config.Conn) becomes the plugin's once db.Use
+	// succeeds: Close closes it. Wrap one in [Server] to name or weigh it. Default: none.
 	Slaves []gorm.Dialector
 
-	// Masters are the servers to write to, opened by Initialize. Several have to be equal: each takes writes, and what is
-	// written to one appears on the others. A request stays on one of them. They are never closed.
+	// Masters are the servers to write to, opened by Initialize. Several have to be equal: each takes writes,
+	// and what is written to one appears on the others. A request stays on one of them. They are never closed.
 	// db.DB() is the first. Default: the connection of the *gorm.DB itself, which is not used otherwise.
 	Masters []gorm.Dialector
 
@@ -31,11 +31,12 @@ type Config struct {
 	// that need a slave would wait. It must not change the slice. Default: dbresolver.RandomPolicy{}.
 	Policy dbresolver.Policy
 
-	// MaxLag is how far behind a slave may be that is read. It is compared with an upper bound of its lag, which Probe finds out.
-	// Default: 60 s; less turns every burst of lag into load on the master.
+	// MaxLag is how far behind a slave may be that is read. It is compared with an upper bound of its lag,
+	// which Probe finds out. Default: 60 s; less turns every burst of lag into load on the master.
 	MaxLag time.Duration
 
-	// Pool limits the connection pool of each server of Slaves and Masters. That of the *gorm.DB itself is never touched.
+	// Pool limits the connection pool of each server of Slaves and Masters. That of the *gorm.DB itself is
+	// never touched.
 	Pool PoolConfig
 
 	// AutoReadOnSlave lets the request's method and DefaultIntent choose a
@@ -66,10 +67,11 @@ type Config struct {
 	// schema do not matter. Default: none; those of the databases themselves are known (docs/routing.md).
 	WriteFunctions []string
 
-	// Secrets seal the tokens by which a client reads what it has written: the first one seals, all open. Each is at least 32
-	// random bytes, such as "openssl rand -base64 32" prints, the same in all instances of the application. To replace one, add
-	// the new one behind it everywhere, then swap them, and remove the old one after Token.TTL.
-	// Default: none. Then a cookie without content sends a client that wrote to the master for Token.Window.
+	// Secrets seal the tokens by which a client reads what it has written: the first one seals, all open. Each
+	// is at least 32 random bytes, such as "openssl rand -base64 32" prints, the same in all instances of the
+	// application. To replace one, add the new one behind it everywhere, then swap them, and remove the old
+	// one after Token.TTL. Default: none. Then a cookie without content sends a client that wrote to the
+	// master for Token.Window.
 	Secrets [][]byte
 
 	// Token says how tokens travel, and how long they count.
@@ -90,9 +92,9 @@ type Config struct {
 	Observer Observer
 }
 
-// Group is servers for some of the tables, for use with [Plugin.Register]. Its fields are
-// those of [Config]: without Masters, the master is the connection of the *gorm.DB itself; without Slaves, everything
-// about these tables runs on the master.
+// Group is servers for some of the tables, for use with [Plugin.Register]. Its fields are those of
+// [Config]: without Masters, the master is the connection of the *gorm.DB itself; without Slaves,
+// everything about these tables runs on the master.
 type Group struct {
 	Slaves, Masters []gorm.Dialector
 	Policy          dbresolver.Policy
@@ -100,25 +102,27 @@ type Group struct {
 	Pool            PoolConfig
 }
 
-// TokenConfig says how a client carries what it must not read behind from a response to its next request: in a cookie, and for
-// clients without cookies in a header.
+// TokenConfig says how a client carries what it must not read behind from a response to its next request:
+// in a cookie, and for clients without cookies in a header.
 type TokenConfig struct {
-	// TTL is how long a token counts: at least MaxLag and a minute, by which the clocks of two instances may differ. A client
-	// that comes back later finds every slave that is read to have caught up. Default: 5 minutes.
+	// TTL is how long a token counts: at least MaxLag and a minute, by which the clocks of two instances may
+	// differ. A client that comes back later finds every slave that is read to have caught up. Default: 5
+	// minutes.
 	TTL time.Duration
-	// Window is how long a client that wrote reads the master where there is no position to compare with: without
-	// Secrets, on SQLite, with the binary log off. Slaves that are further behind show it stale data. Default: 5 s.
+	// Window is how long a client that wrote reads the master where there is no position to compare with:
+	// without Secrets, on SQLite, with the binary log off. Slaves that are further behind show it stale data.
+	// Default: 5 s.
 	Window time.Duration
-	// Timeout bounds the reading of the master's position after a write. When it is over the token carries a time, as
-	// for Window. Default: 250 ms.
+	// Timeout bounds the reading of the master's position after a write. When it is over the token carries a
+	// time, as for Window. Default: 250 ms.
 	Timeout time.Duration
-	// Wait is how long a request waits at most, from its first wait on, for a slave to catch up with its token, before it reads the
-	// master. Default: 0, it does not wait.
+	// Wait is how long a request waits at most, from its first wait on, for a slave to catch up with its
+	// token, before it reads the master. Default: 0, it does not wait.
 	Wait time.Duration
-	// Monotonic makes a token rise with what was read before the response began, too: a client never sees an older state than before, whichever slave
-	// answers. It costs the responses of reading requests a question to the slave, shared by those that end at the same time. It needs
-	// Secrets, and servers with positions. Reads have a cookie of their own, the name of which ends in "-read".
-	// Default: false.
+	// Monotonic makes a token rise with what was read before the response began, too: a client never sees an
+	// older state than before, whichever slave answers. It costs the responses of reading requests a question
+	// to the slave, shared by those that end at the same time. It needs Secrets, and servers with positions.
+	// Reads have a cookie of their own, the name of which ends in "-read". Default: false.
 	Monotonic bool
 
 	// Cookie and Header are the names of the cookie and of the header, in requests and responses. Each plugin
@@ -135,17 +139,18 @@ type TokenConfig struct {
 	Secure       *bool
 }
 
-// ProbeConfig says how the servers are watched: what the master has, and what the slaves have of it. The questions
-// go over connections of their own, one for each server, and need no privilege.
+// ProbeConfig says how the servers are watched: what the master has, and what the slaves have of it. The
+// questions go over connections of their own, one for each server, and need no privilege.
 //
-// Servers are asked where the dialect is MySQL's or PostgreSQL's, or there is a Source. Pools that a dialector, or the *gorm.DB,
-// brings ready-made are asked only if Secrets, MaxLag, Interval or Source is set.
+// Servers are asked where the dialect is MySQL's or PostgreSQL's, or there is a Source. Pools that a
+// dialector, or the *gorm.DB, brings ready-made are asked only if Secrets, MaxLag, Interval or Source is
+// set.
 //
 // Where servers have no positions, as MySQL has none while gtid_mode is not ON, lag is not known, MaxLag has
 // no effect, and tokens carry a time. That is logged once for each group, with the remedy.
 type ProbeConfig struct {
-	// Interval is between two rounds of questions while slaves are read; if they are not it is a quarter of MaxLag.
-	// Default: 1 s. Negative: no questions at all. Then lag is not known, and tokens carry a time.
+	// Interval is between two rounds of questions while slaves are read; if they are not it is a quarter of
+	// MaxLag. Default: 1 s. Negative: no questions at all. Then lag is not known, and tokens carry a time.
 	Interval time.Duration
 	// MinInterval is between two rounds at least, while a slave is awaited. Default: 10 ms.
 	MinInterval time.Duration
@@ -153,17 +158,20 @@ type ProbeConfig struct {
 	Source PositionSource
 }
 
-// FailoverConfig says what happens when servers fail. A read whose slave cannot be reached, breaks the connection or says that it does not
-// serve runs on the next slave, then on the master, in the same call: docs/operations.md.
+// FailoverConfig says what happens when servers fail. A read whose slave cannot be reached, breaks the
+// connection or says that it does not serve runs on the next slave, then on the master, in the same call:
+// docs/operations.md.
 type FailoverConfig struct {
-	// SlaveTimeout is after how long a read that a slave has not answered makes the plugin ask whether that slave is alive, over a connection
-	// of its own, for a second at most. If it is, the read goes on, for as long as it takes; it runs once. If not, it is cancelled there and
-	// runs elsewhere. What counts is the time until the first row. Default: 1 s. Negative: reads wait for as long as their context allows.
+	// SlaveTimeout is after how long a read that a slave has not answered makes the plugin ask whether that
+	// slave is alive, over a connection of its own, for a second at most. If it is, the read goes on, for as
+	// long as it takes; it runs once. If not, it is cancelled there and runs elsewhere. What counts is the
+	// time until the first row. Default: 1 s. Negative: reads wait for as long as their context allows.
 	SlaveTimeout time.Duration
 
-	// MaxOnMaster is how many reads of each group may run on the master at once, until their rows are closed, because no slave is there for
-	// them; more fail at once with [ErrMasterBusy]. Reads that belong on the master anyway do not count: those of a session that wrote,
-	// or whose token no slave covers yet. Default: 0, unlimited.
+	// MaxOnMaster is how many reads of each group may run on the master at once, until their rows are closed,
+	// because no slave is there for them; more fail at once with [ErrMasterBusy]. Reads that belong on the
+	// master anyway do not count: those of a session that wrote, or whose token no slave covers yet. Default:
+	// 0, unlimited.
 	MaxOnMaster int
 }
 
@@ -188,8 +196,9 @@ type Server struct {
 	// ID names the server in routes, logs and Status. It must not hold a credential.
 	// Default: host:port where the DSN shows it, otherwise slave-1, slave-2 and so on, or master-1.
 	ID string
-	// Weight is a slave's part of the reads, compared with the Weight of the others: with dbresolver.RandomPolicy{}, which is the default Policy, and
-	// with [LeastLatency]. Other policies do not see it. 1,000,000 at most. Default: 1.
+	// Weight is a slave's part of the reads, compared with the Weight of the others: with
+	// dbresolver.RandomPolicy{}, which is the default Policy, and with [LeastLatency]. Other policies do not
+	// see it. 1,000,000 at most. Default: 1.
 	Weight int
 }
 

@@ -24,8 +24,8 @@ func (d *demand) metBy(p position.Position, now time.Time) bool {
 // timed tells whether metBy needs to know the time.
 func (d *demand) timed() bool { return d != nil && !d.until.IsZero() }
 
-// and returns what demands as much as d and newer do. Two positions may have no common one, such as those before and after a
-// failover: then only the master does for both, for as long as the older one may count.
+// and returns what demands as much as d and newer do. Two positions may have no common one, such as those
+// before and after a failover: then only the master does for both, for as long as the older one may count.
 func (d *demand) and(newer *demand, now time.Time, ttl time.Duration) *demand {
 	if d == nil {
 		return newer

@@ -50,8 +50,8 @@ func (rt *router) rejectsWrite(f *facts) bool {
 	return rt.rejects && f.rejectsWrite() && !(f.nature == unknown && rt.dialect == sqlkind.Other)
 }
 
-// fill adds what the context and the configuration say about a statement of g, and returns the session and what
-// that remembers of g. It fills f in place: copying so many small fields costs more than the rules do.
+// fill adds what the context and the configuration say about a statement of g, and returns the session and
+// what that remembers of g. It fills f in place: copying so many small fields costs more than the rules do.
 func (rt *router) fill(ctx context.Context, g *group, f *facts) (*session, *memory) {
 	f.auto, f.fallback = rt.auto.Load(), rt.fallback
 	scope := lookup(ctx)
@@ -72,7 +72,8 @@ func (rt *router) fill(ctx context.Context, g *group, f *facts) (*session, *memo
 	return session, memory
 }
 
-// about returns the group of a statement by its SQL, or nil. What asks the catalog, as the Migrator does, has the table's name among its arguments.
+// about returns the group of a statement by its SQL, or nil. What asks the catalog, as the Migrator does,
+// has the table's name among its arguments.
 func (x index) about(tables *sqlkind.Tables, n nature, query string, args []any) *group {
 	if tables != nil && tables.Main != "" {
 		return x.named(tables.Main)

@@ -77,8 +77,8 @@ func (s *session) accept(text string) bool {
 	return true
 }
 
-// await waits until a slave may have what a statement demands, and tells whether it is worth a look. All reads of a session together
-// wait for Token.Wait.
+// await waits until a slave may have what a statement demands, and tells whether it is worth a look. All
+// reads of a session together wait for Token.Wait.
 func (s *session) await(ctx context.Context, g *group, d *demand, v *cluster.View) bool {
 	if s == nil || s.router.config.Token.Wait == 0 {
 		return false
@@ -107,8 +107,8 @@ func (s *session) await(ctx context.Context, g *group, d *demand, v *cluster.Vie
 	}
 }
 
-// settle brings the demands of a session up to what it has written and, if tokens are monotonic, read. It tells which of that
-// its client has to hear of.
+// settle brings the demands of a session up to what it has written and, if tokens are monotonic, read. It
+// tells which of that its client has to hear of.
 func (s *session) settle(ctx context.Context) (wrote, read bool) {
 	rt := s.router
 	wrote = s.carried.raised.Load()
@@ -117,7 +117,7 @@ func (s *session) settle(ctx context.Context) (wrote, read bool) {
 	for _, g := range rt.groups {
 		m := s.memoryOf(g)
 		gWrote, gRead := m.wrote.Load(), m.read.Load()
-		if !gWrote && gRead == 0 || rt.sealer == nil && !g.marks.Load() {
+		if !gWrote && gRead == 0 || rt.sealer == nil && !g.givesCookies.Load() {
 			continue
 		}
 		wrote, read = wrote || gWrote, true
@@ -156,7 +156,8 @@ func (g *group) used(m *memory, wrote bool, read uint64) (servers []*cluster.Ser
 	}
 	all := g.cluster.View().All
 	for ; read != 0; read &= read - 1 {
-		i := slices.IndexFunc(all, func(s cluster.State) bool { return s.Server.Slot() == bits.TrailingZeros64(read) })
+		slot := bits.TrailingZeros64(read)
+		i := slices.IndexFunc(all, func(s cluster.State) bool { return s.Server.Slot() == slot })
 		if i < 0 { // it has left
 			return []*cluster.Server{g.master(m)}
 		}
@@ -175,7 +176,8 @@ func (g *group) position(ctx context.Context, s *cluster.Server) (position.Readi
 	return g.cluster.Position(ctx, s)
 }
 
-// demand makes a session demand what a server said when it was asked for its position, or a time if it did not say.
+// demand makes a session demand what a server said when it was asked for its position, or a time if it did
+// not say.
 func (s *session) demand(g *group, server *cluster.Server, wrote bool, reading position.Reading, err error) {
 	rt, now := s.router, time.Now()
 	if err == nil && !wrote && !reading.Position.Known() {

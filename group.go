@@ -25,17 +25,17 @@ const globalName = "default"
 // group is one master, or several equal ones, with its slaves, and the pools that statements run on.
 type group struct {
 	// pools are what statements run on of which every request has some: see router.pool, which makes them.
-	pools     [pooled]gorm.ConnPool
-	name      string
-	index     int   // in router.groups
-	err       error // why nothing runs here: it was registered too late
-	cluster   *cluster.Cluster
-	maxLag    time.Duration
-	limits    PoolConfig
-	related   []*group     // those on the same master, g too
-	marks     atomic.Bool  // without Secrets: who wrote to it gets a cookie
-	asked     atomic.Int64 // when askUnwatched last did, in nanoseconds since 1970
-	unwatched string       // why its servers are not asked for anything; "" if they are
+	pools        [pooled]gorm.ConnPool
+	name         string
+	index        int   // in router.groups
+	err          error // why nothing runs here: it was registered too late
+	cluster      *cluster.Cluster
+	maxLag       time.Duration
+	limits       PoolConfig
+	related      []*group     // those on the same master, g too
+	givesCookies atomic.Bool  // to those that wrote to it, without Secrets
+	asked        atomic.Int64 // when askUnwatched last did, in nanoseconds since 1970
+	unwatched    string       // why its servers are not asked for anything; "" if they are
 
 	now         func() time.Duration
 	maxOnMaster int                        // Failover.MaxOnMaster
@@ -50,8 +50,8 @@ type group struct {
 	saidNoPositions atomic.Bool // see warnNoPositions
 }
 
-// flight is the context of reads on one slave, which can be cancelled apart from the caller's, and what the slave
-// knows of them.
+// flight is the context of reads on one slave, which can be cancelled apart from the caller's, and what the
+// slave knows of them.
 type flight struct {
 	server *cluster.Server
 	ctx    context.Context
@@ -92,11 +92,12 @@ func (g *group) several() bool { return len(g.cluster.Masters) > 1 }
 // hasSlaves tells whether g was given slaves that Close has not closed.
 func (g *group) hasSlaves() bool { return len(g.cluster.View().All) > 0 }
 
-// index maps the names that were registered, and what they are in lower case, to their groups. It is never changed.
+// index maps the names that were registered, and what they are in lower case, to their groups. It is never
+// changed.
 type index map[string]*group
 
-// named returns the group of a table, or of a name, or nil. What was registered without a schema stands for itself in
-// every schema.
+// named returns the group of a table, or of a name, or nil. What was registered without a schema stands for
+// itself in every schema.
 func (x index) named(name string) *group {
 	if g := x.exactly(name); g != nil {
 		return g

@@ -46,8 +46,8 @@ func (g *group) comparesTo(p *point) bool {
 // may be.
 //
 //   - A group on the history demands the position.
-//   - If there is none, a group that may be on it does. Where the positions of the two do not compare, and where
-//     its master has not been heard of, it demands the master instead, for as long as the token counts.
+//   - If there is none, a group that may be on it does. Where the positions of the two do not compare, and
+//     where its master has not been heard of, it demands the master instead, for as long as the token counts.
 //   - If there is none of these either, nobody knows what became of the history: every group demands the
 //     master.
 func (s *session) impose(p *point, now time.Time) (known bool) {

@@ -11,17 +11,18 @@ import (
 	"github.com/gorm-replicated/replicated/internal/token"
 )
 
-// Middleware gives each request its session: the intent that follows from
-// Config.Routes and the method, the memory of what the request wrote, and what it must not read behind according to the
-// token that it brings. Handlers take part by using the request's context: db.WithContext(r.Context()).
+// Middleware gives each request its session: the intent that follows from Config.Routes and the method, the
+// memory of what the request wrote, and what it must not read behind according to the token that it brings.
+// Handlers take part by using the request's context: db.WithContext(r.Context()).
 //
-// If the request has written, the response brings a token, in a cookie and a header. Before its first byte the
-// master is asked for its position, once: what is committed by then the client's next request will see. The ResponseWriter
-// that next gets has the optional interfaces of the real one. Handlers that answer in another's place, such as [http.TimeoutHandler], belong inside.
+// If the request has written, the response brings a token, in a cookie and a header. Before its first byte
+// the master is asked for its position, once: what is committed by then the client's next request will see.
+// The ResponseWriter that next gets has the optional interfaces of the real one. Handlers that answer in
+// another's place, such as [http.TimeoutHandler], belong inside.
 //
-// It may be made before the plugin is given to db.Use: until then requests are
-// served without a session. Several plugins may wrap one handler, in any order, each with a Token.Cookie and Token.Header of
-// its own; wrapping twice with the same one does no harm. A nil handler panics.
+// It may be made before the plugin is given to db.Use: until then requests are served without a session.
+// Several plugins may wrap one handler, in any order, each with a Token.Cookie and Token.Header of its own;
+// wrapping twice with the same one does no harm. A nil handler panics.
 func (p *Plugin) Middleware(next http.Handler) http.Handler {
 	mustHandler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -31,7 +32,7 @@ func (p *Plugin) Middleware(next http.Handler) http.Handler {
 		}
 		ctx, session, first := p.begin(r)
 		r = r.WithContext(ctx)
-		if !first || p.sealer == nil && !p.marks.Load() {
+		if !first || p.sealer == nil && !p.givesCookies.Load() {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -66,8 +67,9 @@ func (rt *router) begin(r *http.Request) (_ context.Context, _ *session, first b
 	return ctx, session, first
 }
 
-// clashes tells whether another plugin has the cookie or the header of p's tokens. One of two tokens would be lost: then p issues none
-// and takes none, and its requests read the master, but for what code or patterns mark.
+// clashes tells whether another plugin has the cookie or the header of p's tokens. One of two tokens would
+// be lost: then p issues none and takes none, and its requests read the master, but for what code or
+// patterns mark.
 func (rt *router) clashes(s *session) bool {
 	own := &rt.config.Token
 	for other := s.next; other != nil; other = other.next {
@@ -78,8 +80,9 @@ func (rt *router) clashes(s *session) bool {
 			continue
 		}
 		rt.tokens.saidClash.Do(func() {
-			rt.config.Logger.Error("replicated: two plugins in one request have the same Token.Cookie or Token.Header, so the requests of one of them read the master: "+
-				"give each its own", "cookie", own.Cookie, "header", own.Header)
+			rt.config.Logger.Error("replicated: two plugins in one request have the same Token.Cookie or "+
+				"Token.Header, so the requests of one of them read the master: give each its own",
+				"cookie", own.Cookie, "header", own.Header)
 		})
 		return true
 	}
@@ -108,7 +111,8 @@ func dropCookies(h http.Header, name string) {
 	})
 }
 
-// answer puts the session's token into the header of the response to r, if the client has to hear of something.
+// answer puts the session's token into the header of the response to r, if the client has to hear of
+// something.
 func (s *session) answer(h http.Header, r *http.Request) {
 	s.takeOver(h)
 	wrote, read := s.settle(r.Context())
@@ -116,7 +120,10 @@ func (s *session) answer(h http.Header, r *http.Request) {
 		return
 	}
 	rt, cfg := s.router, &s.router.config.Token
-	cookie := &http.Cookie{Name: cfg.Cookie, Domain: cfg.Domain, Path: cfg.Path, SameSite: cfg.SameSite, HttpOnly: true, Secure: r.TLS != nil}
+	cookie := &http.Cookie{
+		Name: cfg.Cookie, Domain: cfg.Domain, Path: cfg.Path,
+		SameSite: cfg.SameSite, HttpOnly: true, Secure: r.TLS != nil,
+	}
 	if cfg.Secure != nil {
 		cookie.Secure = *cfg.Secure
 	}
@@ -127,8 +134,8 @@ func (s *session) answer(h http.Header, r *http.Request) {
 	if rt.sealer == nil {
 		cookie.Value, lifetime = token.Marker, cfg.Window
 		rt.tokens.saidMarker.Do(func() {
-			rt.config.Logger.Warn("replicated: Config.Secrets is not set: a client that wrote reads the master for Token.Window, and after that perhaps not what it wrote",
-				"window", cfg.Window)
+			rt.config.Logger.Warn("replicated: Config.Secrets is not set: a client that wrote reads the master for "+
+				"Token.Window, and after that perhaps not what it wrote", "window", cfg.Window)
 		})
 	} else {
 		text, err := s.seal()

@@ -17,8 +17,8 @@ import (
 	"gorm.io/plugin/dbresolver"
 )
 
-// openGroups opens the servers of all groups, after every mistake in their configuration was added to found. It
-// returns the groups, the global one first, and the index of the others.
+// openGroups opens the servers of all groups, after every mistake in their configuration was added to
+// found. It returns the groups, the global one first, and the index of the others.
 func (rt *router) openGroups(db *gorm.DB, own gorm.ConnPool, found mistakes) ([]*group, index, error) {
 	all := append([]registration{{group: rt.config.group()}}, rt.registered...)
 	groups := make([]*group, len(all))
@@ -41,7 +41,8 @@ func (rt *router) openGroups(db *gorm.DB, own gorm.ConnPool, found mistakes) ([]
 	if len(found) > 0 {
 		return nil, nil, errors.Join(found...)
 	}
-	rt.ownServer = cluster.NewServer(masterID(db.Dialector, specs), own, db.Dialector, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
+	id := masterID(db.Dialector, specs)
+	rt.ownServer = cluster.NewServer(id, own, db.Dialector, db.PrepareStmtMaxSize, db.PrepareStmtTTL)
 	servers, err := cluster.Open(rt.ownServer, specs)
 	if err != nil {
 		return nil, nil, err
@@ -167,8 +168,11 @@ func (rt *router) setSlaves(g *group, slaves []gorm.Dialector) error {
 	return nil
 }
 
-// keep returns which of the slaves that are there are those of g, nil where none is, and how to open the others.
-func (g Group) keep(before []*cluster.Server, specs []cluster.Spec) (servers []*cluster.Server, fresh []cluster.Spec) {
+// keep returns which of the slaves that are there are those of g, nil where none is, and how to open the
+// others.
+func (g Group) keep(before []*cluster.Server, specs []cluster.Spec) (
+	servers []*cluster.Server, fresh []cluster.Spec,
+) {
 	servers = make([]*cluster.Server, len(specs))
 	taken := map[string]bool{}
 	for i, spec := range specs {
@@ -244,21 +248,7 @@ func (rt *router) monitor(deadline time.Time) {
 			Blind: g.unwatched != "", Dialect: rt.dialectName, Source: known,
 			Interval: rt.config.Probe.Interval, MinInterval: rt.config.Probe.MinInterval, MaxLag: g.maxLag,
 			Notice: func(s *cluster.Server, in bool, reason, remedy string) {
-				log := rt.notices.With("group", g.name, "server", s.ID)
-				switch {
-				case in && s.Slave:
-					log.Info("replicated: a slave is read")
-				case in:
-					log.Info("replicated: the master answers again")
-				case s.Slave:
-					why := []any{"reason", reason}
-					if remedy != "" {
-						why = append(why, "remedy", remedy)
-					}
-					log.Warn("replicated: a slave is not read", why...)
-				default:
-					log.Warn("replicated: the master cannot be asked how far it is: the lag of slaves stands still, and tokens carry a time", "reason", reason)
-				}
+				rt.tellOfChange(g, s, in, reason, remedy)
 			},
 			NoPositions: func(s *cluster.Server, reason, remedy string) {
 				rt.warnNoPositions(g, s, reason, remedy)
@@ -269,7 +259,7 @@ func (rt *router) monitor(deadline time.Time) {
 			},
 		})
 		watched = append(watched, g)
-		if rt.marks.Load() && !slices.ContainsFunc(g.related, (*group).hasSlaves) {
+		if rt.givesCookies.Load() && !slices.ContainsFunc(g.related, (*group).hasSlaves) {
 			g.askMasters() // it may be on the master of another one: see shares
 		}
 	}
@@ -277,6 +267,26 @@ func (rt *router) monitor(deadline time.Time) {
 		g.cluster.AwaitFirst(ctx)
 	}
 	rt.log.Flush(ctx) // whoever waited for the first answers finds in the log what they were
+}
+
+// tellOfChange says that a slave comes or goes, or that a master answers or does not.
+func (rt *router) tellOfChange(g *group, s *cluster.Server, in bool, reason, remedy string) {
+	log := rt.notices.With("group", g.name, "server", s.ID)
+	switch {
+	case in && s.Slave:
+		log.Info("replicated: a slave is read")
+	case in:
+		log.Info("replicated: the master answers again")
+	case s.Slave:
+		why := []any{"reason", reason}
+		if remedy != "" {
+			why = append(why, "remedy", remedy)
+		}
+		log.Warn("replicated: a slave is not read", why...)
+	default:
+		log.Warn("replicated: the master cannot be asked how far it is: the lag of slaves stands still, "+
+			"and tokens carry a time", "reason", reason)
+	}
 }
 
 // warnNoPositions says that g has no positions, and what mends it: once, see cluster.Monitoring.
@@ -326,14 +336,14 @@ func (rt *router) relate() {
 func (rt *router) grant() {
 	for _, g := range rt.groups {
 		if slices.ContainsFunc(g.related, (*group).hasSlaves) {
-			g.marks.Store(true)
-			rt.marks.Store(true)
+			g.givesCookies.Store(true)
+			rt.givesCookies.Store(true)
 		}
 	}
 }
 
-// watch has SQL be looked through for the names of x from now on. A statement that runs meanwhile may find a name in its SQL and not
-// in the index.
+// watch has SQL be looked through for the names of x from now on. A statement that runs meanwhile may find
+// a name in its SQL and not in the index.
 func (rt *router) watch(x index) {
 	kinds := sqlkind.NewCache(rt.dialect, rt.config.WriteFunctions...)
 	if len(x) > 0 {

@@ -12,14 +12,14 @@
 //
 //	db.WithContext(r.Context()).Find(&posts)
 //
-// A GET or HEAD reads from one slave; other methods use the master. A write
-// always goes to the master, and from then on the request reads there, too. Its response brings a token: the client's next
-// request reads a slave that has replayed the write, or the master. Handlers are marked with
-// [UseMaster] and [UseSlave], requests by pattern with [Config].Routes, contexts with [WithMaster] and
-// [WithSlave], and single statements with db.Clauses(replicated.Master). An [Observer] is told where each statement
-// went, and why.
+// A GET or HEAD reads from one slave; other methods use the master. A write always goes to the master, and
+// from then on the request reads there, too. Its response brings a token: the client's next request reads a
+// slave that has replayed the write, or the master. Handlers are marked with [UseMaster] and [UseSlave],
+// requests by pattern with [Config].Routes, contexts with [WithMaster] and [WithSlave], and single
+// statements with db.Clauses(replicated.Master). An [Observer] is told where each statement went, and why.
 //
-// docs/routing.md has the rules, docs/consistency.md what is promised and why it holds, docs/configuration.md every option.
+// docs/routing.md has the rules, docs/consistency.md what is promised and why it holds,
+// docs/configuration.md every option.
 package replicated
 
 import (
@@ -51,7 +51,10 @@ var (
 func New(cfg Config) *Plugin {
 	probes := len(cfg.Secrets) > 0 || cfg.MaxLag > 0 || cfg.Probe.Interval > 0 || cfg.Probe.Source != nil
 	cfg = cfg.normalised()
-	p := &Plugin{router{probes: probes, config: cfg, rejects: cfg.RejectWrites, fallback: cfg.DefaultIntent, observer: cfg.Observer, timeout: cfg.Failover.SlaveTimeout, base: time.Now()}}
+	p := &Plugin{router{
+		probes: probes, config: cfg, rejects: cfg.RejectWrites, fallback: cfg.DefaultIntent, observer: cfg.Observer,
+		timeout: cfg.Failover.SlaveTimeout, base: time.Now(),
+	}}
 	p.log = logqueue.New(cfg.Logger.Handler())
 	p.config.Logger, p.notices = p.log.Logger(), p.log.Notices()
 	p.auto.Store(*cfg.AutoReadOnSlave)
@@ -76,16 +79,18 @@ func (p *Plugin) SetAutoReadOnSlave(on bool) {
 	p.auto.Store(on)
 }
 
-// SetShadow turns shadow mode on or off: everything runs on the master, whatever is marked, while [Observer] and [Status] report what would have
-// run on which slave. The slaves stay open and watched. It is for a careful roll-out, and for a night on which slaves must not be read.
-// Transactions that have begun stay where they are. Off at first.
+// SetShadow turns shadow mode on or off: everything runs on the master, whatever is marked, while
+// [Observer] and [Status] report what would have run on which slave. The slaves stay open and watched. It
+// is for a careful roll-out, and for a night on which slaves must not be read. Transactions that have begun
+// stay where they are. Off at first.
 func (p *Plugin) SetShadow(on bool) {
 	p.shadow.Store(on)
 }
 
-// Initialize is called by db.Use. It opens the slaves, waits for the first answers of those that it watches, in 2 seconds for all of that, and registers the
-// callbacks. It reports every mistake in the configuration at once; after an error nothing is left
-// registered or open. A plugin serves one *gorm.DB: a second call is an error.
+// Initialize is called by db.Use. It opens the slaves, waits for the first answers of those that it
+// watches, in 2 seconds for all of that, and registers the callbacks. It reports every mistake in the
+// configuration at once; after an error nothing is left registered or open. A plugin serves one *gorm.DB: a
+// second call is an error.
 func (p *Plugin) Initialize(db *gorm.DB) error {
 	p.initializing.Lock()
 	defer p.initializing.Unlock()
@@ -152,9 +157,9 @@ func (p *Plugin) initialize(db *gorm.DB, deadline time.Time) error {
 	return nil
 }
 
-// Close closes the connection pools of the slaves, and waits for the queries
-// that run on them. From then on everything runs on the masters, whose pools stay open, and tokens carry a time. Closing
-// twice, or before Initialize, does nothing.
+// Close closes the connection pools of the slaves, and waits for the queries that run on them. From then on
+// everything runs on the masters, whose pools stay open, and tokens carry a time. Closing twice, or before
+// Initialize, does nothing.
 func (p *Plugin) Close() error {
 	if !p.initialized.Load() {
 		return nil
@@ -166,8 +171,9 @@ func (p *Plugin) Close() error {
 // on the servers of g; all others on those of [Config]. A string may as well be a name of your own, for
 // db.Clauses(dbresolver.Use("name")). The first name is the group's name in routes and Status.
 //
-// It returns p. It has to be called before db.Use, which reports mistakes. After that it is an error, which goes to
-// Config.Logger and to every statement about these tables: they do not run on servers that were not meant for them.
+// It returns p. It has to be called before db.Use, which reports mistakes. After that it is an error, which
+// goes to Config.Logger and to every statement about these tables: they do not run on servers that were not
+// meant for them.
 func (p *Plugin) Register(g Group, tables ...any) *Plugin {
 	p.initializing.Lock()
 	defer p.initializing.Unlock()
@@ -176,7 +182,8 @@ func (p *Plugin) Register(g Group, tables ...any) *Plugin {
 		p.registered = append(p.registered, r)
 		return p
 	}
-	err := fmt.Errorf("replicated: Register(%v) was called after db.Use: groups have to be registered before", labels(tables))
+	err := fmt.Errorf("replicated: Register(%v) was called after db.Use: groups have to be registered before",
+		labels(tables))
 	p.config.Logger.Error(err.Error())
 	var ignored mistakes
 	names := slices.DeleteFunc(r.names(p.parse, &ignored), func(name string) bool { return name == "" })
@@ -188,10 +195,12 @@ func (p *Plugin) Register(g Group, tables ...any) *Plugin {
 	return p
 }
 
-// SetSlaves makes these the slaves of the group of [Config], as Config.Slaves does: new ones are opened, and read once they answer, or at once if they are not watched (see [ProbeConfig]); those that are not
-// among them any longer are not read from now on, and their pools close when the last query on them ends. One that is the same as before,
-// by its DSN or because it is the same dialector, and by its ID if it has one, stays as it is: its Weight, too. It reports every mistake at once; then nothing has
-// changed. It is an error before db.Use and after Close.
+// SetSlaves makes these the slaves of the group of [Config], as Config.Slaves does: new ones are opened,
+// and read once they answer, or at once if they are not watched (see [ProbeConfig]); those that are not
+// among them any longer are not read from now on, and their pools close when the last query on them ends.
+// One that is the same as before, by its DSN or because it is the same dialector, and by its ID if it has
+// one, stays as it is: its Weight, too. It reports every mistake at once; then nothing has changed. It is
+// an error before db.Use and after Close.
 func (p *Plugin) SetSlaves(slaves ...gorm.Dialector) error {
 	return p.SetGroupSlaves(globalName, slaves...)
 }

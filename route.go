@@ -8,8 +8,8 @@ import (
 // Observer is told about every routed statement.
 type Observer interface {
 	// Routed is called with the statement's context once its route is decided, before it runs, in the
-	// goroutine that runs it: the statement waits. If a slave fails it, it is called again, for the server on which it runs next. It is
-	// called concurrently.
+	// goroutine that runs it: the statement waits. If a slave fails it, it is called again, for the server on
+	// which it runs next. It is called concurrently.
 	Routed(ctx context.Context, r Route)
 }
 

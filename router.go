@@ -15,11 +15,11 @@ import (
 	"gorm.io/gorm"
 )
 
-// router is what all of the plugin looks at: the settings, the groups, the switches and what is counted. Doors
-// stand on it.
+// router is what all of the plugin looks at: the settings, the groups, the switches and what is counted.
+// [Plugin] is a door to it.
 type router struct {
-	// What every statement looks at stands first and together: in a real program it comes from memory, not
-	// from the nearest cache. But for the atomics all is immutable after Initialize.
+	// Every statement looks at these. They stand together: in a real program they come from memory, not from the
+	// nearest cache. But for the atomics they are immutable after Initialize.
 	auto        atomic.Bool // AutoReadOnSlave
 	shadow      atomic.Bool
 	wrapped     atomic.Bool // a pool of another plugin was seen around one of ours
@@ -31,33 +31,35 @@ type router struct {
 	kinds       atomic.Pointer[sqlkind.Cache]
 	names       atomic.Pointer[index] // nil while there is one group
 	timeout     time.Duration         // Failover.SlaveTimeout
-	base        time.Time
+	base        time.Time             // of now
 	observer    Observer
 	groups      []*group // the global one first
 
-	own         gorm.ConnPool // the pool that sessions made before db.Use still carry; nil if it cannot be recognised
+	// These are immutable after Initialize, too.
+	config      Config // its Logger is that of log
+	dialectName string
+	own         gorm.ConnPool   // of sessions made before db.Use; nil if it cannot be recognised
+	ownServer   *cluster.Server // of the connection of the *gorm.DB
+	callbacks   any             // of the *gorm.DB
 	routes      *matcher
 	sealer      *token.Sealer // nil without Secrets
-	tokens      tokens
-	marks       atomic.Bool // some group has
-	probes      bool        // the configuration asks for it, see ProbeConfig
-	callbacks   any         // of the *gorm.DB
-	dialectName string
-	config      Config          // its Logger is that of log
-	log         *logqueue.Queue // to the Logger of the configuration
-	notices     *slog.Logger    // of the monitor, which waits for nobody
+	probes      bool          // the configuration asks for it, see ProbeConfig
+	log         *logqueue.Queue
+	notices     *slog.Logger // of the monitor, which waits for nobody
 	parse       func(model any) (table string, err error)
+	admit       func(ctx context.Context, conn any, query string) error // see router.admitPrepared
 
-	admit     func(ctx context.Context, conn any, query string) error // what a prepared statement is asked for each time it runs
-	ownServer *cluster.Server                                         // of the connection of the *gorm.DB
+	initializing sync.Mutex     // held by what changes the groups: Initialize, Register, SetSlaves
+	registered   []registration // until Initialize
+	givesCookies atomic.Bool    // some group does
+	policies     sync.Mutex     // held while any policy is asked: see group
 
-	policies      sync.Mutex // see group
-	unknown       names      // in dbresolver.Use, that nobody registered
-	initializing  sync.Mutex
-	registered    []registration
+	// What is counted, and what was said once.
+	tokens        tokens
 	withoutIntent atomic.Uint64
-	replans       atomic.Uint64 // see another
-	warned        sync.Once     // of dbresolver
+	replans       atomic.Uint64 // see anotherText
+	unknown       names         // in dbresolver.Use, that nobody registered
+	saidUndone    sync.Once
 	saidWrapped   sync.Once
 	saidSharding  sync.Once
 }
@@ -73,8 +75,9 @@ type tokens struct {
 func (rt *router) timeOnly(group, reason string) {
 	rt.tokens.timeOnly.Add(1)
 	rt.tokens.saidTimeOnly.Do(func() {
-		rt.config.Logger.Warn("replicated: a token carries a time instead of a position: its client reads the master for Token.Window, "+
-			"and stale data from a slave that is further behind", "group", group, "reason", reason, "window", rt.config.Token.Window)
+		rt.config.Logger.Warn("replicated: a token carries a time instead of a position: its client reads the "+
+			"master for Token.Window, and stale data from a slave that is further behind",
+			"group", group, "reason", reason, "window", rt.config.Token.Window)
 	})
 }
 
@@ -82,8 +85,9 @@ func (rt *router) timeOnly(group, reason string) {
 func (rt *router) tooLate() {
 	rt.tokens.late.Add(1)
 	rt.tokens.saidLate.Do(func() {
-		rt.config.Logger.Warn("replicated: a handler wrote to the database, or to another service, after the first byte of its response: the client's next request " +
-			"may not see it; write first, then answer (counted in Status)")
+		rt.config.Logger.Warn("replicated: a handler wrote to the database, or to another service, after the " +
+			"first byte of its response: the client's next request may not see it; " +
+			"write first, then answer (counted in Status)")
 	})
 }
 

@@ -25,12 +25,12 @@ type scope struct {
 	chosen gorm.ConnPool // by a callback, for a statement whose pool is another plugin's
 }
 
-// scoped is a context with a scope. It is a type of our own because a statement's context often is one itself: then there is nothing to
-// search.
+// scoped is a context with a scope. It is a type of our own because a statement's context often is one
+// itself: then there is nothing to search.
 type scoped struct {
 	context.Context
-	// done is the parent's Done, which database/sql asks for several times in a query, if that is net/http's: the
-	// contexts of others may be used again for another request, and have another one then.
+	// done is the parent's Done, which database/sql asks for several times in a query, if that is net/http's:
+	// the contexts of others may be used again for another request, and have another one then.
 	done  <-chan struct{}
 	scope scope
 }
@@ -129,10 +129,10 @@ func WithSlave(ctx context.Context) context.Context {
 	return s.context(ctx)
 }
 
-// WithMaxStaleness returns a context whose reads run on slaves only that are known to be at most d behind, otherwise
-// on the master: also where the code asks for a slave. The innermost one counts. It asks for a closer watch on
-// the slaves for some seconds, so that small values work, but for zero: that reads the master. Where lag is
-// not known (see [ProbeConfig]), no slave is fresh enough.
+// WithMaxStaleness returns a context whose reads run on slaves only that are known to be at most d behind,
+// otherwise on the master: also where the code asks for a slave. The innermost one counts. It asks for a
+// closer watch on the slaves for some seconds, so that small values work, but for zero: that reads the
+// master. Where lag is not known (see [ProbeConfig]), no slave is fresh enough.
 func WithMaxStaleness(ctx context.Context, d time.Duration) context.Context {
 	s := scopeOf(ctx)
 	s.limited, s.staleness = true, d
@@ -202,8 +202,8 @@ func mustHandler(h http.Handler) {
 	}
 }
 
-// newSession returns ctx with a session of p in it, and that. It has the memory of the one that is there, if any: what one part
-// of a request writes, all of it must see.
+// newSession returns ctx with a session of p in it, and that. It has the memory of the one that is there,
+// if any: what one part of a request writes, all of it must see.
 func (rt *router) newSession(ctx context.Context) (*scoped, *session) {
 	both := &struct { // in one piece: a statement looks at both
 		scoped  scoped

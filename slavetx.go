@@ -43,7 +43,8 @@ func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
 	t.once.Do(func() {
 		s := t.server.Prepared()
 		root := t.group.pools[0]
-		t.prepared = &gorm.PreparedStmtTX{Tx: t, PreparedStmtDB: &gorm.PreparedStmtDB{ConnPool: root, Mux: s.Mux, Stmts: s.Stmts}}
+		statements := &gorm.PreparedStmtDB{ConnPool: root, Mux: s.Mux, Stmts: s.Stmts}
+		t.prepared = &gorm.PreparedStmtTX{Tx: t, PreparedStmtDB: statements}
 	})
 	return t.prepared
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/gorm-replicated/replicated/internal/cluster"
@@ -16,8 +15,8 @@ import (
 type Status struct {
 	AutoReadOnSlave bool
 	Shadow          bool // see [Plugin.SetShadow]
-	// WithoutIntent counts the statements whose context said nothing about routing, such as
-	// those of a handler that forgot db.WithContext(r.Context()). It counts while Config.DefaultIntent is Master.
+	// WithoutIntent counts the statements whose context said nothing about routing, such as those of a handler
+	// that forgot db.WithContext(r.Context()). It counts while Config.DefaultIntent is Master.
 	WithoutIntent uint64
 	Tokens        TokenStatus
 	Groups        []GroupStatus // the global one first; none before Initialize
@@ -28,7 +27,8 @@ type GroupStatus struct {
 	Name    string // as in Route
 	MaxLag  time.Duration
 	Servers []ServerStatus // masters first
-	// OnMaster is how many reads run on the master now for want of a slave, counted while Failover.MaxOnMaster is set.
+	// OnMaster is how many reads run on the master now for want of a slave, counted while Failover.MaxOnMaster
+	// is set.
 	OnMaster int
 }
 
@@ -46,8 +46,8 @@ type TokenStatus struct {
 	// or of a version that is not known here: their sessions read the master.
 	Unread   uint64
 	TimeOnly uint64 // what was demanded by a time, because there was no position to demand
-	// LateWrites counts the statements that wrote, and the tokens that Transport brought, after the first byte of their response, whose token
-	// cannot tell of them.
+	// LateWrites counts the statements that wrote, and the tokens that Transport brought, after the first byte
+	// of their response, whose token cannot tell of them.
 	LateWrites uint64
 }
 
@@ -56,8 +56,8 @@ type ServerStatus struct {
 	ID   string
 	Role Intent      // Master or Slave
 	Pool sql.DBStats // zero if the pool is not a *sql.DB
-	// Serving tells whether reads may go there: always to a master, to a slave that answers and is within MaxLag. Reason says why
-	// they may not, why there is no position, or that a master does not answer.
+	// Serving tells whether reads may go there: always to a master, to a slave that answers and is within
+	// MaxLag. Reason says why they may not, why there is no position, or that a master does not answer.
 	Serving bool
 	Reason  string
 	// Lag is how far a slave is behind at most, if LagKnown. While the master does not answer it stands still.
@@ -76,9 +76,13 @@ type ServerStatus struct {
 // Status returns a snapshot. It asks no server.
 func (p *Plugin) Status() Status {
 	t := &p.tokens
-	s := Status{AutoReadOnSlave: p.auto.Load(), Shadow: p.shadow.Load(), WithoutIntent: p.withoutIntent.Load(), Tokens: TokenStatus{
-		t.issued.Load(), t.accepted.Load(), t.expired.Load(), t.future.Load(), t.forged.Load(),
-		t.otherHistory.Load(), t.unread.Load(), t.timeOnly.Load(), t.late.Load()}}
+	s := Status{
+		AutoReadOnSlave: p.auto.Load(), Shadow: p.shadow.Load(), WithoutIntent: p.withoutIntent.Load(),
+		Tokens: TokenStatus{
+			t.issued.Load(), t.accepted.Load(), t.expired.Load(), t.future.Load(), t.forged.Load(),
+			t.otherHistory.Load(), t.unread.Load(), t.timeOnly.Load(), t.late.Load(),
+		},
+	}
 	if !p.initialized.Load() {
 		return s
 	}
@@ -95,7 +99,7 @@ func (p *Plugin) Status() Status {
 		for _, slave := range view.All {
 			server := statusOf(slave.Server)
 			server.Latency, server.Shadowed = slave.Server.Load.Latency(), slave.Server.Shadowed.Load()
-			server.Serving, server.Reason = slices.Contains(view.Slaves, slave.Server), cmp.Or(slave.Reason, g.unwatched)
+			server.Serving, server.Reason = slave.Readable, cmp.Or(slave.Reason, g.unwatched)
 			if server.Serving && !slave.Holds(now) {
 				server.Serving, server.Reason = false, "what is known of it is too old: the monitor is late"
 			}
@@ -108,7 +112,8 @@ func (p *Plugin) Status() Status {
 	return s
 }
 
-// StatusHandler serves [Status] as JSON, with durations in nanoseconds. It shows the servers' names and positions, so it is for operators only.
+// StatusHandler serves [Status] as JSON, with durations in nanoseconds. It shows the servers' names and
+// positions, so it is for operators only.
 func (p *Plugin) StatusHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

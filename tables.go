@@ -29,8 +29,8 @@ func (rt *router) groupNamed(name string) *group {
 	return nil
 }
 
-// groupOf returns the group that a statement is about: as a clause says, else that of its table. It is nil where that
-// does not tell: then the SQL may, and otherwise it is the global group.
+// groupOf returns the group that a statement is about: as a clause says, else that of its table. It is nil
+// where that does not tell: then the SQL may, and otherwise it is the global group.
 func (rt *router) groupOf(stmt *gorm.Statement) *group {
 	x := rt.index()
 	if x == nil {
@@ -41,7 +41,8 @@ func (rt *router) groupOf(stmt *gorm.Statement) *group {
 			return g
 		}
 		if rt.unknown.add(name) {
-			rt.config.Logger.Warn("replicated: dbresolver.Use of a name that was not registered has no effect", "name", name)
+			rt.config.Logger.Warn("replicated: dbresolver.Use of a name that was not registered has no effect",
+				"name", name)
 		}
 	}
 	return rt.tableGroup(stmt)
@@ -58,31 +59,38 @@ func (rt *router) tableGroup(stmt *gorm.Statement) *group {
 			return x.named(tables.Main)
 		}
 	}
-	if expr := stmt.TableExpr; expr != nil { // "users AS u", of which stmt.Table is the u
-		if tables := rt.kinds.Load().Look("TABLE " + expr.SQL).Tables; tables.Main != "" {
-			return x.named(tables.Main)
-		}
-		if len(expr.Vars) > 0 { // a ? alone may be an operator
-			if table, ok := expr.Vars[0].(clause.Table); ok {
-				return x.named(table.Name)
-			}
-			return nil // a query, which the SQL will show
+	if expr := stmt.TableExpr; expr != nil {
+		if g, known := rt.expressionGroup(expr); known {
+			return g
 		}
 	} else if g := x.named(stmt.Table); g != nil {
 		return g
 	}
-	if stmt.Schema != nil {
-		if g := x.named(stmt.Schema.Table); g != nil {
-			return g
-		}
-	} else if stmt.Model != nil { // not parsed yet
+	switch {
+	case stmt.Schema != nil:
+		return x.named(stmt.Schema.Table)
+	case stmt.Model != nil: // not parsed yet
 		if table, err := parser(stmt.DB)(stmt.Model); err == nil {
-			if g := x.named(table); g != nil {
-				return g
-			}
+			return x.named(table)
 		}
 	}
 	return nil
+}
+
+// expressionGroup returns the group of what was given to Table, such as "users AS u", of which stmt.Table is the
+// u. It is nil, and known, for a query, which the SQL will show.
+func (rt *router) expressionGroup(expr *clause.Expr) (_ *group, known bool) {
+	x := rt.index()
+	if tables := rt.kinds.Load().Look("TABLE " + expr.SQL).Tables; tables.Main != "" {
+		return x.named(tables.Main), true
+	}
+	if len(expr.Vars) == 0 { // a ? alone may be an operator
+		return nil, false
+	}
+	if table, ok := expr.Vars[0].(clause.Table); ok {
+		return x.named(table.Name), true
+	}
+	return nil, true
 }
 
 // orGlobal returns g, or the global group if there is none.
@@ -93,7 +101,8 @@ func (rt *router) orGlobal(g *group) *group {
 	return g
 }
 
-// usedGroup returns the name in a clause dbresolver.Use, or "". The clause's type is not exported, but its field is.
+// usedGroup returns the name in a clause dbresolver.Use, or "". The clause's type is not exported, but its
+// field is.
 func usedGroup(stmt *gorm.Statement) string {
 	c, ok := stmt.Clauses[usingName]
 	if !ok {
@@ -107,7 +116,8 @@ func usedGroup(stmt *gorm.Statement) string {
 	return ""
 }
 
-// names returns the names of the tables, models and groups that were registered; "" for a mistake. parse tells a model's table.
+// names returns the names of the tables, models and groups that were registered; "" for a mistake. parse
+// tells a model's table.
 func (r registration) names(parse func(model any) (string, error), found *mistakes) []string {
 	names := make([]string, len(r.tables))
 	for i, t := range r.tables {

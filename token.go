@@ -11,17 +11,19 @@ import (
 
 var (
 	errNoSecrets = errors.New("replicated: Token needs db.Use, and Config.Secrets")
-	errNoSession = errors.New("replicated: Token needs the context of a request behind Middleware, or one of WithToken")
+	errNoSession = errors.New(
+		"replicated: Token needs the context of a request behind Middleware, or one of WithToken")
 )
 
-// Token returns what the next session of the same client has to bring along to see what this one has written and what it
-// was itself begun with: for a client or another service by any way but HTTP's, such as the arguments of a background job or
-// the user's record in a store. The responses of requests behind [Plugin.Middleware] bring it without being asked. It is "" if there
-// is nothing to bring.
+// Token returns what the next session of the same client has to bring along to see what this one has
+// written and what it was itself begun with: for a client or another service by any way but HTTP's, such as
+// the arguments of a background job or the user's record in a store. The responses of requests behind
+// [Plugin.Middleware] bring it without being asked. It is "" if there is nothing to bring.
 //
-// After a write it reads the master's position, each time anew, in at most Token.Timeout. Call it once all is
-// committed: it does not cover what is committed later. ctx is that of a request behind Middleware, or of [Plugin.WithToken].
-// It is an error if it is neither, if it has ended, or without [Config].Secrets. The end of ctx does not end the question.
+// After a write it reads the master's position, each time anew, in at most Token.Timeout. Call it once all
+// is committed: it does not cover what is committed later. ctx is that of a request behind Middleware, or
+// of [Plugin.WithToken]. It is an error if it is neither, if it has ended, or without [Config].Secrets. The
+// end of ctx does not end the question.
 func (p *Plugin) Token(ctx context.Context) (string, error) {
 	session := lookup(ctx).of(&p.router)
 	switch {
@@ -36,9 +38,10 @@ func (p *Plugin) Token(ctx context.Context) (string, error) {
 	return session.seal()
 }
 
-// WithToken returns a context that begins a session outside of HTTP, with a token or "": slaves that are behind the token are
-// not read through it, and once it has written it reads the master. It does not say where to read: outside of requests that is
-// Config.DefaultIntent, and WithSlave reads a slave that is behind if there is no other.
+// WithToken returns a context that begins a session outside of HTTP, with a token or "": slaves that are
+// behind the token are not read through it, and once it has written it reads the master. It does not say
+// where to read: outside of requests that is Config.DefaultIntent, and WithSlave reads a slave that is
+// behind if there is no other.
 //
 // If ctx is in a session, that one gets the token: two tokens make one by
 // p.Token(p.WithToken(p.WithToken(ctx, a), b)). Tokens that are forged or expired have no effect but that
@@ -67,8 +70,8 @@ func (s *session) bring(text string) {
 	}
 }
 
-// textsOfRequest is how many tokens of one request are looked at, which bounds the work: one in the header, one in the cookie, one of
-// reads, and some that another application has left under the cookie's name.
+// textsOfRequest is how many tokens of one request are looked at, which bounds the work: one in the header,
+// one in the cookie, one of reads, and some that another application has left under the cookie's name.
 const textsOfRequest = 8
 
 // receive takes in the tokens that a request came with. A client may bring several: in the header, which
@@ -133,8 +136,8 @@ func cookiesNamed(lines []string, name string, f func(value string)) {
 	}
 }
 
-// ofReads ends the name of the cookie of a request that has only read: it must not take the place of one that has written, whose response may
-// have been faster.
+// ofReads ends the name of the cookie of a request that has only read: it must not take the place of one
+// that has written, whose response may have been faster.
 const ofReads = "-read"
 
 // isOurs tells whether a cookie is that of tokens, or that of reads.
@@ -143,10 +146,10 @@ func isOurs(key, name string) bool {
 	return found && (rest == "" || rest == ofReads)
 }
 
-// Transport returns an [http.RoundTripper] for requests to other services of the same application, with the same Secrets and names in Token:
-// each takes the token of the session in its context along, in the header, so that the other service reads what this session has
-// written; and what the other one has written comes back, for this session to read and for its own client. A nil base
-// is [http.DefaultTransport].
+// Transport returns an [http.RoundTripper] for requests to other services of the same application, with the
+// same Secrets and names in Token: each takes the token of the session in its context along, in the header,
+// so that the other service reads what this session has written; and what the other one has written comes
+// back, for this session to read and for its own client. A nil base is [http.DefaultTransport].
 //
 //	client := &http.Client{Transport: p.Transport(nil)}
 //	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, url, body)
@@ -223,7 +226,8 @@ func withoutCookies(h http.Header, name string) {
 	}
 }
 
-// redirectedAway tells whether a client was sent to another host than the one that it was asked to go to: that may be anybody's.
+// redirectedAway tells whether a client was sent to another host than the one that it was asked to go to:
+// that may be anybody's.
 func redirectedAway(r *http.Request) bool {
 	first := r
 	for first.Response != nil && first.Response.Request != nil {

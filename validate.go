@@ -60,7 +60,8 @@ func (c TokenConfig) normalised() TokenConfig {
 	c.TTL = cmp.Or(c.TTL, 5*time.Minute)
 	c.Window = cmp.Or(c.Window, 5*time.Second)
 	c.Timeout = cmp.Or(c.Timeout, 250*time.Millisecond)
-	c.Cookie, c.Header = cmp.Or(c.Cookie, "replicated"), http.CanonicalHeaderKey(cmp.Or(c.Header, "Replicated-Token"))
+	c.Cookie = cmp.Or(c.Cookie, "replicated")
+	c.Header = http.CanonicalHeaderKey(cmp.Or(c.Header, "Replicated-Token"))
 	c.Path, c.SameSite = cmp.Or(c.Path, "/"), cmp.Or(c.SameSite, http.SameSiteLaxMode)
 	if c.Secure != nil {
 		secure := *c.Secure
@@ -177,12 +178,16 @@ func (c TokenConfig) validate(found *mistakes) {
 	}
 	if c.SameSite < http.SameSiteDefaultMode || c.SameSite > http.SameSiteNoneMode {
 		found.add("Token.SameSite: unknown: %d", c.SameSite)
-	} else if prefix := strings.HasPrefix(c.Cookie, "__Host-") || strings.HasPrefix(c.Cookie, "__Secure-"); (prefix || c.SameSite == http.SameSiteNoneMode) && (c.Secure == nil || !*c.Secure) {
-		found.add("Token.Secure: browsers drop a cookie that is not Secure if its SameSite is None or its name begins with __Host- or __Secure-: set it to true")
+	}
+	prefix := strings.HasPrefix(c.Cookie, "__Host-") || strings.HasPrefix(c.Cookie, "__Secure-")
+	if (prefix || c.SameSite == http.SameSiteNoneMode) && (c.Secure == nil || !*c.Secure) {
+		found.add("Token.Secure: browsers drop a cookie that is not Secure if its SameSite is None " +
+			"or its name begins with __Host- or __Secure-: set it to true")
 	}
 }
 
-// sealer returns what seals the tokens of a normalised c, or nil if there are no secrets; groups are those of the plugin.
+// sealer returns what seals the tokens of a normalised c, or nil if there are no secrets; groups are those
+// of the plugin.
 func (c Config) sealer(groups []registration, found *mistakes) *token.Sealer {
 	if len(c.Secrets) == 0 {
 		if c.Token.Monotonic {
@@ -199,7 +204,8 @@ func (c Config) sealer(groups []registration, found *mistakes) *token.Sealer {
 	}
 	for _, r := range groups {
 		if lag := cmp.Or(r.group.MaxLag, c.MaxLag); c.Token.TTL >= 0 && c.Token.TTL < lag+token.MaxSkew {
-			found.add("Token.TTL: %v is less than MaxLag, %v, and %v: a client that comes back when its token is over could miss what it wrote",
+			found.add("Token.TTL: %v is less than MaxLag, %v, and %v: "+
+				"a client that comes back when its token is over could miss what it wrote",
 				c.Token.TTL, lag, token.MaxSkew)
 		}
 	}
@@ -230,7 +236,9 @@ func (g Group) specs(field, dialect string, own gorm.ConnPool, found *mistakes) 
 	for i, server := range servers {
 		s, d := named(server)
 		taken[s.ID] = true
-		specs[i] = cluster.Spec{Field: fields[i], ID: s.ID, Dialector: d, Master: i < len(g.Masters), Weight: s.Weight, Limits: limits}
+		specs[i] = cluster.Spec{
+			Field: fields[i], ID: s.ID, Dialector: d, Master: i < len(g.Masters), Weight: s.Weight, Limits: limits,
+		}
 	}
 	for i := range specs {
 		d := specs[i].Dialector
@@ -254,11 +262,12 @@ func (g Group) specs(field, dialect string, own gorm.ConnPool, found *mistakes) 
 	return specs
 }
 
-// validMethod tells whether s is a token, as RFC 9110 (section 9.1) wants a
+// isToken tells whether s is a token, as RFC 9110 (section 9.1) wants a
 // method to be.
 func isToken(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool {
-		return !('A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+		letter := 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z'
+		return !letter && !('0' <= r && r <= '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 	}) < 0
 }
 

@@ -9,9 +9,9 @@ import (
 	"gorm.io/gorm"
 )
 
-// remember remembers that a session has written to the groups of the tables that a statement names, which ran on a master of g, or on
-// one that is not known if that is nil. If its SQL is unknown, or a function in it, it may have written to
-// every group that is there.
+// remember remembers that a session has written to the groups of the tables that a statement names, which
+// ran on a master of g, or on one that is not known if that is nil. If its SQL is unknown, or a function in
+// it, it may have written to every group that is there.
 func (rt *router) remember(ctx context.Context, j judgement, g *group) {
 	session := lookup(ctx).remembers(rt)
 	if session == nil {
@@ -41,8 +41,9 @@ func (rt *router) remember(ctx context.Context, j judgement, g *group) {
 	}
 }
 
-// touched calls f with the groups that a statement of g may read, until it returns true: those of the tables that it names, or if it is a
-// transaction, for which tables is nil, those on the same master. It tells whether f did.
+// touched calls f with the groups that a statement of g may read, until it returns true: those of the
+// tables that it names, or if it is a transaction, for which tables is nil, those on the same master. It
+// tells whether f did.
 func (rt *router) touched(g *group, tables *sqlkind.Tables, f func(*group) bool) bool {
 	if tables == nil {
 		return slices.ContainsFunc(rt.groups, func(other *group) bool { return g.shares(other) && f(other) })
@@ -56,10 +57,13 @@ func (rt *router) touched(g *group, tables *sqlkind.Tables, f func(*group) bool)
 // wrote tells whether the session has written to what a statement of g may read.
 func (rt *router) wrote(ctx context.Context, g *group, tables *sqlkind.Tables) bool {
 	session := lookup(ctx).of(rt)
-	return session != nil && rt.touched(g, tables, func(other *group) bool { return session.memoryOf(other).wroteTo() })
+	return session != nil && rt.touched(g, tables, func(other *group) bool {
+		return session.memoryOf(other).wroteTo()
+	})
 }
 
-// demandsOn returns what a session must not read behind on a slave of g with a statement about these tables, nil for a transaction.
+// demandsOn returns what a session must not read behind on a slave of g with a statement about these
+// tables, nil for a transaction.
 func (s *session) demandsOn(g *group, tables *sqlkind.Tables) *demand {
 	d := s.memoryOf(g).demands()
 	if s == nil || len(s.router.groups) == 1 {
@@ -78,8 +82,8 @@ func (s *session) demandsOn(g *group, tables *sqlkind.Tables) *demand {
 	return d
 }
 
-// markTable remembers that a session has written to the table of a create, update or delete.
-func (rt *router) markTable(stmt *gorm.Statement) {
+// rememberTable remembers that a session has written to the table of a create, update or delete.
+func (rt *router) rememberTable(stmt *gorm.Statement) {
 	session := lookup(stmt.Context).remembers(rt)
 	if session == nil {
 		return
