@@ -109,11 +109,10 @@ func (f functionContext) Deadline() (time.Time, bool) { return f().Deadline() }
 func (f functionContext) Done() <-chan struct{}       { return f().Done() }
 func (f functionContext) Err() error                  { return f().Err() }
 func (f functionContext) Value(key any) any           { return f().Value(key) }
-
-func (m mapContext) Deadline() (time.Time, bool) { return m["parent"].Deadline() }
-func (m mapContext) Done() <-chan struct{}       { return m["parent"].Done() }
-func (m mapContext) Err() error                  { return m["parent"].Err() }
-func (m mapContext) Value(key any) any           { return m["parent"].Value(key) }
+func (m mapContext) Deadline() (time.Time, bool)      { return m["parent"].Deadline() }
+func (m mapContext) Done() <-chan struct{}            { return m["parent"].Done() }
+func (m mapContext) Err() error                       { return m["parent"].Err() }
+func (m mapContext) Value(key any) any                { return m["parent"].Value(key) }
 
 // TestContextsOfAnyType has a slave be read with each of them, in a request and outside, and a slave that
 // freezes be left.

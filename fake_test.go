@@ -21,6 +21,14 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
+// named is a dialector under another name.
+type named struct {
+	gorm.Dialector
+	name string
+}
+
+func (n named) Name() string { return n.name }
+
 // User is the model of most tests. Every query finds one, whose name is the
 // server that answered.
 type User struct {
@@ -127,6 +135,7 @@ func (c *fakeConn) CheckNamedValue(*driver.NamedValue) error  { return nil }
 func (c *fakeConn) ResetSession(context.Context) error        { return nil }
 func (c *fakeConn) Commit() error                             { c.log.add(c.name, "COMMIT"); return nil }
 func (c *fakeConn) Rollback() error                           { c.log.add(c.name, "ROLLBACK"); return nil }
+
 func (c *fakeConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	if c.begin != nil {
 		return nil, c.begin
@@ -205,9 +214,11 @@ func (s *fakeStmt) NumInput() int                              { return -1 }
 func (s *fakeStmt) CheckNamedValue(*driver.NamedValue) error   { return nil }
 func (s *fakeStmt) Exec([]driver.Value) (driver.Result, error) { panic("ExecContext is used") }
 func (s *fakeStmt) Query([]driver.Value) (driver.Rows, error)  { panic("QueryContext is used") }
+
 func (s *fakeStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
 	return s.conn.ExecContext(ctx, s.sql, args)
 }
+
 func (s *fakeStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
 	return s.conn.QueryContext(ctx, s.sql, args)
 }
@@ -222,6 +233,7 @@ type fakeRows struct {
 
 func (r *fakeRows) Columns() []string { return r.columns }
 func (r *fakeRows) Close() error      { return nil }
+
 func (r *fakeRows) Next(dest []driver.Value) error {
 	if r.done {
 		return io.EOF

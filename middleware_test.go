@@ -1,15 +1,123 @@
 package replicated_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"gorm.io/gorm"
 
 	"github.com/gorm-replicated/replicated"
 )
+
+func TestWritesAfterTheFirstByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, nil)
+		s.handler = s.plugin.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, "a")
+			s.db.WithContext(r.Context()).Create(&User{})
+			s.db.WithContext(r.Context()).Exec("UPDATE users SET name = 'b'")
+		}))
+		if w := s.client().do("POST"); len(w.Cookies()) != 0 {
+			t.Error("a token that cannot be right")
+		}
+		if n := s.plugin.Status().Tokens.LateWrites; n != 2 {
+			t.Errorf("counted %d", n)
+		}
+		if n := strings.Count(s.logs.String(), "after the first byte"); n != 1 {
+			t.Errorf("logged %d times: %s", n, &s.logs)
+		}
+	})
+}
+
+// TestTwoPluginsWithOneCookie: one token would be lost, and somebody would read stale data. So the inner
+// plugin issues none, and its requests read the master.
+func TestTwoPluginsWithOneCookie(t *testing.T) {
+	cookieOfReads := func(c *replicated.Config) {
+		c.Token.Cookie, c.Token.Header = "replicated-read", "Two-Token"
+	}
+	for _, test := range []struct {
+		name          string
+		first, second func(*replicated.Config)
+		clash         bool
+	}{
+		{"the same", nil, nil, true},
+		{"the same header", nil, func(c *replicated.Config) { c.Token.Cookie = "two" }, true},
+		{"the same cookie", nil, func(c *replicated.Config) { c.Token.Header = "Two-Token" }, true},
+		{"the cookie of the other's reads", nil, cookieOfReads, true},
+		{"the cookie of whose reads is the other's", cookieOfReads, nil, true},
+		{"the inner without secrets", nil, func(c *replicated.Config) { c.Secrets = nil }, true},
+		{"the outer without secrets", func(c *replicated.Config) { c.Secrets = nil }, nil, true},
+		{"each its own", nil, func(c *replicated.Config) { c.Token.Cookie, c.Token.Header = "two", "Two-Token" },
+			false},
+	} {
+		bubble(t, test.name, func(t *testing.T) {
+			one, two := newSite(t, test.first), newSite(t, test.second)
+			serve := func(sites ...*site) http.Handler {
+				return one.plugin.Middleware(two.plugin.Middleware(http.HandlerFunc(
+					func(w http.ResponseWriter, r *http.Request) {
+						for _, s := range sites {
+							s.serve(httptest.NewRecorder(), r)
+						}
+					})))
+			}
+			one.handler = serve(one, two)
+			c := one.client()
+			c.do("POST")
+			one.routes.take()
+			two.routes.take()
+			c.do("GET")
+			expect(t, one.routes.take(), byToken)
+			want := byToken
+			if test.clash {
+				want = "master: method"
+			}
+			expect(t, two.routes.take(), want)
+			if logged := strings.Contains(two.logs.String(), "two plugins in one request"); logged != test.clash {
+				t.Errorf("logged: %s", &two.logs)
+			}
+			if n := two.plugin.Status().Tokens; test.clash && n.Accepted+n.Forged > 0 {
+				t.Errorf("the inner one took a token: %+v", n)
+			}
+
+			one.handler = serve(two)
+			issued := two.plugin.Status().Tokens.Issued
+			w := httptest.NewRecorder()
+			one.handler.ServeHTTP(w, httptest.NewRequest("POST", "/", nil))
+			if brings := len(w.Header()["Set-Cookie"]) > 0; brings == test.clash {
+				t.Errorf("what the inner one wrote brings %v", w.Header())
+			}
+			if n := two.plugin.Status().Tokens.Issued - issued; (n > 0) == test.clash {
+				t.Errorf("the inner one issued %d tokens", n)
+			}
+		})
+	}
+}
+
+// TestAClashInsideOfItself: what begins within a request that clashes clashes, too.
+func TestAClashInsideOfItself(t *testing.T) {
+	for _, test := range []struct{ nesting, want string }{ // from the outside
+		{"b", bySlave},
+		{"bb", bySlave},
+		{"ab", "master: method"},
+		{"abb", "master: method"},
+		{"bab", bySlave}, // it is a that has to step back
+	} {
+		bubble(t, test.nesting, func(t *testing.T) {
+			a, b := newSite(t, nil), newSite(t, nil)
+			b.handler = http.HandlerFunc(b.serve)
+			for i := range test.nesting {
+				inner := test.nesting[len(test.nesting)-1-i]
+				b.handler = map[byte]*site{'a': a, 'b': b}[inner].plugin.Middleware(b.handler)
+			}
+			served(t, b.client().get(), test.want)
+		})
+	}
+}
 
 // serve runs a request whose handler makes one query, and returns its route.
 func serve(s *setup, method, target string) []string {

@@ -1,14 +1,147 @@
 package replicated_test
 
 import (
+	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gorm-replicated/replicated"
 )
+
+func TestCookie(t *testing.T) {
+	no := false
+	for _, test := range []struct {
+		name string
+		cfg  replicated.TokenConfig
+		tls  bool
+		want string
+	}{
+		{"as it is", replicated.TokenConfig{}, false, "replicated=…; Path=/; Max-Age=300; HttpOnly; SameSite=Lax"},
+		{"over TLS", replicated.TokenConfig{}, true,
+			"replicated=…; Path=/; Max-Age=300; HttpOnly; Secure; SameSite=Lax"},
+		{"over TLS, but not secure", replicated.TokenConfig{Secure: &no}, true,
+			"replicated=…; Path=/; Max-Age=300; HttpOnly; SameSite=Lax"},
+		{"everything set", replicated.TokenConfig{Cookie: "ours", Domain: "example.com", Path: "/app",
+			SameSite: http.SameSiteStrictMode, TTL: 1200500 * time.Millisecond}, false,
+			"ours=…; Path=/app; Domain=example.com; Max-Age=1201; HttpOnly; SameSite=Strict"},
+	} {
+		bubble(t, test.name, func(t *testing.T) {
+			s := newSite(t, func(c *replicated.Config) { c.Token = test.cfg })
+			r := httptest.NewRequest("POST", "/", nil)
+			if test.tls {
+				r = httptest.NewRequest("POST", "https://example.com/", nil)
+			}
+			w := httptest.NewRecorder()
+			s.handler.ServeHTTP(w, r)
+			got := w.Header().Get("Set-Cookie")
+			if value := w.Header().Get("Replicated-Token"); strings.Replace(got, value, "…", 1) != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+			if n := len(w.Header()["Set-Cookie"]); n != 1 {
+				t.Errorf("%d cookies", n)
+			}
+		})
+	}
+}
+
+func TestRotatingSecrets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		newer := bytes.Repeat([]byte("0123456789"), 4)
+		old := newSite(t, nil)
+		both := newSite(t, func(c *replicated.Config) { c.Secrets = [][]byte{newer, secret} })
+		after := newSite(t, func(c *replicated.Config) { c.Secrets = [][]byte{newer} })
+		c := old.client()
+		c.do("POST")
+		c.site = both
+		served(t, c.get(), byToken)
+		c.do("POST")
+		c.site = after
+		served(t, c.get(), byToken)
+		c.site = old // the control: it does not have the new one yet
+		served(t, c.get(), bySlave)
+	})
+}
+
+func TestTokenOutsideOfRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, func(c *replicated.Config) { c.DefaultIntent = replicated.Slave })
+		read := func(ctx context.Context) string {
+			s.routes.take()
+			s.db.WithContext(ctx).Find(&[]User{})
+			return strings.Join(s.routes.take(), ", ")
+		}
+		ctx := s.plugin.WithToken(t.Context(), "")
+		if token, err := s.plugin.Token(ctx); token != "" || err != nil {
+			t.Errorf("a token of nothing: %q, %v", token, err)
+		}
+		if got := read(ctx); !strings.HasSuffix(got, ": default intent") || !strings.HasPrefix(got, "slave-") {
+			t.Error(got)
+		}
+		s.db.WithContext(ctx).Create(&User{})
+		s.commit()
+		served(t, read(ctx), "master: session wrote")
+		token, err := s.plugin.Token(ctx)
+		if err != nil || token == "" {
+			t.Fatal(token, err)
+		}
+		job := s.plugin.WithToken(t.Context(), token)
+		served(t, read(job), byToken)
+		if got := read(t.Context()); !strings.HasPrefix(got, "slave-") { // the control
+			t.Error(got)
+		}
+		if again, err := s.plugin.Token(job); err != nil || again == "" || again == token {
+			t.Errorf("what it was begun with goes on: %q, %v", again, err)
+		}
+		s.replay("slave-1", "slave-2")
+		time.Sleep(time.Second)
+		if got := read(job); !strings.HasPrefix(got, "slave-") {
+			t.Error(got)
+		}
+
+		if _, err := s.plugin.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "WithToken") {
+			t.Errorf("without a session: %v", err)
+		}
+		bare := newSite(t, func(c *replicated.Config) { c.Secrets = nil })
+		_, err = bare.plugin.Token(bare.plugin.WithToken(t.Context(), ""))
+		if err == nil || !strings.Contains(err.Error(), "Secrets") {
+			t.Errorf("without secrets: %v", err)
+		}
+		if unused := replicated.New(replicated.Config{}); unused.WithToken(t.Context(), token) != t.Context() {
+			t.Error("a session before db.Use")
+		}
+	})
+}
+
+// TestTokenWithoutSecrets: an error, also if the slice is not nil, and before db.Use.
+func TestTokenWithoutSecrets(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		secrets [][]byte
+		used    bool
+	}{
+		{"none", nil, true},
+		{"an empty slice of them", [][]byte{}, true},
+		{"not used yet", [][]byte{secret}, false},
+	} {
+		bubble(t, test.name, func(t *testing.T) {
+			p, ctx := replicated.New(replicated.Config{Secrets: test.secrets}), t.Context()
+			if test.used {
+				s := newSite(t, func(c *replicated.Config) { c.Secrets = test.secrets })
+				p, ctx = s.plugin, s.plugin.WithToken(ctx, "")
+				s.write(ctx)
+			}
+			if text, err := p.Token(ctx); text != "" || err == nil || !strings.Contains(err.Error(), "Secrets") {
+				t.Errorf("got %q, %v", text, err)
+			}
+		})
+	}
+}
 
 // TestCookiesOfOthers: a token counts under its own two names alone, whatever else the client sends.
 func TestCookiesOfOthers(t *testing.T) {

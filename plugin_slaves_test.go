@@ -7,92 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	driversql "github.com/go-sql-driver/mysql"
 	"gorm.io/driver/mysql"
 	"gorm.io/gorm"
 
 	"github.com/gorm-replicated/replicated"
 )
-
-// byDSN is a driver whose servers are fakes, by the host of their DSN. The plugin opens their pools itself.
-type byDSN struct {
-	mu    sync.Mutex
-	fakes map[string]*fake
-}
-
-var fakesByDSN = sync.OnceValue(func() *byDSN {
-	d := &byDSN{fakes: map[string]*fake{}}
-	sql.Register("fakes of replicated", d)
-	return d
-})
-
-func (d *byDSN) Open(string) (driver.Conn, error) { panic("OpenConnector is used") }
-
-func (d *byDSN) OpenConnector(dsn string) (driver.Connector, error) {
-	cfg, err := driversql.ParseDSN(dsn)
-	if err != nil {
-		return nil, err
-	}
-	host, _, err := net.SplitHostPort(cfg.Addr)
-	if err != nil {
-		return nil, err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.fakes[host], nil
-}
-
-// opened returns a dialector by which the plugin opens f.
-func opened(f *fake) gorm.Dialector {
-	d := fakesByDSN()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.fakes[f.name] = f
-	return mysql.New(mysql.Config{DriverName: "fakes of replicated",
-		DSN: "app:s3cr3t@tcp(" + f.name + ":3306)/shop", SkipInitializeWithVersion: true})
-}
-
-// newOpened makes a setup whose slaves the plugin opens, unwatched.
-func newOpened(t testing.TB, slaves int, change func(*replicated.Config)) *setup {
-	t.Helper()
-	var fakes []*fake
-	s := newFailover(t, 0, gorm.Config{}, false, func(c *replicated.Config) {
-		c.Probe.Interval = -1
-		for i := range slaves {
-			f := &fake{name: fmt.Sprintf("db%d", i+1)}
-			fakes = append(fakes, f)
-			c.Slaves = append(c.Slaves, opened(f))
-		}
-		if change != nil {
-			change(c)
-		}
-	})
-	for _, f := range fakes {
-		f.log = s.log
-	}
-	s.slaves = fakes
-	return s
-}
-
-// slaveIDs returns those of the slaves that Status shows.
-func (s *setup) slaveIDs() (ids []string) {
-	for _, server := range s.plugin.Status().Groups[0].Servers {
-		if server.Role == replicated.Slave {
-			ids = append(ids, server.ID)
-		}
-	}
-	return ids
-}
 
 func TestSetSlaves(t *testing.T) {
 	read := func(t *testing.T, s *setup) string {
@@ -408,230 +334,46 @@ func TestSetSlavesWhileReading(t *testing.T) {
 	}
 }
 
-// TestTokensAfterTheFirstSlave has a plugin begin with no slaves. What a client wrote then counts later.
-func TestTokensAfterTheFirstSlave(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, func(c *replicated.Config) { c.Slaves = nil })
-		c := s.client()
-		c.do("POST")
-		slave := &fake{name: "slave-1", log: s.log}
-		if err := s.plugin.SetSlaves(dialector(openPool(t, slave))); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(2 * time.Second)
-		served(t, c.get(), byLag) // it has not what has been committed before
-		s.replay("slave-1")
-		time.Sleep(2 * time.Second)
-		served(t, c.get(), "slave-1: method")
-		s.client().do("POST")
-		served(t, c.get(), "slave-1: method")
-		c.do("POST")
-		served(t, c.get(), byToken)
-		s.replay("slave-1")
-		time.Sleep(2 * time.Second)
-		served(t, c.get(), "slave-1: method")
-	})
-}
-
-// TestTokensWithoutSlaves: other instances, or another service, may have slaves where this one has none, for
-// good or for a while.
-func TestTokensWithoutSlaves(t *testing.T) {
-	for _, test := range []struct {
-		name      string
-		secrets   [][]byte
-		slaves    bool // at first
-		token     bool
-		questions int
-	}{
-		{"with secrets, no slaves", [][]byte{secret}, false, true, 1},
-		{"with secrets, slaves taken away", [][]byte{secret}, true, true, 1},
-		{"without secrets, slaves taken away", nil, true, true, 0},
-		{"without secrets, no slaves: nothing changes", nil, false, false, 0}, // the control
-	} {
-		bubble(t, test.name, func(t *testing.T) {
-			s := newSite(t, func(c *replicated.Config) {
-				if c.Secrets = test.secrets; !test.slaves {
-					c.Slaves = nil
-				}
-			})
-			if err := s.plugin.SetSlaves(); err != nil {
-				t.Fatal(err)
-			}
-			synctest.Wait()
-			s.questions("master")
-			c := s.client()
-			if c.do("POST"); (len(c.cookies) > 0) != test.token {
-				t.Errorf("cookies %v", c.cookies)
-			}
-			if n := s.questions("master"); n != test.questions {
-				t.Errorf("%d questions for the write, want %d", n, test.questions)
-			}
-			if c.do("GET"); s.questions("master") != 0 {
-				t.Error("a question for a read")
-			}
-			other := newSite(t, func(c *replicated.Config) { c.Secrets = test.secrets })
-			c.site = other
-			want := bySlave
-			if test.token {
-				want = byToken
-			}
-			served(t, c.get(), want)
-		})
+// TestSetSlavesRefusesMasters has the pool of any group's master be no slave's: it would be closed with that.
+func TestSetSlavesRefusesMasters(t *testing.T) {
+	log := &fakeLog{}
+	first, second, own := openPool(t, &fake{name: "first", log: log}), openPool(t,
+		&fake{name: "second", log: log}), openPool(t, &fake{name: "own", log: log})
+	db := openFake(t, own, gorm.Config{})
+	p := replicated.New(replicated.Config{
+		Masters: []gorm.Dialector{dialector(first)}, Slaves: []gorm.Dialector{opened(&fake{name: "db1", log: log})},
+		Probe: replicated.ProbeConfig{Interval: -1}, Policy: inOrder, Logger: slog.New(slog.DiscardHandler),
+	}).Register(replicated.Group{Masters: []gorm.Dialector{dialector(second)}}, "orders")
+	if err := db.Use(p); err != nil {
+		t.Fatal(err)
 	}
-}
-
-// TestMarkersAfterTheFirstSlave has a plugin without Secrets begin with no slaves.
-func TestMarkersAfterTheFirstSlave(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, func(c *replicated.Config) { c.Slaves, c.Secrets = nil, nil })
-		if c := s.client(); c.do("POST") != nil && len(c.cookies) > 0 {
-			t.Errorf("without slaves: cookies %v", c.cookies)
-		}
-		if err := s.plugin.SetSlaves(dialector(openPool(t, &fake{name: "slave-1", log: s.log}))); err != nil {
-			t.Fatal(err)
-		}
-		s.replay("slave-1")
-		time.Sleep(2 * time.Second)
-		c := s.client()
-		c.do("POST")
-		served(t, c.get(), byToken)
-		served(t, s.client().get(), "slave-1: method") // the control
-	})
-}
-
-// TestMonotonicWhenASlaveLeaves has the slave leave that a session has read.
-func TestMonotonicWhenASlaveLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var second gorm.Dialector
-		s := newSite(t, func(c *replicated.Config) {
-			c.Token.Monotonic = true
-			second = c.Slaves[1]
-			c.Policy = inOrder
-		})
-		s.commit()
-		s.replay("slave-1") // slave-2 has less
-		time.Sleep(2 * time.Second)
-		c := s.client()
-		served(t, c.get(), "slave-1: method")
-		inSession := s.plugin.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			s.serve(w, r)
-			if err := s.plugin.SetSlaves(second); err != nil {
-				t.Error(err)
-			}
-			s.serve(w, r)
-		}))
-		before := s.handler
-		s.handler = inSession
-		c.do("GET") // it leaves during this request, after a read
-		s.handler = before
-		served(t, c.get(), byToken) // never the older state
-		s.replay("slave-2")
-		c.do("GET") // has slave-2 asked: the question that SetSlaves brought about may have been before the replay
-		time.Sleep(2 * time.Second)
-		served(t, c.get(), "slave-2: method")
-	})
-}
-
-// TestStart has slaves be dead or frozen when the program starts.
-func TestStart(t *testing.T) {
+	defer p.Close()
+	s := &setup{db: db, plugin: p, log: log, routes: &routes{}}
 	for _, test := range []struct {
-		name  string
-		watch bool
-		set   func(*fake) (revive func())
-		most  time.Duration
+		name, group string
+		pool        *sql.DB
 	}{
-		{"refused, blind", false, func(f *fake) func() {
-			on := f.dying(errRefused, "")
-			on.Store(true)
-			return func() { on.Store(false) }
-		}, 0},
-		{"refused, watched", true, func(f *fake) func() {
-			on := f.dying(errRefused, "")
-			on.Store(true)
-			return func() { on.Store(false) }
-		}, time.Second},
-		{"frozen, blind", false, func(f *fake) func() {
-			var alive atomic.Bool
-			f.freeze(func() bool { return !alive.Load() })
-			return func() { alive.Store(true) }
-		}, 0},
-		{"frozen, watched", true, func(f *fake) func() {
-			var alive atomic.Bool
-			f.freeze(func() bool { return !alive.Load() })
-			return func() { alive.Store(true) }
-		}, 2 * time.Second},
+		{"its own master", "", first},
+		{"another group's", "", second},
+		{"the *gorm.DB's", "", own},
+		{"of a group, its own", "orders", second},
+		{"of a group, another's", "orders", first},
 	} {
-		bubble(t, test.name, func(t *testing.T) {
-			h := newHistory()
-			h.set("master", 1)
-			h.replay("slave-1", "slave-2")
-			var revive []func()
-			start := time.Now()
-			s := newFailover(t, 0, gorm.Config{}, false, func(c *replicated.Config) {
-				for i := range 2 {
-					f := &fake{name: fmt.Sprintf("slave-%d", i+1), log: &fakeLog{}}
-					revive = append(revive, test.set(f))
-					c.Slaves = append(c.Slaves, dialector(openPool(t, f)))
-				}
-				c.DefaultIntent = replicated.Slave
-				if test.watch {
-					c.Probe.Source = &asking{h, func(ctx context.Context, conn *sql.Conn) error {
-						return conn.PingContext(ctx)
-					}}
-				}
-			})
-			if took := time.Since(start); took > test.most {
-				t.Errorf("db.Use took %v", took)
+		t.Run(test.name, func(t *testing.T) {
+			set := p.SetSlaves
+			if test.group != "" {
+				set = func(slaves ...gorm.Dialector) error { return p.SetGroupSlaves(test.group, slaves...) }
 			}
-			ctx := endless(t)
-			for range 3 {
-				if err := s.db.WithContext(ctx).Find(&[]User{}).Error; err != nil {
-					t.Error(err)
-				}
-			}
-			expect(t, s.log.servers(), "master")
-			revive[0]()
-			time.Sleep(10 * time.Second)
-			s.routes.take()
-			if err := s.db.WithContext(ctx).Find(&[]User{}).Error; err != nil {
-				t.Error(err)
-			}
-			expect(t, s.routes.take(), "slave-1: default intent")
-		})
-	}
-}
-
-// TestDeadMasters has a server of Config.Masters not answer when the program starts: that is an error.
-func TestDeadMasters(t *testing.T) {
-	for name, set := range map[string]func(*fake){
-		"refused": func(f *fake) { f.connect = func(context.Context) error { return errRefused } },
-		"access denied": func(f *fake) {
-			f.connect = func(context.Context) error { return fmt.Errorf("app:s3cr3t: %w", mysqlError(1045)) }
-		},
-		"frozen": func(f *fake) { f.freeze(always) },
-	} {
-		bubble(t, name, func(t *testing.T) {
-			master := &fake{name: "db1"}
-			set(master)
-			db := openFake(t, openPool(t, &fake{name: "own"}), gorm.Config{})
-			start := time.Now()
-			err := db.Use(replicated.New(replicated.Config{
-				Masters: []gorm.Dialector{opened(master)}, Logger: slog.New(slog.DiscardHandler),
-			}))
-			if err == nil || !strings.Contains(err.Error(), "Masters[0]") || strings.Contains(err.Error(), "s3cr3t") {
+			if err := set(dialector(test.pool)); err == nil || !strings.Contains(err.Error(), "is the master's") {
 				t.Errorf("got %v", err)
 			}
-			if took := time.Since(start); took > 2*time.Second {
-				t.Errorf("took %v", took)
-			}
+			expect(t, s.slaveIDs(), "db1:3306")
 		})
 	}
-	t.Run("the control: it answers", func(t *testing.T) {
-		s := newOpened(t, 0, func(c *replicated.Config) {
-			c.Masters = []gorm.Dialector{opened(&fake{name: "db1"})}
-		})
-		if err := s.db.Find(&[]User{}).Error; err != nil {
-			t.Error(err)
-		}
-	})
+	s.replaceSlaves(t)
+	err := errors.Join(db.Create(&User{}).Error, db.Create(&Order{}).Error, own.PingContext(t.Context()))
+	if err != nil {
+		t.Errorf("after the slaves have left: %v", err)
+	}
+	expect(t, log.servers(), "first", "second")
 }

@@ -19,16 +19,6 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// pgError is an error as pgx has it.
-type pgError struct{ Code, SeverityUnlocalized, Routine string }
-
-func (e *pgError) Error() string    { return e.SeverityUnlocalized + ": SQLSTATE " + e.Code }
-func (e *pgError) SQLState() string { return e.Code }
-
-func raised(state string) error { return &pgError{state, "ERROR", "exec_stmt_raise"} }
-
-func fatal(state string) error { return &pgError{state, "FATAL", ""} }
-
 // errNoKey is what go-sql-driver says where caching_sha2_password gets neither TLS nor the server's key.
 var errNoKey = errors.New("unexpected resp from server for caching_sha2_password")
 

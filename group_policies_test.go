@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,161 @@ import (
 
 	"github.com/gorm-replicated/replicated"
 )
+
+// TestSharedPolicy has one policy pick for several groups, in many
+// goroutines: for the race detector.
+func TestSharedPolicy(t *testing.T) {
+	policy := dbresolver.RoundRobinPolicy()
+	slaves := func() []gorm.Dialector {
+		return []gorm.Dialector{dialector(openPool(t, &fake{})), dialector(openPool(t, &fake{}))}
+	}
+	db := openFake(t, openPool(t, &fake{}), gorm.Config{})
+	p := replicated.New(replicated.Config{Slaves: slaves(), Policy: policy, DefaultIntent: replicated.Slave}).
+		Register(replicated.Group{Slaves: slaves(), Policy: policy}, "orders")
+	if err := db.Use(p); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	var wg sync.WaitGroup
+	for _, find := range []any{&User{}, &Order{}} {
+		wg.Go(func() {
+			for range 100 {
+				db.Model(find).Limit(1).Find(&[]map[string]any{})
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestPolicies(t *testing.T) {
+	foreign := openPool(t, &fake{name: "foreign"})
+	for _, test := range []struct {
+		name   string
+		policy dbresolver.Policy
+		want   []string // of 60 statements
+	}{
+		{"default", nil, []string{"slave-1", "slave-2", "slave-3"}},
+		{"RandomPolicy", dbresolver.RandomPolicy{}, []string{"slave-1", "slave-2", "slave-3"}},
+		{"RoundRobinPolicy", dbresolver.RoundRobinPolicy(), []string{"slave-1", "slave-2", "slave-3"}},
+		{"StrictRoundRobinPolicy", dbresolver.StrictRoundRobinPolicy(), []string{"slave-1", "slave-2", "slave-3"}},
+		{"the last", dbresolver.PolicyFunc(func(p []gorm.ConnPool) gorm.ConnPool { return p[len(p)-1] }),
+			[]string{"slave-3"}},
+		{"nil", dbresolver.PolicyFunc(func([]gorm.ConnPool) gorm.ConnPool { return nil }),
+			[]string{"slave-1", "slave-2", "slave-3"}},
+		{"foreign", dbresolver.PolicyFunc(func([]gorm.ConnPool) gorm.ConnPool { return foreign }),
+			[]string{"slave-1", "slave-2", "slave-3"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSetup(t, 3, gorm.Config{}, func(c *replicated.Config) { c.Policy = test.policy })
+			db := s.db.WithContext(replicated.WithSlave(t.Context()))
+			for range 60 {
+				if err := db.First(&User{}).Error; err != nil {
+					t.Fatal(err)
+				}
+			}
+			servers := s.log.servers()
+			slices.Sort(servers)
+			expect(t, servers, test.want...)
+		})
+	}
+}
+
+// TestPolicyOverPoolsThatCannotBeCompared gives any of them: none can be told from the others.
+func TestPolicyOverPoolsThatCannotBeCompared(t *testing.T) {
+	s := newSetup(t, 2, gorm.Config{}, func(c *replicated.Config) {
+		c.Policy = dbresolver.StrictRoundRobinPolicy()
+		for i := range c.Slaves {
+			c.Slaves[i] = dialector(barePool{ConnPool: openPool(t, &fake{name: "slave"})})
+		}
+	})
+	if err := s.db.WithContext(replicated.WithSlave(t.Context())).First(&User{}).Error; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPoliciesNeedNoLockOfTheirOwn uses one that races when called twice at once.
+func TestPoliciesNeedNoLockOfTheirOwn(t *testing.T) {
+	s := newSetup(t, 3, gorm.Config{}, func(c *replicated.Config) { c.Policy = dbresolver.RoundRobinPolicy() })
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50 {
+				s.db.WithContext(replicated.WithSlave(t.Context())).First(&User{})
+			}
+		})
+	}
+	wg.Wait()
+	count := map[string]int{}
+	for _, r := range s.log.take() {
+		count[r.server]++
+	}
+	for server, n := range count {
+		if n < 66 || n > 67 {
+			t.Errorf("%s served %d of 200: not in turn", server, n)
+		}
+	}
+}
+
+// TestPoliciesMayReorder has a policy change the list that it is given: the read runs on what it chose, and
+// the next list is as before.
+func TestPoliciesMayReorder(t *testing.T) {
+	names := map[gorm.ConnPool]string{}
+	log := &fakeLog{}
+	var given []string
+	var chosen string
+	s := newFailover(t, 0, gorm.Config{}, false, func(c *replicated.Config) {
+		for i := range 3 {
+			f := &fake{name: fmt.Sprintf("slave-%d", i+1), log: log}
+			pool := openPool(t, f)
+			names[pool] = f.name
+			c.Slaves = append(c.Slaves, dialector(pool))
+		}
+		c.Policy = dbresolver.PolicyFunc(func(pools []gorm.ConnPool) gorm.ConnPool {
+			given = nil
+			for _, p := range pools {
+				given = append(given, names[p])
+			}
+			pools[0], pools[2] = pools[2], pools[0]
+			chosen = names[pools[0]]
+			return pools[0]
+		})
+	})
+	for range 4 {
+		if err := s.in(replicated.WithSlave(t.Context()), nil).Find(&[]User{}).Error; err != nil {
+			t.Error(err)
+		}
+		expect(t, given, "slave-1", "slave-2", "slave-3")
+		expect(t, log.servers(), chosen)
+	}
+}
+
+// TestAPolicyThatPanics has its panic reach the caller, and the next read run.
+func TestAPolicyThatPanics(t *testing.T) {
+	var panics atomic.Bool
+	s := newFailover(t, 2, gorm.Config{}, false, func(c *replicated.Config) {
+		c.Policy = dbresolver.PolicyFunc(func(pools []gorm.ConnPool) gorm.ConnPool {
+			if panics.Load() {
+				panic("the policy's own")
+			}
+			return pools[0]
+		})
+	})
+	db := s.in(replicated.WithSlave(t.Context()), nil)
+	panics.Store(true)
+	func() {
+		defer func() {
+			if v := recover(); v != "the policy's own" {
+				t.Errorf("recovered %v", v)
+			}
+		}()
+		db.Find(&[]User{})
+	}()
+	panics.Store(false)
+	if err := db.Find(&[]User{}).Error; err != nil {
+		t.Error(err)
+	}
+	expect(t, s.log.servers(), "slave-1")
+}
 
 // TestWeights has slaves get reads by their Weight.
 func TestWeights(t *testing.T) {

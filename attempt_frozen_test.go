@@ -18,30 +18,6 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// freeze has f answer nothing while frozen tells so: statements, pings and connecting hang until their
-// context ends, or f thaws. It returns how many statements have been cancelled there.
-func (f *fake) freeze(frozen func() bool) *atomic.Int64 {
-	cancelled := new(atomic.Int64)
-	hang := func(ctx context.Context) error {
-		if !frozen() {
-			return nil
-		}
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	f.connect, f.ping = hang, hang
-	f.run = func(ctx context.Context, _ string) error {
-		err := hang(ctx)
-		if err != nil {
-			cancelled.Add(1)
-		}
-		return err
-	}
-	return cancelled
-}
-
-func always() bool { return true }
-
 // TestSlowIsNotDead has a slave take ten seconds for a read and answer questions meanwhile: the read ends
 // there, once.
 func TestSlowIsNotDead(t *testing.T) {
@@ -96,22 +72,6 @@ func TestSlowIsNotDead(t *testing.T) {
 		}
 	}
 }
-
-// pause sleeps as a driver does that heeds the context.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}
-
-// endless returns a context that never ends. For one that may end the plugin counts on the garbage collector,
-// which is outside of any bubble.
-func endless(t testing.TB) context.Context { return context.WithoutCancel(t.Context()) }
 
 // TestFrozenSlaves has reads move on from a slave that answers neither them nor questions.
 func TestFrozenSlaves(t *testing.T) {
@@ -273,23 +233,6 @@ func TestFrozenSlaves(t *testing.T) {
 		}
 		expect(t, s.routes.take(), "slave-1: context", "slave-2: failover", "slave-3: failover", "master: failover")
 	})
-}
-
-// asking is a history whose slaves and master are asked something first.
-type asking struct {
-	*history
-	ask func(context.Context, *sql.Conn) error
-}
-
-func (a *asking) MasterPosition(ctx context.Context, conn *sql.Conn) (replicated.Position, error) {
-	if err := a.ask(ctx, conn); err != nil {
-		return replicated.Position{}, err
-	}
-	return a.history.MasterPosition(ctx, conn)
-}
-
-func (a *asking) SlavePosition(ctx context.Context, conn *sql.Conn) (replicated.Position, error) {
-	return a.MasterPosition(ctx, conn)
 }
 
 // TestAFullPoolIsNotDead has a transaction hold the only connection to a slave. Other reads wait for it, and
