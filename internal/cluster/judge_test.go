@@ -75,6 +75,9 @@ func TestJudge(t *testing.T) {
 		{"a master", Failure{Err: ends, Master: true}, Return},
 		{"a master that spares a slave", Failure{Err: ends, Master: true, Spared: true}, Next},
 		{"the same, the statement's own", Failure{Err: syntax, Master: true, Spared: true}, Return},
+		{"the same, the master shuts down", Failure{Err: number(1053), Master: true, Spared: true}, Next},
+		{"the same, connecting to the master fails",
+			Failure{Err: locked, Place: Connecting, Master: true, Spared: true}, Next},
 		{"the same, the caller has gone", Failure{Err: ends, Master: true, Spared: true, Ended: true}, Return},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -82,6 +85,24 @@ func TestJudge(t *testing.T) {
 				t.Errorf("got %d, want %d", got, test.want)
 			}
 		})
+	}
+}
+
+func TestBreaks(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		failure Failure
+		want    bool
+	}{
+		{"the connection ends", Failure{Err: io.EOF, Place: Executing}, true},
+		{"the connection ends, or was not made", Failure{Err: io.EOF}, true},
+		{"it was not made", Failure{Err: io.EOF, Place: Connecting}, false},
+		{"it was cancelled, because nobody answered", Failure{Err: io.EOF, Unanswered: true}, false},
+		{"the session is ended with a word", Failure{Err: &mysql.MySQLError{Number: 1053}}, false},
+	} {
+		if got := test.failure.Breaks(); got != test.want {
+			t.Errorf("%s: got %v", test.name, got)
+		}
 	}
 }
 
