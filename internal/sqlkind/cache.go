@@ -43,8 +43,8 @@ func newEntry(sql string, v Verdict, lessons uint64) *entry {
 	return e
 }
 
-// NewCache returns an empty Cache for d. A call of one of writeFunctions makes a text a Write; they are names of functions
-// in any case, and of what is qualified with a schema the last part counts.
+// NewCache returns an empty Cache for d. A call of one of writeFunctions makes a text a Write; they are names
+// of functions in any case, and of what is qualified with a schema the last part counts.
 func NewCache(d Dialect, writeFunctions ...string) *Cache {
 	c := &Cache{looker: looker{dialect: d}, seed: maphash.MakeSeed()}
 	if len(writeFunctions) > 0 {
@@ -60,8 +60,8 @@ func NewCache(d Dialect, writeFunctions ...string) *Cache {
 	return c
 }
 
-// Watch makes the Cache look for tables of these names, which may be qualified with a schema. It has to be called before
-// anything else.
+// Watch makes the Cache look for tables of these names, which may be qualified with a schema. It has to be
+// called before anything else.
 func (c *Cache) Watch(tables []string) {
 	c.watched = make(watched, len(tables))
 	for _, t := range tables {
@@ -69,8 +69,8 @@ func (c *Cache) Watch(tables []string) {
 	}
 }
 
-// Kind returns the verdict on sql: that of [Classify], unless the Cache was told of functions that write or learned
-// otherwise.
+// Kind returns the verdict on sql: that of [Classify], unless the Cache was told of functions that write or
+// learned otherwise.
 func (c *Cache) Kind(sql string) Kind {
 	return c.Look(sql).Kind
 }

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// The lists in functions tell what a call does, for each function that is no plain read. Their first lines say how
-// they are to be read.
+// The lists in functions tell what a call does, for each function that is no plain read. Their first lines
+// say how they are to be read.
 var (
 	//go:embed functions/mysql.txt
 	functionsMySQL string
@@ -32,7 +32,8 @@ type family struct {
 	kind      Kind
 }
 
-// functionsOf holds the list of each dialect. A list is parsed when it is needed: a program needs one dialect.
+// functionsOf holds the list of each dialect. A list is parsed when it is needed: a program needs one
+// dialect.
 var functionsOf = [...]func() *functions{
 	MySQL:      sync.OnceValue(func() *functions { return newFunctions(functionsMySQL) }),
 	SQLite:     sync.OnceValue(func() *functions { return newFunctions(functionsSQLite) }),
@@ -72,7 +73,8 @@ type row struct {
 	source  string // where it is documented
 }
 
-// rows reads a list. What is not indented is a heading, and what is indented once an address; names are indented twice.
+// rows reads a list. What is not indented is a heading, and what is indented once an address; names are
+// indented twice.
 func rows(list string) iter.Seq[row] {
 	return func(yield func(row) bool) {
 		var r row

@@ -114,7 +114,8 @@ func TestFamilyWithTheLongestBeginning(t *testing.T) {
 // A heading that is misspelled is no reason to run something on a slave.
 func TestKindOfAMisspelledHeading(t *testing.T) {
 	list := slices.Collect(rows("reed: x\n\ty\n\t\tz\n"))
-	if want := (row{name: "z", kind: Unknown, heading: "reed: x", source: "y"}); len(list) != 1 || list[0] != want {
+	if want := (row{name: "z", kind: Unknown, heading: "reed: x", source: "y"}); len(list) != 1 ||
+		list[0] != want {
 		t.Errorf("%+v, want %+v", list, want)
 	}
 }

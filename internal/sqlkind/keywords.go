@@ -47,10 +47,43 @@ var keywords = newVocabulary(map[string]keyword{
 	"value":               kwValue,
 })
 
+var keywordsPostgreSQL = newVocabulary(map[string]keyword{
+	"current_catalog": kwCurrentRole,
+	"current_role":    kwCurrentRole,
+	"current_schema":  kwCurrentRole,
+	"current_user":    kwCurrentRole,
+	"delete":          kwDelete,
+	"except":          kwClause,
+	"for":             kwFor,
+	"from":            kwRelation,
+	"group":           kwClause,
+	"having":          kwClause,
+	"intersect":       kwClause,
+	"into":            kwInto,
+	"join":            kwRelation,
+	"key":             kwKey,
+	"limit":           kwClause,
+	"no":              kwNo,
+	"only":            kwRelation,
+	"order":           kwClause,
+	"returning":       kwClause,
+	"select":          kwClause,
+	"session_user":    kwCurrentRole,
+	"share":           kwShare,
+	"table":           kwRelation,
+	"union":           kwClause,
+	"update":          kwUpdate,
+	"user":            kwUser,
+	"values":          kwClause,
+	"where":           kwClause,
+	"window":          kwClause,
+})
+
 // vocabulary is the keywords of a dialect.
 type vocabulary struct {
-	words   map[string]keyword
-	lengths [26]uint32 // for each letter a keyword may begin with, a bit for each length: it spares most words the map
+	words map[string]keyword
+	// for each letter a keyword may begin with, a bit for each length: it spares most words the map
+	lengths [26]uint32
 }
 
 func newVocabulary(words map[string]keyword) vocabulary {

@@ -64,8 +64,8 @@ func nameSet(list string) map[string]bool {
 	return m
 }
 
-// names reads a list: names between white space, in the order of the alphabet, and comments in lines that begin
-// with #.
+// names reads a list: names between white space, in the order of the alphabet, and comments in lines that
+// begin with #.
 func names(list string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for line := range strings.Lines(list) {

@@ -59,8 +59,9 @@ func (l *looker) read(d Dialect, sql string, w watched) Verdict {
 
 // findings gathers what is found in the readings of a text: the worst of it counts.
 //
-// A reading is broken if a quote is open at its end: one reading of 'it\'s' is whole, and the other one is broken. A
-// server that reads the text in the broken way refuses it. So that reading is no danger as long as there is another.
+// A reading is broken if a quote is open at its end: one reading of 'it\'s' is whole, and the other one is
+// broken. A server that reads the text in the broken way refuses it. So that reading is no danger as long as
+// there is another.
 type findings struct {
 	whole, broken Kind // the worst kind in readings of that sort
 	anyWhole      bool
@@ -97,12 +98,13 @@ func (f *findings) verdict(w watched) Verdict {
 	return v
 }
 
-// reading is one of the meanings that the settings of a server, which a text does not show, give to its backslashes.
+// reading is one of the meanings that the settings of a server, which a text does not show, give to its
+// backslashes.
 type reading struct{ escapeSingle, escapeDouble bool }
 
 var (
-	// By default a backslash escapes inside '…' and inside "…". With ANSI_QUOTES "…" is a name, and the backslash
-	// escapes inside '…' only. With NO_BACKSLASH_ESCAPES it escapes nowhere.
+	// By default a backslash escapes inside '…' and inside "…". With ANSI_QUOTES "…" is a name, and the
+	// backslash escapes inside '…' only. With NO_BACKSLASH_ESCAPES it escapes nowhere.
 	readingsMySQL = []reading{{true, true}, {true, false}, {false, false}}
 	// A backslash is a character like others.
 	readingsSQLite = []reading{{false, false}}
@@ -110,7 +112,8 @@ var (
 	readingsPostgreSQL = []reading{{false, false}, {true, false}}
 )
 
-// readingsOf returns the readings of a dialect, the default one first; nil for a dialect of which nothing is known.
+// readingsOf returns the readings of a dialect, the default one first; nil for a dialect of which nothing is
+// known.
 func readingsOf(d Dialect) []reading {
 	switch d {
 	case MySQL:
@@ -124,8 +127,8 @@ func readingsOf(d Dialect) []reading {
 	}
 }
 
-// isAmbiguous reports whether nobody can tell where the tokens of sql end: because of a NUL, or because of characters
-// of several bytes.
+// isAmbiguous reports whether nobody can tell where the tokens of sql end: because of a NUL, or because of
+// characters of several bytes.
 func isAmbiguous(d Dialect, sql string) bool {
 	if strings.IndexByte(sql, 0) >= 0 {
 		return true
@@ -134,17 +137,17 @@ func isAmbiguous(d Dialect, sql string) bool {
 	case MySQL:
 		return halfCharacters(sql, "\\`")
 	case PostgreSQL:
-		// These bytes end a name, unless they are half of a character. Where a name ends matters: in |E'a' an escape
-		// string follows an operator, in ポE'a' another string follows a name.
+		// These bytes end a name, unless they are half of a character. Where a name ends matters: in |E'a' an
+		// escape string follows an operator, in ポE'a' another string follows a name.
 		return halfCharacters(sql, ":;<=>?@[\\]^`{|}~")
 	default:
 		return false
 	}
 }
 
-// halfCharacters reports whether one of the bytes of meaning may be the second half of a character: it stands behind
-// a byte that begins one, in a text that is not UTF-8. GBK, Big5, Shift-JIS, GB18030, UHC and Johab have such
-// characters.
+// halfCharacters reports whether one of the bytes of meaning may be the second half of a character: it stands
+// behind a byte that begins one, in a text that is not UTF-8. GBK, Big5, Shift-JIS, GB18030, UHC and Johab
+// have such characters.
 func halfCharacters(sql, meaning string) bool {
 	for i := 1; i < len(sql); i++ {
 		if sql[i-1] >= 0x80 && sql[i] < 0x80 && strings.IndexByte(meaning, sql[i]) >= 0 {

@@ -2,24 +2,39 @@ package sqlkind
 
 // observeMySQL looks for what makes the verdict worse wherever it stands in a statement.
 func (s *scan) observeMySQL() {
-	t := s.tok
-	switch s.prev.word {
-	case kwInto: // INTO @x sets a variable; INTO OUTFILE writes a file; anything else is nothing a SELECT should have
-		if t.kind != tokUser {
-			s.find(Write)
+	s.behindWordMySQL()
+	s.wordMySQL()
+	switch s.tok.kind {
+	case tokUser, tokAssign:
+		s.find(Stateful)
+	case tokPunct:
+		switch s.tok.punct {
+		case '(':
+			s.call()
+		case '.':
+			s.qualifier = s.prev
 		}
-	case kwInsert, kwReplace:
-		if !t.is('(') || t.gap { // INSERT(a, 1, 2, b) and REPLACE(a, b, c) are functions
-			s.find(Write)
-		}
-	case kwFor:
-		if t.word == kwShare {
-			s.find(Locking)
-		}
+	case tokWord, tokQuoted:
+		s.nameMySQL()
 	}
-	switch t.word {
+}
+
+// behindWordMySQL judges the current token by the word before it.
+func (s *scan) behindWordMySQL() {
+	switch s.prev.word {
+	case kwInto: // INTO @x sets a variable; INTO OUTFILE writes a file; a SELECT has nothing else there
+		s.findIf(s.tok.kind != tokUser, Write)
+	case kwInsert, kwReplace: // INSERT(a, 1, 2, b) and REPLACE(a, b, c) are functions
+		s.findIf(!s.tok.is('(') || s.tok.gap, Write)
+	case kwFor:
+		s.findIf(s.tok.word == kwShare, Locking)
+	}
+}
+
+func (s *scan) wordMySQL() {
+	switch s.tok.word {
 	case kwUpdate:
-		if s.prev.word == kwFor && !t.gap {
+		if s.prev.word == kwFor && !s.tok.gap {
 			s.find(Locking)
 		} else {
 			s.find(Write) // WITH … UPDATE
@@ -29,37 +44,22 @@ func (s *scan) observeMySQL() {
 	case kwLock: // LOCK IN SHARE MODE; the word is reserved
 		s.find(Locking)
 	case kwFor: // NEXT VALUE FOR a sequence
-		if s.prev.word == kwValue && s.prev2.word == kwNext {
-			s.find(Write)
-		} else if s.prev.word == kwValue && s.prev2.word == kwPrevious {
-			s.find(Stateful)
-		}
+		s.findIf(s.prev.word == kwValue && s.prev2.word == kwNext, Write)
+		s.findIf(s.prev.word == kwValue && s.prev2.word == kwPrevious, Stateful)
 	case kwCalcFoundRows, kwCurrentRole:
 		s.find(Stateful)
 	case kwRowCount: // SQL%ROWCOUNT, MariaDB with sql_mode=ORACLE
-		if s.prev.is('%') {
-			s.find(Stateful)
-		}
+		s.findIf(s.prev.is('%'), Stateful)
 	}
-	switch t.kind {
-	case tokUser, tokAssign:
-		s.find(Stateful)
-	case tokPunct:
-		switch t.punct {
-		case '(':
-			s.call()
-		case '.':
-			s.qualifier = s.prev
-		}
-	case tokWord, tokQuoted:
-		if name := s.text(); equalFold(name, "information_schema") || equalFold(name, sequenceColumnMariaDB) {
-			s.find(Catalog)
-		}
-		if s.prev.kind == tokSystem {
-			s.systemVariable()
-		} else if s.prev.is('.') {
-			s.sequence()
-		}
+}
+
+func (s *scan) nameMySQL() {
+	name := s.text()
+	s.findIf(equalFold(name, "information_schema") || equalFold(name, sequenceColumnMariaDB), Catalog)
+	if s.prev.kind == tokSystem {
+		s.systemVariable()
+	} else if s.prev.is('.') {
+		s.sequence()
 	}
 }
 
@@ -67,8 +67,8 @@ func (s *scan) observeMySQL() {
 // a table.
 const sequenceColumnMariaDB = "next_not_cached_value"
 
-// systemVariable judges the name behind @@. Most variables are settings, and the slave's answer is as good as the
-// master's; what belongs to one connection is not.
+// systemVariable judges the name behind @@. Most variables are settings, and the slave's answer is as good as
+// the master's; what belongs to one connection is not.
 func (s *scan) systemVariable() {
 	name := s.text()
 	if len(name) > longestName {
@@ -90,7 +90,8 @@ func (s *scan) sequence() {
 	}
 }
 
-// statementMySQL says what kind of statement begins at the current token, apart from what advance finds in it.
+// statementMySQL says what kind of statement begins at the current token, apart from what advance finds in
+// it.
 func (s *scan) statementMySQL() Kind {
 	if s.tok.is('(') {
 		return s.query()

@@ -3,42 +3,45 @@ package sqlkind
 // explainMySQL reads EXPLAIN, DESCRIBE and DESC: of a table, or of a statement. The explained statement is
 // judged as if it ran, which EXPLAIN ANALYZE makes it.
 func (s *scan) explainMySQL() Kind {
-	k := Read
 	s.advance()
+	into := Read
 	for {
 		switch {
 		case s.at("select", "with", "values", "table"), s.tok.is('('):
-			return worse(k, s.query())
+			return worse(into, s.query())
 		case s.at("insert", "update", "delete", "replace"):
 			return Write
-		case s.accept("extended", "partitions", "analyze"):
-			if s.atEnd() {
-				return Catalog // a table of that name
-			}
-		case s.accept("format"):
-			if !s.tok.is('=') {
-				return s.describeMySQL() // a table of that name
-			}
-			if !s.acceptValue() {
-				return Unknown
-			}
 		case s.accept("into"): // EXPLAIN FORMAT=JSON INTO @x
-			k = worse(k, Stateful)
+			into = Stateful
 			s.advance()
-		case s.accept("for"):
-			if s.at("connection") {
-				return Stateful
-			}
-			if !s.accept("schema", "database") || !s.acceptName() {
-				return Unknown
-			}
 		default:
-			if !s.acceptName() {
-				return Unknown
+			if k, certain := s.explainOption(); certain {
+				return k
 			}
-			return s.describeMySQL()
 		}
 	}
+}
+
+// explainOption moves past an option of EXPLAIN. It returns the verdict if what stands here is none: then it
+// is a table, a connection or nothing that is known.
+func (s *scan) explainOption() (k Kind, certain bool) {
+	switch {
+	case s.accept("extended", "partitions", "analyze"):
+		return Catalog, s.atEnd() // a table of that name
+	case s.accept("format"):
+		if !s.tok.is('=') {
+			return s.describeMySQL(), true // a table of that name
+		}
+		return Unknown, !s.acceptValue()
+	case s.accept("for"):
+		if s.at("connection") {
+			return Stateful, true
+		}
+		return Unknown, !s.accept("schema", "database") || !s.acceptName()
+	case s.acceptName():
+		return s.describeMySQL(), true
+	}
+	return Unknown, true
 }
 
 // describeMySQL reads what may follow the first name in DESCRIBE db.users 'na%'.
@@ -83,7 +86,8 @@ func (s *scan) showMySQL() Kind {
 	for s.accept("full", "extended") {
 	}
 	switch {
-	case s.at("tables", "columns", "fields", "index", "indexes", "keys", "databases", "schemas", "triggers", "events"):
+	case s.at("tables", "columns", "fields", "index", "indexes", "keys", "databases", "schemas", "triggers",
+		"events"):
 		return Catalog
 	case s.at("charset", "collation", "engines", "plugins", "privileges"):
 		return Read

@@ -78,6 +78,15 @@ var serverViews = set(
 	"pg_shmem_allocations_numa",
 )
 
+// reservedPostgreSQL are words that no table and no column can be called. They help to tell a statement
+// inside of another from a column called update: WITH x AS (UPDATE t …, SELECT update FROM t
+var reservedPostgreSQL = set(
+	"and", "any", "as", "asc", "both", "case", "desc", "distinct", "else", "end", "except", "fetch", "for",
+	"from", "group", "having", "ilike", "in", "intersect", "into", "is", "leading", "like", "limit", "not",
+	"offset", "on", "or", "order", "select", "similar", "some", "then", "trailing", "union", "using", "variadic",
+	"when", "where", "window", "with",
+)
+
 func set(names ...string) map[string]bool {
 	m := make(map[string]bool, len(names))
 	for _, n := range names {

@@ -27,7 +27,8 @@ func (s *scan) statementPostgreSQL() Kind {
 		s.advance()
 		return s.statefulUnless("prepared")
 	case "begin", "start", "savepoint", "release", "end", "abort",
-		"set", "reset", "show", "discard", "declare", "fetch", "move", "close", "deallocate", "listen", "unlisten", "load":
+		"set", "reset", "show", "discard", "declare", "fetch", "move", "close", "deallocate", "listen", "unlisten",
+		"load":
 		return Stateful
 	case "lock":
 		return Locking

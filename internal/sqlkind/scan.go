@@ -1,7 +1,8 @@
 package sqlkind
 
-// scan walks through the tokens of a text, once. Whatever makes a verdict worse wherever it stands is found by advance, as
-// the walk passes; the statement's own grammar is followed only as far as needed to say what kind of statement it is.
+// scan walks through the tokens of a text, once. Whatever makes a verdict worse wherever it stands is found
+// by advance, as the walk passes; the statement's own grammar is followed only as far as needed to say what
+// kind of statement it is.
 type scan struct {
 	lex       lexer
 	functions *functions
@@ -79,6 +80,12 @@ func (s *scan) advance() {
 
 func (s *scan) find(k Kind) { s.found = worse(s.found, k) }
 
+func (s *scan) findIf(so bool, k Kind) {
+	if so {
+		s.find(k)
+	}
+}
+
 // statement says what kind of statement begins at the current token, apart from what advance finds in it.
 func (s *scan) statement() Kind {
 	switch s.lex.dialect {
@@ -118,6 +125,11 @@ func (s *scan) at(words ...string) bool {
 		}
 	}
 	return false
+}
+
+// wasWord reports whether t is this word, which may be a name.
+func (s *scan) wasWord(t token, word string) bool {
+	return t.kind == tokWord && equalFold(s.textOf(t), word)
 }
 
 // atEnd reports whether the statement ends here.
@@ -169,34 +181,40 @@ func (s *scan) leaveGroup(outside int) {
 func (s *scan) acceptCTEs() bool {
 	s.advance()
 	s.accept("recursive")
-	for {
-		s.naming = true
-		named := s.acceptName()
-		s.naming = false
-		if !named {
-			return false
-		}
-		s.acceptGroup()
-		if !s.accept("as") {
-			return false
-		}
-		s.accept("not")
-		s.accept("materialized")
-		if !s.acceptGroup() {
-			return false
-		}
-		if s.lex.dialect == PostgreSQL {
-			s.acceptSearchAndCycle()
-		} else if s.at("cycle") { // MariaDB: CYCLE a, b RESTRICT
-			for !s.atEnd() && !s.accept("restrict") {
-				s.advance()
-			}
-		}
+	for s.acceptCTE() {
 		if !s.tok.is(',') {
 			return true
 		}
 		s.advance()
 	}
+	return false
+}
+
+// acceptCTE moves past name (columns) AS (query).
+func (s *scan) acceptCTE() bool {
+	s.naming = true
+	named := s.acceptName()
+	s.naming = false
+	if !named {
+		return false
+	}
+	s.acceptGroup()
+	if !s.accept("as") {
+		return false
+	}
+	s.accept("not")
+	s.accept("materialized")
+	if !s.acceptGroup() {
+		return false
+	}
+	if s.lex.dialect == PostgreSQL {
+		s.acceptSearchAndCycle()
+	} else if s.at("cycle") { // MariaDB: CYCLE a, b RESTRICT
+		for !s.atEnd() && !s.accept("restrict") {
+			s.advance()
+		}
+	}
+	return true
 }
 
 // query reads the beginning of a query, in parentheses or not.

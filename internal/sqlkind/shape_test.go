@@ -14,8 +14,10 @@ func TestShape(t *testing.T) {
 		{MySQL, "SELECT 1", "select ?"},
 		{MySQL, "  select /* a */ 'x' -- b\n", "select ?"},
 		{MySQL, "SELECT f(?, 'a', -1, +2.5, 0xFF, x'1F', _utf8mb4'é', \"b\")", "select f ( ? )"},
-		{MySQL, "SELECT * FROM `Users` WHERE id IN (?,?) AND a = -1", "select * from \"users\" where id in ( ? ) and a = ?"},
-		{MySQL, "SELECT 1 FROM t WHERE (a, b) IN ((1, 2), (3, 4), (5, 6))", "select ? from t where ( a , b ) in ( ( ? ) )"},
+		{MySQL, "SELECT * FROM `Users` WHERE id IN (?,?) AND a = -1", "select * from \"users\" where id in ( ? " +
+			") and a = ?"},
+		{MySQL, "SELECT 1 FROM t WHERE (a, b) IN ((1, 2), (3, 4), (5, 6))", "select ? from t where ( a , b ) in " +
+			"( ( ? ) )"},
 		{MySQL, "SELECT a, b FROM t LIMIT 10, 20", "select a , b from t limit ?"},
 		{MySQL, "SELECT a - b, a -1 FROM t", "select a - b , a ? from t"},
 		{MySQL, "SELECT `a`, \"b\", t.\"c\" FROM \"t\"", `select "a" , ? , t . "c" from "t"`},

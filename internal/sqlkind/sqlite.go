@@ -37,7 +37,8 @@ func (s *scan) family() {
 	}
 }
 
-// pragmaTable judges names like pragma_table_info, tables that run a pragma when they are read: pragma_optimize writes.
+// pragmaTable judges names like pragma_table_info, tables that run a pragma when they are read:
+// pragma_optimize writes.
 func (s *scan) pragmaTable() {
 	const prefix = "pragma_"
 	if name := s.text(); hasPrefixFold(name, prefix) {
@@ -45,7 +46,8 @@ func (s *scan) pragmaTable() {
 	}
 }
 
-// statementSQLite says what kind of statement begins at the current token, apart from what advance finds in it.
+// statementSQLite says what kind of statement begins at the current token, apart from what advance finds in
+// it.
 func (s *scan) statementSQLite() Kind {
 	if s.tok.kind == tokHigh && strings.HasPrefix(s.lex.sql[s.tok.start:], "\ufeff") {
 		s.advance() // a byte order mark is a blank

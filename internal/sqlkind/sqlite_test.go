@@ -1,22 +1,18 @@
 package sqlkind
 
-import "testing"
-
-var sqliteTests = []struct {
-	name string
-	sql  string
-	want Kind
-}{
+var sqliteTests = []kindTest{
 	{"find", "SELECT * FROM `users` WHERE `users`.`deleted_at` IS NULL ORDER BY `users`.`id` LIMIT 1", Read},
 	{"create", "INSERT INTO `users` (`name`) VALUES (?) RETURNING `id`", Write},
 	{"save", "UPDATE `users` SET `name`=? WHERE `id` = ?", Write},
 	{"savepoint", "SAVEPOINT sp1", Stateful},
 	{"rollback to", "ROLLBACK TO SAVEPOINT sp1", Stateful},
 	{"migrator: has table", "SELECT count(*) FROM sqlite_master WHERE type='table' AND name=?", Catalog},
-	{"migrator: ddl", "SELECT sql FROM sqlite_master WHERE type IN (?,?) AND tbl_name = ? AND sql IS NOT NULL order by type = ? desc", Catalog},
+	{"migrator: ddl", "SELECT sql FROM sqlite_master WHERE type IN (?,?) AND tbl_name = ? AND sql IS NOT " +
+		"NULL order by type = ? desc", Catalog},
 	{"values", "VALUES (1), (2)", Read},
 	{"cte", "WITH x AS (SELECT 1) SELECT * FROM x", Read},
-	{"materialized cte", "WITH x(a) AS NOT MATERIALIZED (SELECT 1), y AS MATERIALIZED (SELECT 2) SELECT * FROM x, y", Read},
+	{"materialized cte", "WITH x(a) AS NOT MATERIALIZED (SELECT 1), y AS MATERIALIZED (SELECT 2) SELECT * " +
+		"FROM x, y", Read},
 	{"cte values", "WITH x AS (SELECT 1) VALUES (1)", Read},
 	{"cte insert", "WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", Write},
 	{"cte replace", "WITH x AS (SELECT 1) REPLACE INTO t SELECT * FROM x", Write},
@@ -88,14 +84,4 @@ var sqliteTests = []struct {
 	{"vacuum", "VACUUM", Write},
 	{"for update", "SELECT * FROM t FOR UPDATE", Write},
 	{"nothing", "", Unknown},
-}
-
-func TestClassifySQLite(t *testing.T) {
-	for _, tt := range sqliteTests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := Classify(SQLite, tt.sql); got != tt.want {
-				t.Errorf("Classify(SQLite, %q) = %v, want %v", tt.sql, got, tt.want)
-			}
-		})
-	}
 }

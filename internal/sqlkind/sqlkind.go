@@ -1,22 +1,3 @@
-// Package sqlkind tells from the text of an SQL statement whether it is provably read-only.
-//
-//	sqlkind.Classify(sqlkind.MySQL, "SELECT * FROM users WHERE id = ?")            // Read
-//	sqlkind.Classify(sqlkind.MySQL, "SELECT * FROM users WHERE id = ? FOR UPDATE") // Locking
-//	sqlkind.Classify(sqlkind.MySQL, "WITH x AS (SELECT 1) DELETE FROM users")      // Write
-//
-// It looks at nothing but the text, so the verdict has to hold under every setting that changes what a text means:
-// every sql_mode, standard_conforming_strings on and off, every version of the servers, every connection character set
-// that is a superset of ASCII. Where those disagree the worst reading counts; where a text cannot be read with certainty
-// the verdict is [Unknown].
-//
-// What it does not know is what the names in a text stand for. A function that is in none of its tables is taken for
-// harmless, and so is a view. But it tells whether a text calls such a function: [CallsUnknown]. A [Cache]
-// can be told of functions that write.
-//
-// One assumption is made of the character set: text that is valid UTF-8 was not meant to be GBK, Big5, Shift-JIS,
-// GB18030, UHC or Johab, in which a backslash or a backtick can be the second half of a character.
-//
-// Time is linear in the length of the text, memory constant; no text panics. Programs want a [Cache] in front.
 package sqlkind
 
 import "strconv"
@@ -31,8 +12,8 @@ const (
 	PostgreSQL                // PostgreSQL 10 to 18
 )
 
-// DialectOf returns the Dialect for the name of a GORM dialector. Names are compared exactly; those it does not know
-// are Other.
+// DialectOf returns the Dialect for the name of a GORM dialector. Names are compared exactly; those it does
+// not know are Other.
 func DialectOf(name string) Dialect {
 	switch name {
 	case "mysql":
@@ -110,7 +91,8 @@ func CallsUnknown(d Dialect, sql string) bool {
 	return l.look(sql).CallsUnknown
 }
 
-// severity orders the kinds; it is not the order of the constants because the zero value has to be the careful one.
+// severity orders the kinds; it is not the order of the constants because the zero value has to be the
+// careful one.
 var severity = [...]uint8{Read: 0, Catalog: 1, Stateful: 2, Locking: 3, Unknown: 4, Write: 5}
 
 func worse(a, b Kind) Kind {

@@ -6,9 +6,31 @@ import (
 	"time"
 )
 
+// kindTest is a text, and the verdict on it in one dialect.
+type kindTest struct {
+	name, sql string
+	want      Kind
+}
+
+func TestClassify(t *testing.T) {
+	for d, tests := range map[Dialect][]kindTest{
+		Other: otherTests, MySQL: mysqlTests, SQLite: sqliteTests, PostgreSQL: postgresTests,
+	} {
+		names := map[string]bool{}
+		for _, tt := range tests {
+			if names[tt.name] {
+				t.Errorf("%v: two rows are called %q", d, tt.name)
+			}
+			names[tt.name] = true
+			t.Run(d.String()+" "+tt.name, func(t *testing.T) { expect(t, d, tt.want, tt.sql) })
+		}
+	}
+}
+
 func TestDialectOf(t *testing.T) {
 	for name, want := range map[string]Dialect{
-		"mysql": MySQL, "sqlite": SQLite, "sqlite3": SQLite, "postgres": PostgreSQL, "pgx": Other, "MySQL": Other, "": Other,
+		"mysql": MySQL, "sqlite": SQLite, "sqlite3": SQLite, "postgres": PostgreSQL, "pgx": Other, "MySQL": Other,
+		"": Other,
 	} {
 		if got := DialectOf(name); got != want {
 			t.Errorf("DialectOf(%q) = %v, want %v", name, got, want)
@@ -28,9 +50,11 @@ func TestNothingIsAReadInOtherDialects(t *testing.T) {
 
 func TestString(t *testing.T) {
 	for got, want := range map[string]string{
-		Unknown.String(): "unknown", Read.String(): "read", Catalog.String(): "catalog", Locking.String(): "locking", Stateful.String(): "stateful",
+		Unknown.String(): "unknown", Read.String(): "read", Catalog.String(): "catalog",
+		Locking.String(): "locking", Stateful.String(): "stateful",
 		Write.String(): "write", Kind(9).String(): "Kind(9)",
-		Other.String(): "other", MySQL.String(): "mysql", SQLite.String(): "sqlite", PostgreSQL.String(): "postgres", Dialect(9).String(): "Dialect(9)",
+		Other.String(): "other", MySQL.String(): "mysql", SQLite.String(): "sqlite",
+		PostgreSQL.String(): "postgres", Dialect(9).String(): "Dialect(9)",
 	} {
 		if got != want {
 			t.Errorf("String() = %q, want %q", got, want)
@@ -52,7 +76,9 @@ func TestWorse(t *testing.T) {
 // The classifier must not depend on how a keyword is written, nor on what stands between two tokens.
 func TestClassifyIsBlindToCaseAndBlanks(t *testing.T) {
 	blind := func(d Dialect, sql, comment string, want Kind) {
-		for _, sql := range []string{string(lower(nil, sql)), " \n" + sql, "/* x */" + sql, comment + sql, sql + "\n\t "} {
+		for _, sql := range []string{
+			string(lower(nil, sql)), " \n" + sql, "/* x */" + sql, comment + sql, sql + "\n\t ",
+		} {
 			if got := Classify(d, sql); got != want {
 				t.Errorf("Classify(%v, %q) = %v, want %v as without the change", d, sql, got, want)
 			}
@@ -76,7 +102,8 @@ func TestClassifyIsBlindToCaseAndBlanks(t *testing.T) {
 func TestDangersAreFoundAnywhere(t *testing.T) {
 	places := []string{
 		"SELECT # ", "SELECT a, (#) FROM t", "SELECT a FROM t WHERE b = (SELECT #)", "SELECT 1 UNION SELECT #",
-		"WITH x AS (SELECT #) SELECT 1", "(SELECT #)", "EXPLAIN SELECT #", "SELECT a FROM t ORDER BY #", "VALUES (#)",
+		"WITH x AS (SELECT #) SELECT 1", "(SELECT #)", "EXPLAIN SELECT #", "SELECT a FROM t ORDER BY #",
+		"VALUES (#)",
 		"SELECT '\\'', #", "SELECT \"\", #", "SELECT `a`#", "SELECT 1 -- \n#", "SELECT/**/#",
 	}
 	type danger struct {
@@ -99,14 +126,20 @@ func TestDangersAreFoundAnywhere(t *testing.T) {
 
 	places = []string{
 		"SELECT # ", "SELECT a, (#) FROM t", "SELECT a FROM t WHERE b = (SELECT #)", "SELECT 1 UNION SELECT #",
-		"WITH x AS (SELECT #) SELECT 1", "WITH x AS (SELECT 1) SELECT #", "(SELECT #)", "EXPLAIN SELECT #", "EXPLAIN (ANALYZE) SELECT #",
-		"SELECT a FROM t ORDER BY #", "VALUES (#)", "SELECT E'\\'', #", "SELECT \"\", #", "SELECT $a$'$a$, #", "SELECT 'a'\n'b', #",
-		"SELECT 1 -- '\r#", "SELECT/*/**/*/#", "SELECT U&'\\0061', #", "SELECT a$b$, # -- $b$", "SELECT 1 +/**/ #", "SELECT ARRAY[#]",
+		"WITH x AS (SELECT #) SELECT 1", "WITH x AS (SELECT 1) SELECT #", "(SELECT #)", "EXPLAIN SELECT #",
+		"EXPLAIN (ANALYZE) SELECT #",
+		"SELECT a FROM t ORDER BY #", "VALUES (#)", "SELECT E'\\'', #", "SELECT \"\", #", "SELECT $a$'$a$, #",
+		"SELECT 'a'\n'b', #",
+		"SELECT 1 -- '\r#", "SELECT/*/**/*/#", "SELECT U&'\\0061', #", "SELECT a$b$, # -- $b$", "SELECT 1 +/**/ #",
+		"SELECT ARRAY[#]",
 	}
 	dangers = []danger{
-		{"nextval('s')", Write}, {"('s').nextval", Write}, {"1 INTO t2", Write}, {"lo_create(0)", Write}, {"cron.schedule('x')", Write},
-		{"query_to_xml('x')", Unknown}, {"U&\"x\"(1)", Unknown}, {"pg_advisory_lock(1)", Locking}, {"current_user", Stateful},
-		{"1 FOR UPDATE", Locking}, {"1 FOR NO KEY UPDATE", Locking}, {"1 FOR SHARE", Locking}, {"1 FOR KEY SHARE", Locking},
+		{"nextval('s')", Write}, {"('s').nextval", Write}, {"1 INTO t2", Write}, {"lo_create(0)", Write},
+		{"cron.schedule('x')", Write},
+		{"query_to_xml('x')", Unknown}, {"U&\"x\"(1)", Unknown}, {"pg_advisory_lock(1)", Locking},
+		{"current_user", Stateful},
+		{"1 FOR UPDATE", Locking}, {"1 FOR NO KEY UPDATE", Locking}, {"1 FOR SHARE", Locking},
+		{"1 FOR KEY SHARE", Locking},
 		{"'t'::regclass", Catalog}, {"1 FROM pg_class", Catalog}, {"1", Read},
 	}
 	for _, p := range places {
@@ -167,7 +200,8 @@ func TestHostileTexts(t *testing.T) {
 		"attributes":              "SELECT ($1)" + repeat(".a"),
 		"unicode names":           "SELECT " + repeat(`U&"a"`),
 		"copy":                    "COPY " + repeat("to "),
-		"search":                  "WITH RECURSIVE " + repeat("a AS (SELECT 1) SEARCH DEPTH FIRST BY a SET a CYCLE a SET b USING c,"),
+		"search": "WITH RECURSIVE " +
+			repeat("a AS (SELECT 1) SEARCH DEPTH FIRST BY a SET a CYCLE a SET b USING c,"),
 	} {
 		for _, d := range []Dialect{MySQL, SQLite, PostgreSQL} {
 			t.Run(name+" "+d.String(), func(t *testing.T) {
@@ -206,4 +240,5 @@ func BenchmarkClassify(b *testing.B) {
 }
 
 // benchText has 100 bytes.
-const benchText = "SELECT * FROM `users` WHERE `users`.`id` = ? AND `users`.`deleted_at` IS NULL ORDER BY `id` LIMIT 10"
+const benchText = "SELECT * FROM `users` WHERE `users`.`id` = ? AND `users`.`deleted_at` IS NULL ORDER BY " +
+	"`id` LIMIT 10"

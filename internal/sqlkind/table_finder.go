@@ -1,8 +1,8 @@
 package sqlkind
 
-// tableFinder finds the tables that a text names. It is shown one token after the other, and follows the grammar of
-// all dialects only as far as needed to say where the names of tables stand: behind FROM, JOIN, INTO and the like,
-// and behind the commas there.
+// tableFinder finds the tables that a text names. It is shown one token after the other, and follows the
+// grammar of all dialects only as far as needed to say where the names of tables stand: behind FROM, JOIN,
+// INTO and the like, and behind the commas there.
 type tableFinder struct {
 	dialect Dialect
 	sql     string
@@ -116,18 +116,21 @@ func (f *tableFinder) endName() {
 		f.notePart()
 	}
 	full, table := n.of(f.column)
-	begins := n.parts == 1 && !n.dotted && (n.before.is(',') || f.isWord(n.before, "with") || f.isWord(n.before, "recursive"))
+	alone := n.parts == 1 && !n.dotted
 	n.parts, f.column = 0, false
-	if !f.expects {
-		if begins {
-			f.ctes.define(full, f.levels.open)
+	switch {
+	case f.expects:
+		f.expects = false
+		if f.target || !f.ctes.hold(full) {
+			f.addTable(full, table)
 		}
-		return
+	case alone && (n.before.is(',') || f.isWord(n.before, "with") || f.isWord(n.before, "recursive")):
+		f.ctes.define(full, f.levels.open)
 	}
-	f.expects = false
-	if !f.target && f.ctes.hold(full) {
-		return
-	}
+}
+
+// addTable adds the table of this name to those found, with and without what qualifies it.
+func (f *tableFinder) addTable(full, table []byte) {
 	known, ok := f.watched[string(full)]
 	if !ok {
 		known, ok = f.watched[string(table)]

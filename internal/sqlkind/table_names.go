@@ -33,14 +33,15 @@ func (n *dottedName) add(sql string, tok token) {
 	n.end = tok.end
 }
 
-// goesOn reports whether tok is the next piece of the last part. Bytes above 0x7f make tokens of their own, so a name
-// like naïve has three pieces. A quoted part has one: its end is before the quote, where no token begins.
+// goesOn reports whether tok is the next piece of the last part. Bytes above 0x7f make tokens of their own,
+// so a name like naïve has three pieces. A quoted part has one: its end is before the quote, where no token
+// begins.
 func (n *dottedName) goesOn(sql string, tok token) bool {
 	return tok.start == n.end && tok.start < len(sql) && (sql[tok.start] >= 0x80 || isWordByte(sql[tok.start]))
 }
 
-// of returns the name of a table, with and without what qualifies it. If the name is a column's, that of its table
-// stands before the last dot.
+// of returns the name of a table, with and without what qualifies it. If the name is a column's, that of its
+// table stands before the last dot.
 func (n *dottedName) of(column bool) (full, table []byte) {
 	first, second := n.starts[2], n.starts[1]
 	if column && first > 0 {
@@ -88,8 +89,9 @@ func (c *ctes) beginBody(level int) {
 	}
 }
 
-// leave is called behind a closing parenthesis: the names that were defined inside of it do not hold any longer, and
-// the one that it ends holds from now on. Within its own body that one is still a table's, unless it is recursive.
+// leave is called behind a closing parenthesis: the names that were defined inside of it do not hold any
+// longer, and the one that it ends holds from now on. Within its own body that one is still a table's, unless
+// it is recursive.
 func (c *ctes) leave(level int) {
 	n := len(c.names)
 	for n > 0 && c.names[n-1].level > level {

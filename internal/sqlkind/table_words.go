@@ -51,8 +51,8 @@ func (f *tableFinder) cteWord(word []byte) bool {
 	return true
 }
 
-// placeInContext handles words that say where names stand if the words before them fit. Some of them are names
-// otherwise.
+// placeInContext handles words that say where names stand if the words before them fit. Some of them are
+// names otherwise.
 func (f *tableFinder) placeInContext(word []byte) bool {
 	first := f.words == 0
 	switch string(word) {

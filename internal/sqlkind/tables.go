@@ -10,8 +10,8 @@ type Tables struct {
 	// Main is the table that the statement is about: the first one of its FROM, INTO, UPDATE or TABLE, at the
 	// outermost level, or of the derived table there. It is "" if that one is not watched.
 	Main string
-	// All is every watched table whose name is in the text, each once. A name counts also where it looks like that
-	// of a column, of an alias or of a common table expression, since such a name may hide a table.
+	// All is every watched table whose name is in the text, each once. A name counts also where it looks like
+	// that of a column, of an alias or of a common table expression, since such a name may hide a table.
 	All []string
 	// Others tells whether there are tables that are not watched, or names that look like them.
 	Others bool
