@@ -162,29 +162,8 @@ func (b *binlog) restore(ctx context.Context) error {
 	if err := b.forget(ctx); err != nil {
 		return err
 	}
-	now, err := b.globalSettings(ctx)
-	if err != nil {
+	if err := b.restoreSettings(ctx); err != nil {
 		return err
-	}
-	if b.reset != "" && !maps.Equal(now, b.globals) {
-		if _, err := b.admin.ExecContext(ctx, b.reset); err != nil {
-			return err
-		}
-	}
-	for name, value := range b.globals {
-		if now[name] == value {
-			continue
-		}
-		if _, err := b.admin.ExecContext(ctx, "SET GLOBAL "+name+" = '"+value+"'"); err != nil {
-			if _, err := b.admin.ExecContext(ctx, "SET GLOBAL "+name+" = "+value); err != nil {
-				return fmt.Errorf("setting %s back from %q to %q: %w", name, now[name], value, err)
-			}
-		}
-	}
-	if now, err = b.globalSettings(ctx); err != nil {
-		return err
-	} else if !maps.Equal(now, b.globals) {
-		return errors.New("the global settings could not be put back")
 	}
 	signature, err := b.sign(ctx)
 	if err != nil || signature == b.signature {
@@ -199,6 +178,36 @@ func (b *binlog) restore(ctx context.Context) error {
 		}
 	}
 	return b.rebuild(ctx)
+}
+
+func (b *binlog) restoreSettings(ctx context.Context) error {
+	now, err := b.globalSettings(ctx)
+	if err != nil {
+		return err
+	}
+	if b.reset != "" && !maps.Equal(now, b.globals) {
+		if _, err := b.admin.ExecContext(ctx, b.reset); err != nil {
+			return err
+		}
+	}
+	for name, value := range b.globals {
+		if now[name] == value {
+			continue
+		}
+		if _, err := b.admin.ExecContext(ctx, "SET GLOBAL "+name+" = '"+value+"'"); err == nil {
+			continue
+		}
+		if _, err := b.admin.ExecContext(ctx, "SET GLOBAL "+name+" = "+value); err != nil {
+			return fmt.Errorf("setting %s back from %q to %q: %w", name, now[name], value, err)
+		}
+	}
+	if now, err = b.globalSettings(ctx); err != nil {
+		return err
+	}
+	if !maps.Equal(now, b.globals) {
+		return errors.New("the global settings could not be put back")
+	}
+	return nil
 }
 
 // forget rolls back XA transactions that were prepared. Each is its connection's until the server has noticed
@@ -269,57 +278,6 @@ func (b *binlog) column(ctx context.Context, q string) ([]string, error) {
 	return column, err
 }
 
-// answer is what a text was answered with.
-type answer struct {
-	sets []string // a digest of each result set
-	err  error
-}
-
-func (a answer) equal(b answer) bool {
-	return slices.Equal(a.sets, b.sets) && errorNumber(a.err) == errorNumber(b.err)
-}
-
-// run sends q, which may be several statements, and reads all that is answered.
-func run(ctx context.Context, conn *sql.Conn, q string) (a answer) {
-	ctx, cancel := context.WithTimeout(ctx, timeLimit)
-	defer cancel()
-	rows, err := conn.QueryContext(ctx, q)
-	if err != nil {
-		return answer{err: err}
-	}
-	defer rows.Close()
-	for {
-		names, err := rows.Columns()
-		if err != nil {
-			a.err = err
-			return a
-		}
-		values := make([]sql.RawBytes, len(names))
-		into := make([]any, len(names))
-		for i := range values {
-			into[i] = &values[i]
-		}
-		var lines []string // in any order, as no order is promised
-		for rows.Next() {
-			if err := rows.Scan(into...); err != nil {
-				a.err = err
-				return a
-			}
-			var line strings.Builder
-			for _, v := range values {
-				fmt.Fprintf(&line, "%t %d %s,", v == nil, len(v), v)
-			}
-			lines = append(lines, line.String())
-		}
-		slices.Sort(lines)
-		a.sets = append(a.sets, digest(lines))
-		if !rows.NextResultSet() {
-			a.err = rows.Err()
-			return a
-		}
-	}
-}
-
 // do runs q on a connection of its own.
 func (b *binlog) do(ctx context.Context, q string) error {
 	_, err := b.sets(ctx, q)
@@ -367,7 +325,8 @@ func binlogHopeless(err error) bool {
 	switch errorNumber(err) {
 	case 1305:
 		return !strings.Contains(err.Error(), "SAVEPOINT")
-	case 1064, 1054, 1146, 1149, 1630, 1582, 1583, 1221, 1111, 1222, 1235, 1248, 1066, 1052, 1049, 1327, 1318, 1193:
+	case 1064, 1054, 1146, 1149, 1630, 1582, 1583, 1221, 1111, 1222, 1235, 1248, 1066, 1052, 1049, 1327, 1318,
+		1193:
 		return true
 	}
 	return false

@@ -18,24 +18,33 @@ var binlogKnown = map[truth][]string{
 		"SELECT 'INSERT INTO t'", "SELECT @@GLOBAL.sql_mode",
 	},
 	locking: {
-		"SELECT * FROM t FOR UPDATE", "SELECT * FROM here.u LOCK IN SHARE MODE", "SELECT a FROM t WHERE id = 1 FOR UPDATE NOWAIT",
-		"SELECT (SELECT a FROM t WHERE id = 2 FOR UPDATE)", "WITH x AS (SELECT * FROM t FOR UPDATE) SELECT * FROM x",
+		"SELECT * FROM t FOR UPDATE", "SELECT * FROM here.u LOCK IN SHARE MODE",
+		"SELECT a FROM t WHERE id = 1 FOR UPDATE NOWAIT",
+		"SELECT (SELECT a FROM t WHERE id = 2 FOR UPDATE)", "WITH x AS (SELECT * FROM t FOR UPDATE) SELECT * " +
+			"FROM x",
 	},
 	stateful: {
-		"SELECT @a", "SELECT @new := 1", "SELECT 1 INTO @new", "SELECT LAST_INSERT_ID()", "SELECT LAST_INSERT_ID(5)", "SELECT FOUND_ROWS()",
+		"SELECT @a", "SELECT @new := 1", "SELECT 1 INTO @new", "SELECT LAST_INSERT_ID()",
+		"SELECT LAST_INSERT_ID(5)", "SELECT FOUND_ROWS()",
 		"SELECT ROW_COUNT()", "SELECT CONNECTION_ID()", "SELECT DATABASE()", "SELECT CURRENT_ROLE()",
-		"SELECT GET_LOCK('new', 0)", "SELECT RELEASE_LOCK('held')", "SELECT IS_FREE_LOCK('held')", "SELECT IS_USED_LOCK('held')",
+		"SELECT GET_LOCK('new', 0)", "SELECT RELEASE_LOCK('held')", "SELECT IS_FREE_LOCK('held')",
+		"SELECT IS_USED_LOCK('held')",
 		"SELECT @@warning_count", "SELECT remembers()", "SELECT * FROM who",
-		"SET @new = 1", "SET SESSION sort_buffer_size = 100000", "SET NAMES latin1", "USE there", "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT x",
-		"ROLLBACK TO sp", "RELEASE SAVEPOINT sp", "LOCK TABLES t READ", "LOCK TABLES t WRITE", "PREPARE x FROM 'SELECT 1'", "EXECUTE prepared",
-		"DEALLOCATE PREPARE prepared", "HANDLER t OPEN", "HANDLER tree READ FIRST", "SHOW WARNINGS", "XA START 'x'", "SET ROLE NONE",
+		"SET @new = 1", "SET SESSION sort_buffer_size = 100000", "SET NAMES latin1", "USE there", "BEGIN", "COMMIT",
+		"ROLLBACK", "SAVEPOINT x",
+		"ROLLBACK TO sp", "RELEASE SAVEPOINT sp", "LOCK TABLES t READ", "LOCK TABLES t WRITE",
+		"PREPARE x FROM 'SELECT 1'", "EXECUTE prepared",
+		"DEALLOCATE PREPARE prepared", "HANDLER t OPEN", "HANDLER tree READ FIRST", "SHOW WARNINGS", "XA START 'x'",
+		"SET ROLE NONE",
 		"SELECT holds()", "GET DIAGNOSTICS @n = NUMBER", "FLUSH TABLES WITH READ LOCK",
 	},
 	write: {
-		"INSERT INTO t (a) VALUES (9)", "UPDATE t SET a = 9", "UPDATE t SET a = a", "DELETE FROM u", "REPLACE INTO mem VALUES (1, 1)", "INSERT INTO isam VALUES (9, 9)",
+		"INSERT INTO t (a) VALUES (9)", "UPDATE t SET a = 9", "UPDATE t SET a = a", "DELETE FROM u",
+		"REPLACE INTO mem VALUES (1, 1)", "INSERT INTO isam VALUES (9, 9)",
 		"TRUNCATE t", "CREATE TABLE made (a INT)", "DROP TABLE t", "ALTER TABLE u ADD x INT",
 		"CREATE TEMPORARY TABLE tmp (a INT)", "SELECT adds()", "CALL writes()",
-		"SELECT 1 INTO OUTFILE '{files}/x'", "SELECT * FROM t LIMIT 1 INTO OUTFILE '{files}/x'", "SELECT 1 INTO DUMPFILE '{files}/x'", "SELECT 1 INTO OUTFILE '/tmp/not/allowed'",
+		"SELECT 1 INTO OUTFILE '{files}/x'", "SELECT * FROM t LIMIT 1 INTO OUTFILE '{files}/x'",
+		"SELECT 1 INTO DUMPFILE '{files}/x'", "SELECT 1 INTO OUTFILE '/tmp/not/allowed'",
 		"SET GLOBAL net_write_timeout = 61", "SELECT 1; DELETE FROM isam",
 		"SELECT 1 INTO OUTFILE '{files}/x'; DELETE FROM isam", "SELECT 1 INTO OUTFILE '{files}/x'; SELECT 1 FROM",
 		"CREATE USER somebody", "GRANT SELECT ON here.* TO oracle@'%'", "ANALYZE TABLE t", "FLUSH TABLES",
@@ -45,16 +54,21 @@ var binlogKnown = map[truth][]string{
 
 // binlogText is what a mutation works with.
 var binlogText = text{
-	token:   regexp.MustCompile("(?s)" + `\s+|/\*.*?\*/|-- [^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"` + "|`(?:[^`]|``)*`" + `|\w+|.`),
+	token: regexp.MustCompile("(?s)" + `\s+|/\*.*?\*/|-- [^\n]*(?:\n|$)|#[^\n]*(?:\n|$)` +
+		`|'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"` + "|`(?:[^`]|``)*`" + `|\w+|.`),
 	nothing: regexp.MustCompile(`(?s)^(\s*|/\*[^!M].*|/\*\*/|#.*|--.*|;|\(|\))$`),
 	hidden:  regexp.MustCompile(`adds`),
 	blanks: []string{
-		" ", "\n", "\t", "\v", "\f", "\r\n", "  ", "/**/", " /* x */ ", "/* ' */", "/* FOR UPDATE */", "/***/", " -- x\n", " --\n", " # '\n", "/*\n*/", " -- ;\n ",
+		" ", "\n", "\t", "\v", "\f", "\r\n", "  ", "/**/", " /* x */ ", "/* ' */", "/* FOR UPDATE */",
+		"/***/", " -- x\n", " --\n", " # '\n", "/*\n*/", " -- ;\n ",
 		"/*+ x */", " --\t\"\n", "/* */ /* */", "\xa0",
 	},
 	inserts: []string{
-		"FOR UPDATE", "LOCK IN SHARE MODE", "FOR UPDATE SKIP LOCKED", "INTO @v", "INTO @v, @w", "INTO OUTFILE '{files}/m'", "INTO DUMPFILE '{files}/m'",
-		";", "; DELETE FROM isam", "1.", ".5", "1e5", "'", "\"", "`", "\\", "(", ")", ",", "@v", "@v := 1", "@@last_insert_id", "NULL", "1", "'x'", "\"x\"", "`a`",
+		"FOR UPDATE", "LOCK IN SHARE MODE", "FOR UPDATE SKIP LOCKED", "INTO @v", "INTO @v, @w",
+		"INTO OUTFILE '{files}/m'", "INTO DUMPFILE '{files}/m'",
+		";", "; DELETE FROM isam", "1.", ".5", "1e5", "'", "\"", "`", "\\", "(", ")", ",", "@v",
+		"@v := 1", "@@last_insert_id",
+		"NULL", "1", "'x'", "\"x\"", "`a`",
 		"LAST_INSERT_ID(5)", "GET_LOCK('m', 0)", "RELEASE_ALL_LOCKS()", "FOUND_ROWS()", "CONNECTION_ID()",
 		"DATABASE()",
 		"SELECT", "FROM t", "WHERE 1", "UNION SELECT 1", "UNION ALL", "AS x", "LIMIT 1", "DISTINCT",
@@ -67,8 +81,10 @@ var binlogText = text{
 		"EXPLAIN %s", "EXPLAIN FORMAT=JSON %s", "(%s)", "((%s))", "SELECT * FROM (%s) x", "SELECT (%s)",
 		"SELECT EXISTS (%s)", "WITH x AS (%s) SELECT * FROM x",
 		"%s UNION %s", "(%s) UNION ALL (SELECT 1)", "%s;", " ; %s", "SELECT 1 WHERE 1 IN (%s)",
-		"PREPARE x FROM '%s'", "CREATE VIEW made AS %s", "DESCRIBE %s", "SET @v = (%s)", "-- x\n%s", "/* x */ %s", "SELECT * FROM t WHERE a = (%s)",
-		"INSERT INTO mem (id) %s", "SELECT '%s'", "SELECT `%s`", "SELECT \"%s\"", "/* %s */ SELECT 1", "SELECT 1 -- %s\n", "SELECT * FROM t ORDER BY (%s)", "%s LIMIT 1", "%s FOR UPDATE",
+		"PREPARE x FROM '%s'", "CREATE VIEW made AS %s", "DESCRIBE %s", "SET @v = (%s)", "-- x\n%s", "/* x */ %s",
+		"SELECT * FROM t WHERE a = (%s)",
+		"INSERT INTO mem (id) %s", "SELECT '%s'", "SELECT `%s`", "SELECT \"%s\"", "/* %s */ SELECT 1",
+		"SELECT 1 -- %s\n", "SELECT * FROM t ORDER BY (%s)", "%s LIMIT 1", "%s FOR UPDATE",
 	},
 }
 
@@ -108,8 +124,10 @@ func (b *binlog) calls(t *testing.T) []statement {
 	names = slices.Compact(names)
 	arguments := []string{
 		"", "1", "'a'", "NULL", "'2020-01-02 03:04:05'", `'{"a": [1, 2]}'`, "POINT(1, 2)", "g",
-		"1, 2", "'abc', 'b'", `'{"a": 1}', '$.a'`, "'2020-01-01', '10:00:00'", "POINT(1, 2), POINT(1, 2)", "'a', 1", "'2020-01-01', '%Y'", "DATE'2020-01-01', INTERVAL 1 DAY",
-		"1, 2, 3", "'abc', 'b', 'c'", "'abc', 1, 2", `'{"a": 1}', '$.b', 2`, "'2020-01-01 00:00:00', '+00:00', '+01:00'", "'<a>x</a>', '/a', '<b/>'",
+		"1, 2", "'abc', 'b'", `'{"a": 1}', '$.a'`, "'2020-01-01', '10:00:00'", "POINT(1, 2), POINT(1, 2)", "'a', 1",
+		"'2020-01-01', '%Y'", "DATE'2020-01-01', INTERVAL 1 DAY",
+		"1, 2, 3", "'abc', 'b', 'c'", "'abc', 1, 2", `'{"a": 1}', '$.b', 2`,
+		"'2020-01-01 00:00:00', '+00:00', '+01:00'", "'<a>x</a>', '/a', '<b/>'",
 		"1, 2, 3, 4", "'abc', 1, 2, 'x'", `'{"a": 1}', 'one', 'b', NULL, '$.a'`,
 	}
 	// Those of the schema sys are functions of somebody's, and read.
@@ -134,7 +152,8 @@ func (b *binlog) calls(t *testing.T) []statement {
 			hidden := slices.Contains([]string{"ADDS", "HOLDS", "REMEMBERS"}, upper)
 			calls = append(calls, statement{sql: q, from: "function", hidden: hidden})
 		}
-		calls = append(calls, statement{sql: fmt.Sprintf("SELECT %s(a) OVER (ORDER BY id) FROM t", name), from: "function"})
+		calls = append(calls, statement{sql: fmt.Sprintf("SELECT %s(a) OVER (ORDER BY id) FROM t", name),
+			from: "function"})
 	}
 	return calls
 }
@@ -194,10 +213,18 @@ func (b *binlog) words(t *testing.T) []statement {
 // binlogBytes are texts in which bytes above 0x7f matter: in latin1 one of them is a blank, in others a
 // backslash or a backtick is the second half of a character.
 var binlogBytes = []string{
-	"SELECT 'caf\xc3\xa9'", "SELECT 'caf\xe9'", "SELECT 1 AS `na\xc3\xafve`", "SELECT `\xc3\xa9` FROM (SELECT 1 AS `\xc3\xa9`) x", "SELECT 1 a\xc3\xa0", "SELECT\xa01", "SELECT a\xa0FROM\xa0t",
-	"SELECT 1\xa0INTO OUTFILE '{files}/a'", "SELECT 1\xa0INTO\xa0OUTFILE\xa0'{files}/a'", "SELECT 1 a\xc3\xa0INTO OUTFILE '{files}/a'", "SELECT * FROM t\xa0FOR UPDATE", "SELECT * FROM t FOR\xa0UPDATE", "SELECT * FROM t LOCK\xa0IN\xa0SHARE MODE",
+	"SELECT 'caf\xc3\xa9'", "SELECT 'caf\xe9'", "SELECT 1 AS `na\xc3\xafve`",
+	"SELECT `\xc3\xa9` FROM (SELECT 1 AS `\xc3\xa9`) x", "SELECT 1 a\xc3\xa0", "SELECT\xa01",
+	"SELECT a\xa0FROM\xa0t",
+	"SELECT 1\xa0INTO OUTFILE '{files}/a'", "SELECT 1\xa0INTO\xa0OUTFILE\xa0'{files}/a'",
+	"SELECT 1 a\xc3\xa0INTO OUTFILE '{files}/a'", "SELECT * FROM t\xa0FOR UPDATE",
+	"SELECT * FROM t FOR\xa0UPDATE", "SELECT * FROM t LOCK\xa0IN\xa0SHARE MODE",
 	"SELECT GET_LOCK\xa0('x', 0)", "SELECT 1 --\xa0\n INTO OUTFILE '{files}/a'", "SELECT 1 --\xa01",
 	"SELECT 1;\xa0DELETE FROM isam", "SELECT @\xa0x",
-	"SELECT '\xbf\\' INTO OUTFILE '{files}/a' -- '", "SELECT '\xbf\\'; DELETE FROM isam -- '", "SELECT '\x83\\'; DELETE FROM isam -- '", "SELECT '\xa5\\'; DELETE FROM isam -- '", "SELECT \"\xbf\\\"; DELETE FROM isam -- \"",
-	"SELECT 1 AS `\x81`; DELETE FROM isam -- `", "SELECT 1 AS `\x81`` ; DELETE FROM isam -- `", "SELECT '\xe3\x81\xbd\\'; DELETE FROM isam -- '", "SELECT 1 \xe3\x80\x80INTO OUTFILE '{files}/a'", "SELECT 1\x85INTO OUTFILE '{files}/a'",
+	"SELECT '\xbf\\' INTO OUTFILE '{files}/a' -- '", "SELECT '\xbf\\'; DELETE FROM isam -- '",
+	"SELECT '\x83\\'; DELETE FROM isam -- '", "SELECT '\xa5\\'; DELETE FROM isam -- '",
+	"SELECT \"\xbf\\\"; DELETE FROM isam -- \"",
+	"SELECT 1 AS `\x81`; DELETE FROM isam -- `", "SELECT 1 AS `\x81`` ; DELETE FROM isam -- `",
+	"SELECT '\xe3\x81\xbd\\'; DELETE FROM isam -- '", "SELECT 1 \xe3\x80\x80INTO OUTFILE '{files}/a'",
+	"SELECT 1\x85INTO OUTFILE '{files}/a'",
 }

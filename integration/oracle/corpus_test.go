@@ -56,7 +56,8 @@ func corpus(t *testing.T, name string) []statement {
 	return all
 }
 
-// inBytes returns statements that only a few character sets can hold. What is no hole in them is of no interest.
+// inBytes returns statements that only a few character sets can hold. What is no hole in them is of no
+// interest.
 func inBytes(texts []string) []statement {
 	all := make([]statement, len(texts))
 	for i, q := range texts {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// generator makes statements from a grammar, and from statements that are there. It makes the same ones each time it
-// is given the same seed.
+// generator makes statements from a grammar, and from statements that are there. It makes the same ones each
+// time it is given the same seed.
 type generator struct {
 	rand   *rand.Rand
 	rules  map[string][]string
@@ -20,9 +20,9 @@ type generator struct {
 	calls  []statement // SELECT f(1): each of them an expression behind its SELECT
 }
 
-// newGenerator reads a grammar of testdata. A line that is not indented names a rule; the indented ones below it are its
-// alternatives, of which the first is the one that ends a recursion. <name> stands for another rule, <call> for a call of
-// a function. Lines that begin with # say nothing.
+// newGenerator reads a grammar of testdata. A line that is not indented names a rule; the indented ones below
+// it are its alternatives, of which the first is the one that ends a recursion. <name> stands for another
+// rule, <call> for a call of a function. Lines that begin with # say nothing.
 //
 // A rule that several files name has the alternatives of all of them.
 func newGenerator(t *testing.T, seed uint64, files ...string) *generator {
@@ -87,8 +87,8 @@ func (g *generator) expand(text string, depth int) string {
 	})
 }
 
-// statements makes n statements from the rule called statement. If one of them takes a number from a sequence, somewhere
-// where that is never carried out, it is no false alarm to say so.
+// statements makes n statements from the rule called statement. If one of them takes a number from a
+// sequence, somewhere where that is never carried out, it is no false alarm to say so.
 func (g *generator) statements(n int) []statement {
 	all := make([]statement, n)
 	for i := range all {
@@ -109,71 +109,104 @@ type text struct {
 	around  []string       // statements around a statement, %s
 }
 
-// mutated makes n statements out of those found. What is made from a write, or with a piece of one, is there to find holes: if the
-// change has taken its sting, nobody would have written it, and it is no false alarm.
+// mutated makes n statements out of those found. What is made from a write, or with a piece of one, is there
+// to find holes: if the change has taken its sting, nobody would have written it, and it is no false alarm.
 func (g *generator) mutated(x text, of []finding, n int) []statement {
 	of = slices.DeleteFunc(slices.Clone(of), func(f finding) bool { return f.once })
 	var all []statement
 	for len(all) < n {
 		f := of[g.rand.IntN(len(of))]
-		s := f.statement
-		s.probing = s.probing || f.truth == write
-		tokens := x.token.FindAllString(s.sql, -1)
+		m := mutant{generator: g, text: x, of: of, statement: f.statement, tokens: x.token.FindAllString(f.sql, -1)}
+		m.probing = m.probing || f.truth == write
 		for range 1 + g.rand.IntN(3) {
-			switch g.rand.IntN(12) {
-			case 0, 1, 2: // something else between two tokens
-				blank := x.blanks[g.rand.IntN(len(x.blanks))]
-				s.probing = s.probing || blank[0] >= 0x80 // a blank in few character sets
-				if j := g.blank(tokens); j >= 0 {
-					tokens[j] = blank
-				} else {
-					tokens = insert(tokens, g.rand.IntN(len(tokens)+1), blank)
-				}
-			case 3, 4: // another case
-				for j := range tokens {
-					switch g.rand.IntN(4) {
-					case 0:
-						tokens[j] = swapCase(tokens[j])
-					}
-				}
-			case 5: // nothing between two tokens
-				if j := g.blank(tokens); j >= 0 {
-					tokens[j] = ""
-				}
-			case 6, 7: // something new
-				what := x.inserts[g.rand.IntN(len(x.inserts))]
-				s.probing, s.hidden = true, s.hidden || x.hidden.MatchString(what)
-				tokens = insert(tokens, g.rand.IntN(len(tokens)+1), " "+what+" ")
-			case 8: // something new, at the end
-				what := x.inserts[g.rand.IntN(len(x.inserts))]
-				s.probing, s.hidden = true, s.hidden || x.hidden.MatchString(what)
-				tokens = append(tokens, " "+what)
-			case 9: // one token less
-				if len(tokens) > 1 {
-					j := g.rand.IntN(len(tokens))
-					tokens = append(tokens[:j:j], tokens[j+1:]...)
-				}
-			case 10: // the end of another statement
-				o := of[g.rand.IntN(len(of))]
-				other := x.token.FindAllString(o.sql, -1)
-				s.hidden = s.hidden || o.hidden
-				s.probing = s.probing || o.truth == write
-				tokens = append(tokens[:g.rand.IntN(len(tokens)+1):len(tokens)], other[g.rand.IntN(len(other)):]...)
-			case 11: // a statement around it
-				whole := strings.ReplaceAll(x.around[g.rand.IntN(len(x.around))], "%s", strings.Join(tokens, ""))
-				tokens = x.token.FindAllString(whole, -1)
-			}
-			if len(tokens) == 0 {
+			if m.mutate(); len(m.tokens) == 0 {
 				break
 			}
 		}
-		q := strings.Join(tokens, "")
-		if !slices.ContainsFunc(x.token.FindAllString(q, -1), func(t string) bool { return !x.nothing.MatchString(t) }) {
+		q := strings.Join(m.tokens, "")
+		says := func(token string) bool { return !x.nothing.MatchString(token) }
+		if !slices.ContainsFunc(x.token.FindAllString(q, -1), says) {
 			continue // a comment
 		}
-		all = append(all, statement{sql: q, from: "mutated from " + s.from, hidden: s.hidden, probing: s.probing})
+		all = append(all, statement{
+			sql: q, from: "mutated from " + m.from, hidden: m.statement.hidden, probing: m.probing,
+		})
 	}
 	return all
+}
+
+// mutant is a statement that is being changed.
+type mutant struct {
+	*generator
+	text
+	of []finding // what there is beside it
+	statement
+	tokens []string
+}
+
+// mutate changes one thing.
+func (m *mutant) mutate() {
+	switch m.rand.IntN(12) {
+	case 0, 1, 2:
+		m.otherBlank()
+	case 3, 4:
+		m.otherCase()
+	case 5: // nothing between two tokens
+		if j := m.blank(m.tokens); j >= 0 {
+			m.tokens[j] = ""
+		}
+	case 6, 7: // something new
+		what := m.something()
+		m.tokens = insert(m.tokens, m.rand.IntN(len(m.tokens)+1), " "+what+" ")
+	case 8: // something new, at the end
+		m.tokens = append(m.tokens, " "+m.something())
+	case 9: // one token less
+		if len(m.tokens) > 1 {
+			j := m.rand.IntN(len(m.tokens))
+			m.tokens = append(m.tokens[:j:j], m.tokens[j+1:]...)
+		}
+	case 10:
+		m.otherEnd()
+	case 11: // a statement around it
+		around := m.around[m.rand.IntN(len(m.around))]
+		m.tokens = m.token.FindAllString(strings.ReplaceAll(around, "%s", strings.Join(m.tokens, "")), -1)
+	}
+}
+
+// otherBlank puts something else between two tokens.
+func (m *mutant) otherBlank() {
+	blank := m.blanks[m.rand.IntN(len(m.blanks))]
+	m.probing = m.probing || blank[0] >= 0x80 // a blank in few character sets
+	if j := m.blank(m.tokens); j >= 0 {
+		m.tokens[j] = blank
+	} else {
+		m.tokens = insert(m.tokens, m.rand.IntN(len(m.tokens)+1), blank)
+	}
+}
+
+func (m *mutant) otherCase() {
+	for j := range m.tokens {
+		if m.rand.IntN(4) == 0 {
+			m.tokens[j] = swapCase(m.tokens[j])
+		}
+	}
+}
+
+// something returns what may change the meaning.
+func (m *mutant) something() string {
+	what := m.inserts[m.rand.IntN(len(m.inserts))]
+	m.statement.probing = true
+	m.statement.hidden = m.statement.hidden || m.text.hidden.MatchString(what)
+	return what
+}
+
+// otherEnd puts the end of another statement in place of this one's.
+func (m *mutant) otherEnd() {
+	o := m.of[m.rand.IntN(len(m.of))]
+	other := m.token.FindAllString(o.sql, -1)
+	m.statement.hidden = m.statement.hidden || o.hidden
+	m.probing = m.probing || o.truth == write
+	m.tokens = append(m.tokens[:m.rand.IntN(len(m.tokens)+1):len(m.tokens)], other[m.rand.IntN(len(other)):]...)
 }
 
 // blank returns the index of a token that is nothing but blanks, or -1.

@@ -73,7 +73,8 @@ var mariaDB = &binlogEngine{
 }
 
 var mariaDBKnown = map[truth][]string{
-	read:     {"ANALYZE FORMAT=JSON SELECT * FROM t JOIN u", "EXECUTE IMMEDIATE 'SELECT 1'", "SELECT @@sql_mode"},
+	read: {"ANALYZE FORMAT=JSON SELECT * FROM t JOIN u", "EXECUTE IMMEDIATE 'SELECT 1'",
+		"SELECT @@sql_mode"},
 	stateful: {"SELECT LASTVAL(mine)", "SELECT @@in_transaction"},
 	write: {
 		"SELECT NEXTVAL(s)", "SELECT NEXT VALUE FOR n", "SELECT SETVAL(s, 5)", "SELECT * FROM ticket",

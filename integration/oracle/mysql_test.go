@@ -63,7 +63,8 @@ var mySQL = &binlogEngine{
 	logAndRows: "SHOW MASTER STATUS; SELECT SUM(count_insert + count_update + count_delete) " +
 		"FROM performance_schema.table_io_waits_summary_by_table " +
 		"WHERE object_schema IN ('here', 'there', 'mysql')",
-	system: "'columns_priv', 'component', 'db', 'default_roles', 'func', 'global_grants', 'innodb_index_stats', " +
+	system: "'columns_priv', 'component', 'db', 'default_roles', 'func', 'global_grants', " +
+		"'innodb_index_stats', " +
 		"'innodb_table_stats', 'password_history', 'plugin', 'procs_priv', 'proxies_priv', 'role_edges', " +
 		"'server_cost', 'servers', 'tables_priv', 'user'",
 	data: "SELECT table_id, name, n_cols FROM information_schema.innodb_tables" +

@@ -1,9 +1,10 @@
 // Package oracle asks real servers whether what sqlkind takes for a read is one.
 //
-// Thousands of statements, hand-written in testdata and generated, are run on a server that is there for nothing else.
-// What the server refuses in a read-only transaction, what its log and its tables look like afterwards, and what became
-// of the connection is the truth; sqlkind sees the text alone, and its verdict is compared with the truth. See [truth]
-// for what is asked, and binlog_test.go and postgres_test.go for how the engines answer.
+// Thousands of statements, hand-written in testdata and generated, are run on a server that is there for
+// nothing else. What the server refuses in a read-only transaction, what its log and its tables look like
+// afterwards, and what became of the connection is the truth; sqlkind sees the text alone, and its verdict is
+// compared with the truth. See [truth] for what is asked, and binlog_test.go and postgres_test.go for how the
+// engines answer.
 //
 // The same statements are run each time. ORACLE_SEED makes others, ORACLE_STATEMENTS more of them:
 //
@@ -16,7 +17,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -65,20 +65,23 @@ type statement struct {
 	// valid: somebody wrote it by hand, and meant it to be valid.
 	valid bool
 
-	// once: it is not to be mutated, because what is known to be taken for a write once would be a hundred times.
+	// once: it is not to be mutated, because what is known to be taken for a write once would be a hundred
+	// times.
 	once bool
 
-	// probing: it is there for the sake of what it might do: it calls a function that does nothing if its argument is NULL, or it is
-	// a write with another token somewhere. If it turns out to be a read, a verdict that it writes is no false alarm.
+	// probing: it is there for the sake of what it might do: it calls a function that does nothing if its
+	// argument is NULL, or it is a write with another token somewhere. If it turns out to be a read, a verdict
+	// that it writes is no false alarm.
 	probing bool
 
 	// hidden: it calls a function, an operator or a view of the user's own that writes or uses the connection's
-	// state, which no text shows. If it writes, a read-only server must refuse it, because that is how the plugin learns.
+	// state, which no text shows. If it writes, a read-only server must refuse it, because that is how the
+	// plugin learns.
 	hidden bool
 }
 
-// original says whether there may be something in s that is in no other statement. What was made from others can do, for the most
-// part, only what those do, so not everything is looked at again.
+// original says whether there may be something in s that is in no other statement. What was made from others
+// can do, for the most part, only what those do, so not everything is looked at again.
 func (s statement) original() bool {
 	return s.valid || s.from == "function" || s.from == "word" || s.from == "known"
 }
@@ -90,7 +93,8 @@ func (s statement) elsewhere() bool {
 	return (s.original() || asksWhere.MatchString(s.sql)) && !namesPlace.MatchString(s.sql)
 }
 
-// measures says whether the answer to s may hold times, and counts of pages read, which are the same twice only by chance.
+// measures says whether the answer to s may hold times, and counts of pages read, which are the same twice
+// only by chance.
 func (s statement) measures() bool { return measured.MatchString(s.sql) }
 
 var (
@@ -107,6 +111,17 @@ type finding struct {
 	refused bool // by a server that is read-only
 }
 
+// worsen makes f what o says of the same statement in another mode, if that is no better.
+func (f *finding) worsen(o finding, mode string) {
+	if o.truth >= f.truth {
+		f.truth, f.why = o.truth, o.why
+		if mode != "default" {
+			f.why += ", " + mode
+		}
+	}
+	f.refused = f.refused || o.refused
+}
+
 // judge is a server that is asked.
 type judge interface {
 	// find runs the statements and returns a finding for each, in their order.
@@ -121,8 +136,9 @@ type comparison struct {
 	counts [truths][sqlkind.Write + 1]int // by truth and verdict, of distinct texts
 	holes  []disagreement                 // verdicts that let a statement run where it must not
 	alarms []disagreement                 // true reads that were taken for writes
-	wary   []disagreement                 // true reads that go to the master and mark nothing: not wrong, but not free
-	hidden int                            // statements that are no holes because no text could show it
+	// true reads that go to the master and mark nothing: not wrong, but not free
+	wary   []disagreement
+	hidden int // statements that are no holes because no text could show it
 }
 
 type disagreement struct {
@@ -131,7 +147,8 @@ type disagreement struct {
 }
 
 func (d disagreement) String() string {
-	return fmt.Sprintf("%s, taken for %s: %s\n\t\t(%s; %s)", d.truth, d.verdict, strconv.Quote(d.sql), d.why, d.from)
+	return fmt.Sprintf("%s, taken for %s: %s\n\t\t(%s; %s)", d.truth, d.verdict, strconv.Quote(d.sql), d.why,
+		d.from)
 }
 
 // compare sets the verdicts of classify beside the truth.
@@ -141,26 +158,30 @@ func compare(classify classifier, findings []finding) comparison {
 		k := classify(f.sql)
 		c.counts[f.truth][k]++
 		d := disagreement{f, k}
+		isWrite := k == sqlkind.Write || k == sqlkind.Unknown
 		switch {
-		case f.truth == write && k != sqlkind.Write && k != sqlkind.Unknown,
-			(f.truth == stateful || f.truth == locking) && k == sqlkind.Read:
-			if f.hidden {
-				c.hidden++
-				if f.truth == write && !f.refused {
-					d.why += "; and no server would refuse it"
-					c.holes = append(c.holes, d)
-				}
-				continue
-			}
-			c.holes = append(c.holes, d)
-		case f.truth == read && f.probing:
-		case f.truth == read && (k == sqlkind.Write || k == sqlkind.Unknown):
+		case f.truth == write && !isWrite, (f.truth == stateful || f.truth == locking) && k == sqlkind.Read:
+			c.addHole(d)
+		case f.truth != read || f.probing || k == sqlkind.Read:
+		case isWrite:
 			c.alarms = append(c.alarms, d)
-		case f.truth == read && k != sqlkind.Read:
+		default:
 			c.wary = append(c.wary, d)
 		}
 	}
 	return c
+}
+
+// addHole counts d as a hole, unless no text could show it, and a server that is read-only would refuse it.
+func (c *comparison) addHole(d disagreement) {
+	if d.finding.hidden {
+		c.hidden++
+		if d.truth != write || d.refused {
+			return
+		}
+		d.why += "; and no server would refuse it"
+	}
+	c.holes = append(c.holes, d)
 }
 
 // of returns the number of statements of which t is the truth.
@@ -178,7 +199,8 @@ func (c comparison) alarmRate() float64 { return float64(len(c.alarms)) / float6
 
 // table is the comparison for people, in Markdown.
 func (c comparison) table(title string) string {
-	kinds := []sqlkind.Kind{sqlkind.Read, sqlkind.Catalog, sqlkind.Locking, sqlkind.Stateful, sqlkind.Unknown, sqlkind.Write}
+	kinds := []sqlkind.Kind{sqlkind.Read, sqlkind.Catalog, sqlkind.Locking, sqlkind.Stateful, sqlkind.Unknown,
+		sqlkind.Write}
 	var b strings.Builder
 	all := 0
 	for t := range truths {
@@ -235,105 +257,6 @@ func distinct(statements []statement) []statement {
 	return kept
 }
 
-// limits of one engine's run: what it must have come to, lest it proves nothing.
-type limits struct {
-	reads, writes int // how many of them have to turn out as such
-	stateful      int
-	locking       int
-}
-
-// consult compares, and fails for every hole and for too many false alarms. The controls are classifiers that must not get away
-// with it. What is written by hand has to be valid if the server is of the version expected.
-func consult(t *testing.T, name string, findings []finding, classify classifier, expected bool, least limits, controls map[string]classifier) {
-	t.Helper()
-	c := compare(classify, findings)
-	t.Log(c.table(name))
-	const most = 40
-	for i, d := range c.holes {
-		if i == most {
-			t.Errorf("and %d more", len(c.holes)-most)
-			break
-		}
-		t.Error(d)
-	}
-	if r := c.alarmRate(); r > maxAlarms {
-		t.Errorf("%.2f%% of the true reads are taken for writes, more than %.1f%%", 100*r, 100*maxAlarms)
-	}
-	for _, q := range []struct {
-		truth truth
-		least int
-	}{{read, least.reads}, {locking, least.locking}, {stateful, least.stateful}, {write, least.writes}} {
-		if n := c.of(q.truth); n < q.least {
-			t.Errorf("only %d statements are %v: too few to prove anything, want %d", n, q.truth, q.least)
-		}
-	}
-	written, lame := 0, 0
-	for _, f := range findings {
-		if f.valid {
-			written++
-		}
-		if f.truth != invalid || !f.valid {
-			continue
-		}
-		lame++
-		if expected {
-			t.Errorf("%s: not valid: %s\n\t\t%s", f.from, f.sql, f.why)
-		}
-	}
-	if lame > written/10 {
-		t.Errorf("%d of %d statements written by hand are not valid on this server", lame, written)
-	}
-	for _, name := range slices.Sorted(maps.Keys(controls)) {
-		c := compare(controls[name], findings)
-		by := map[truth]int{}
-		for _, d := range c.holes {
-			by[d.truth]++
-		}
-		t.Logf("control, %s: %d writes, %d locking and %d stateful statements let through; %.1f%% false alarms",
-			name, by[write], by[locking], by[stateful], 100*c.alarmRate())
-		if len(c.holes) < 10 && c.alarmRate() <= maxAlarms {
-			t.Errorf("control, %s: nothing was noticed", name)
-		}
-	}
-}
-
-// blind are classifiers that are wrong in ways of which each has to be noticed.
-func blind(classify, foreign classifier) map[string]classifier {
-	begins := func(sql string, words ...string) bool {
-		fields := strings.Fields(strings.ToLower(sql) + " .")
-		return slices.Contains(words, strings.Trim(fields[0], "("))
-	}
-	return map[string]classifier{
-		"whatever begins with SELECT is a read": func(sql string) sqlkind.Kind {
-			if begins(sql, "select", "with", "show", "explain", "values") {
-				return sqlkind.Read
-			}
-			return sqlkind.Write
-		},
-		"everything is a read":  func(string) sqlkind.Kind { return sqlkind.Read },
-		"everything is a write": func(string) sqlkind.Kind { return sqlkind.Write },
-		"another dialect":       foreign,
-		"locking reads are reads": func(sql string) sqlkind.Kind {
-			if k := classify(sql); k != sqlkind.Locking {
-				return k
-			}
-			return sqlkind.Read
-		},
-		"no connection has a state": func(sql string) sqlkind.Kind {
-			if k := classify(sql); k != sqlkind.Stateful {
-				return k
-			}
-			return sqlkind.Read
-		},
-		"what is unknown is a read": func(sql string) sqlkind.Kind {
-			if k := classify(sql); k != sqlkind.Unknown {
-				return k
-			}
-			return sqlkind.Read
-		},
-	}
-}
-
 // setting returns the number that an environment variable holds.
 func setting(t *testing.T, name string, byDefault int) int {
 	t.Helper()
@@ -344,8 +267,8 @@ func setting(t *testing.T, name string, byDefault int) int {
 	return n
 }
 
-// known fails the test where the oracle does not find the truth that is known. It is asked before anything else, because
-// an oracle that sees no write finds no hole.
+// known fails the test where the oracle does not find the truth that is known. It is asked before anything
+// else, because an oracle that sees no write finds no hole.
 func known(t *testing.T, j judge, want map[truth][]string) {
 	t.Helper()
 	var statements []statement

@@ -2,7 +2,6 @@ package oracle
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,7 +33,8 @@ func TestPostgreSQL(t *testing.T) {
 	g := newGenerator(t, uint64(seed), "postgres.grammar")
 	calls := p.validCalls(t, p.functions(t, max(1, 8000/max(1, n))))
 	g.calls = slices.DeleteFunc(slices.Clone(calls), func(s statement) bool {
-		return s.probing || s.hidden || strings.Contains(s.sql, "ts_rewrite") // Unknown, whatever its arguments: once is enough
+		// Unknown, whatever its arguments: once is enough
+		return s.probing || s.hidden || strings.Contains(s.sql, "ts_rewrite")
 	})
 	written := slices.Concat(corpus(t, "postgres.sql"), inBytes(postgreSQLBytes))
 	for _, since := range []int{17, 18} {
@@ -53,15 +53,17 @@ func TestPostgreSQL(t *testing.T) {
 
 // postgreSQL asks a PostgreSQL server. A statement meets it three times or more:
 //
-//  1. In a read-only transaction. What is refused is a write, or reads rows in order to lock them; a file that appears is a
-//     write, too.
-//  2. In a transaction that may write, which is rolled back. A transaction id that was taken, rows that were changed,
-//     sequences, large objects, slots, statistics, files and the write-ahead log show writes; settings, locks, cursors and
-//     the like show whether the connection's state has changed; somebody else who locks all rows finds out which are locked.
-//  3. On a connection in another state: no transaction, another schema of the same content, another role, none of the settings,
-//     locks, prepared statements, cursors and channels found before. An answer that differs is stateful.
-//  4. If it differs, several times again in each of the two states: what is not the same each time depends
-//     on no state.
+//  1. In a read-only transaction. What is refused is a write, or reads rows in order to lock them; a file
+//     that appears is a write, too.
+//  2. In a transaction that may write, which is rolled back. A transaction id that was taken, rows that were
+//     changed, sequences, large objects, slots, statistics, files and the write-ahead log show writes;
+//     settings, locks, cursors and the like show whether the connection's state has changed; somebody else
+//     who locks all rows finds out which are locked.
+//  3. On a connection in another state: no transaction, another schema of the same content, another role,
+//     none of the settings, locks, prepared statements, cursors and channels found before. An answer that
+//     differs is stateful.
+//  4. If it differs, several times again in each of the two states: what is not the same each time depends on
+//     no state.
 type postgreSQL struct {
 	config  *pgconn.Config
 	conns   map[string]*pgconn.PgConn // by what they are for
@@ -89,7 +91,8 @@ var postgreSQLModes = []struct{ name, sql string }{
 
 // A state, and another one.
 const (
-	postgreSQLThis = "SELECT pg_advisory_lock(42), pg_stat_force_next_flush(); LISTEN listening; PREPARE prepared AS SELECT 1; SET my.setting = 'this';" +
+	postgreSQLThis = "SELECT pg_advisory_lock(42), pg_stat_force_next_flush(); LISTEN listening; PREPARE " +
+		"prepared AS SELECT 1; SET my.setting = 'this';" +
 		"DECLARE held CURSOR WITH HOLD FOR SELECT id FROM tree ORDER BY id; SET SESSION AUTHORIZATION part"
 	postgreSQLThat = "SET my.setting = 'that'; LISTEN other"
 )
@@ -130,20 +133,14 @@ func (p *postgreSQL) find(ctx context.Context, statements []statement) ([]findin
 			if err := p.findOne(ctx, c); err != nil {
 				return nil, fmt.Errorf("%q: %w", c.sql, err)
 			}
-			refused := findings[i].refused || c.finding.refused
-			if c.finding.truth >= findings[i].truth {
-				findings[i].truth, findings[i].why = c.finding.truth, c.finding.why
-				if mode != 0 {
-					findings[i].why += ", " + postgreSQLModes[mode].name
-				}
-			}
-			findings[i].refused = refused
+			findings[i].worsen(c.finding, postgreSQLModes[mode].name)
 		}
 	}
 	return findings, nil
 }
 
-// findOne finds the truth about one case. A statement that crashes the server, which then starts again by itself, proves nothing.
+// findOne finds the truth about one case. A statement that crashes the server, which then starts again by
+// itself, proves nothing.
 func (p *postgreSQL) findOne(ctx context.Context, c *pgCase) error {
 	err := p.ponder(ctx, c)
 	if err == nil || pgCode(err) != "broken" && !strings.HasPrefix(pgCode(err), "57P") {
@@ -239,265 +236,21 @@ func (p *postgreSQL) global(ctx context.Context) (pgGlobal, error) {
 	a := p.ask(ctx, "EXECUTE look")
 	if pgCode(a.err) == "26000" {
 		a = p.ask(ctx, `PREPARE look AS SELECT pg_snapshot_xmax(pg_current_snapshot()), pg_current_wal_insert_lsn(),
-			concat_ws(' ', (SELECT last_value FROM here.s), (SELECT last_value FROM here.n), (SELECT last_value FROM there.s), (SELECT last_value FROM there.n),
-				(SELECT string_agg(oid::text, ' ') FROM pg_largeobject_metadata), (SELECT string_agg(gid, ' ') FROM pg_prepared_xacts),
-				(SELECT string_agg(concat(slot_name, restart_lsn), ' ') FROM pg_replication_slots), (SELECT string_agg(roname, ' ') FROM pg_replication_origin),
-				(SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()), (SELECT stats_reset FROM pg_stat_bgwriter),
-				(SELECT stats_reset FROM pg_stat_wal), (SELECT stats_reset FROM pg_stat_archiver), (SELECT max(stats_reset) FROM pg_stat_slru),
-				(SELECT string_agg(f, ' ' ORDER BY f) FROM pg_ls_dir('.') f), (SELECT modification FROM pg_stat_file('postgresql.auto.conf'))); EXECUTE look`)
+			concat_ws(' ', (SELECT last_value FROM here.s), (SELECT last_value FROM here.n),
+				(SELECT last_value FROM there.s), (SELECT last_value FROM there.n),
+				(SELECT string_agg(oid::text, ' ') FROM pg_largeobject_metadata), 
+				(SELECT string_agg(gid, ' ') FROM pg_prepared_xacts),
+				(SELECT string_agg(concat(slot_name, restart_lsn), ' ') FROM pg_replication_slots),
+				(SELECT string_agg(roname, ' ') FROM pg_replication_origin),
+				(SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()),
+				(SELECT stats_reset FROM pg_stat_bgwriter),
+				(SELECT stats_reset FROM pg_stat_wal), (SELECT stats_reset FROM pg_stat_archiver),
+				(SELECT max(stats_reset) FROM pg_stat_slru),
+				(SELECT string_agg(f, ' ' ORDER BY f) FROM pg_ls_dir('.') f),
+				(SELECT modification FROM pg_stat_file('postgresql.auto.conf'))); EXECUTE look`)
 	}
 	if a.err != nil {
 		return pgGlobal{}, a.err
 	}
 	return pgGlobal{a.rows[0][0], a.rows[0][1], a.rows[0][2]}, nil
-}
-
-const (
-	pgRowsChanged = "rows were changed"
-	pgTookID      = "it took a transaction id in a transaction"
-)
-
-// effects runs c on two connections in different states.
-func (p *postgreSQL) effects(ctx context.Context, c *pgCase) (finding, error) {
-	this, f, locks, err := p.runThis(ctx, c)
-	if err != nil {
-		return f, err
-	}
-	if f.truth == write {
-		if f.why == pgRowsChanged || f.why == pgTookID {
-			return f, nil // and that was rolled back
-		}
-		return f, p.restore(ctx)
-	}
-	that, g, err := p.runThat(ctx, c, locks)
-	if err != nil {
-		return f, err
-	}
-	if g.truth == write {
-		p.close("that")
-		return g, p.restore(ctx)
-	}
-	if g.truth > f.truth {
-		f = g
-	}
-	switch {
-	case f.truth == stateful || f.truth == locking:
-	case !this.equal(that) && !c.measures():
-		constant, err := p.constant(ctx, c)
-		if err := errors.Join(err, p.written(&f)); err != nil || f.truth == write {
-			return f, err
-		}
-		if constant {
-			return finding{truth: stateful, why: "answers depend on the connection's state"}, nil
-		}
-	case this.err != nil && f.truth < read:
-		return finding{truth: invalid, why: this.err.Error()}, nil
-	}
-	if f.truth == invalid {
-		f = finding{truth: read, why: "nothing was found"}
-	}
-	return f, nil
-}
-
-// pgMine matches what asks for the last number of a sequence. Only for that one is taken, because it is a write.
-var pgMine = regexp.MustCompile(`(?i)mine|lastval|currval`)
-
-// begin brings the connection for a purpose into its state.
-func (p *postgreSQL) begin(ctx context.Context, purpose string, c *pgCase) error {
-	mode := postgreSQLModes[c.mode].sql
-	if purpose == "this" && pgMine.MatchString(c.sql) {
-		mode += "SELECT nextval('mine');"
-	}
-	if purpose == "that" {
-		if !c.elsewhere() {
-			mode += "SET search_path = here, public;"
-		}
-		return p.run(ctx, purpose, mode+postgreSQLThat).err
-	}
-	if a := p.run(ctx, purpose, mode+postgreSQLThis); a.err != nil {
-		return a.err
-	}
-	return p.run(ctx, purpose, "BEGIN; SAVEPOINT sp").err
-}
-
-// constant says whether, on each of two connections in different states, the answers are the same each time,
-// and of the two connections different.
-func (p *postgreSQL) constant(ctx context.Context, c *pgCase) (bool, error) {
-	// array_shuffle of two elements has two answers: that it only seems to be constant, and different, has to
-	// be unlikely.
-	const times = 8
-	answers := map[string][]pgAnswer{}
-	constant := true
-	for _, purpose := range []string{"this", "that"} {
-		for i := 0; i < times && constant; i++ {
-			if err := p.begin(ctx, purpose, c); err != nil {
-				return false, err
-			}
-			if purpose == "this" && pgMine.MatchString(c.sql) { // it takes numbers from a sequence
-				if a := p.run(ctx, purpose, "SELECT setval('mine', 1); COMMIT; BEGIN; SAVEPOINT sp"); a.err != nil {
-					return false, a.err
-				}
-			}
-			a := p.run(ctx, purpose, c.sql)
-			if err := p.fresh(ctx, purpose); err != nil {
-				return false, err
-			}
-			answers[purpose] = append(answers[purpose], a)
-			constant = a.equal(answers[purpose][0])
-		}
-	}
-	var err error
-	if p.last, err = p.global(ctx); err != nil {
-		return false, err
-	}
-	return constant && !answers["this"][0].equal(answers["that"][0]), nil
-}
-
-// pgSnapshot asks for what a statement can have changed on a connection.
-const pgSnapshot = `SELECT pg_current_xact_id_if_assigned() IS NOT NULL, concat_ws(' ', current_user, session_user, current_schemas(true)::text,
-	nullif(current_setting('my.setting', true), ''), nullif(current_setting('my.new', true), ''), current_setting('work_mem'), current_setting('search_path'), current_setting('timezone'), current_setting('client_encoding'),
-	current_setting('standard_conforming_strings'), current_setting('transaction_isolation'), current_setting('transaction_read_only'), current_setting('datestyle'), current_setting('xmloption'),
-	current_setting('role'), current_setting('default_transaction_read_only'), current_setting('application_name')),
-	(SELECT string_agg(name, ' ' ORDER BY name) FROM pg_cursor() WHERE statement !~ '^SELECT pg_current_xact'), (SELECT string_agg(name, ' ' ORDER BY name) FROM pg_prepared_statement()),
-	(SELECT string_agg(concat_ws(' ', classid, objid, mode), ',' ORDER BY classid, objid, mode) FROM pg_lock_status() WHERE pid = pg_backend_pid() AND locktype = 'advisory'),
-	(SELECT string_agg(c, ' ') FROM pg_listening_channels() c)`
-
-// snapshot is what became of a connection.
-func (p *postgreSQL) snapshot(ctx context.Context, purpose string) (xid bool, state []string, err error) {
-	a := p.run(ctx, purpose, pgSnapshot)
-	if a.err != nil {
-		return false, nil, a.err
-	}
-	return a.rows[0][0] == "t", a.rows[0][1:], nil
-}
-
-// runThis runs c in the first state, and looks for everything. It says whether anything was locked, whatever else is true.
-func (p *postgreSQL) runThis(ctx context.Context, c *pgCase) (this pgAnswer, f finding, locks bool, err error) {
-	if err := p.begin(ctx, "this", c); err != nil {
-		return this, f, locks, err
-	}
-	base := p.baseline[c.mode]
-	if base == nil { // the first statement of a mode is none
-		if _, base, err = p.snapshot(ctx, "this"); err != nil {
-			return this, f, locks, err
-		}
-		p.baseline[c.mode] = base
-	}
-	before := p.last
-	if pgMine.MatchString(c.sql) {
-		if before, err = p.global(ctx); err != nil {
-			return this, f, locks, err
-		}
-	}
-	this = p.run(ctx, "this", c.sql)
-	switch {
-	case pgCode(this.err) == "broken":
-		f = finding{truth: stateful, why: "the connection broke: " + this.err.Error()}
-	case this.status == 'I':
-		f = finding{truth: stateful, why: "it ended the transaction"}
-	case this.status == 'T':
-		xid, state, err := p.snapshot(ctx, "this")
-		locked, lockErr := p.probe(ctx)
-		switch {
-		case err != nil:
-			f = finding{truth: stateful, why: "the connection was of no use afterwards: " + err.Error()}
-		case xid:
-			rows := p.run(ctx, "this", "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_xact_all_tables")
-			switch {
-			case rows.err != nil || rows.rows[0][0] != "0":
-				f = finding{truth: write, why: pgRowsChanged}
-			case lockErr != nil || locked != p.rows || c.failed != nil && strings.Contains(c.failed.Error(), "cannot execute SELECT FOR"):
-				f = finding{truth: locking, why: "rows or tables were locked"} // perhaps in the catalog
-			default:
-				f = finding{truth: write, why: pgTookID}
-			}
-		case lockErr != nil || locked != p.rows:
-			f = finding{truth: locking, why: "rows or tables were locked"}
-		}
-		locks = f.truth == locking
-		if err == nil && f.truth < stateful && !slices.Equal(state, base) {
-			f = finding{truth: stateful, why: fmt.Sprintf("the connection has changed: %q, not %q", state, base)}
-		}
-	}
-	if err := p.fresh(ctx, "this"); err != nil {
-		return this, f, locks, err
-	}
-	after, err := p.global(ctx)
-	if err != nil {
-		return this, f, locks, err
-	}
-	p.last = after
-	switch {
-	case after.rest != before.rest:
-		f = finding{truth: write, why: "something is not as it was: " + after.rest + " was " + before.rest}
-	case f.truth == stateful && this.status == 'I' && after.xid != before.xid:
-		f = finding{truth: write, why: "it took a transaction id"}
-	}
-	return this, f, locks, p.written(&f)
-}
-
-// runThat runs c in the second state, and looks for what could not be seen in the first.
-func (p *postgreSQL) runThat(ctx context.Context, c *pgCase, locks bool) (that pgAnswer, f finding, err error) {
-	logged := 0
-	for {
-		if err := p.begin(ctx, "that", c); err != nil {
-			return that, f, err
-		}
-		key := ^c.mode
-		if !c.elsewhere() {
-			key -= len(postgreSQLModes)
-		}
-		base := p.baseline[key]
-		if base == nil {
-			if _, base, err = p.snapshot(ctx, "that"); err != nil {
-				return that, f, err
-			}
-			p.baseline[key] = base
-		}
-		before := p.last
-		that = p.run(ctx, "that", c.sql)
-		status := that.status
-		_, state, snapErr := p.snapshot(ctx, "that")
-		if err := p.fresh(ctx, "that"); err != nil {
-			return that, f, err
-		}
-		after, err := p.global(ctx)
-		if err != nil {
-			return that, f, err
-		}
-		p.last = after
-		f = finding{}
-		switch {
-		case after.rest != before.rest:
-			f = finding{truth: write, why: "something is not as it was: " + after.rest + " was " + before.rest}
-		case that.err != nil && (after.xid != before.xid || after.lsn != before.lsn):
-			// For a lock, perhaps; what fails is rolled back, unless it is several statements.
-			locks = true
-			signature, err := p.sign(ctx)
-			if err != nil {
-				return that, f, err
-			}
-			if signature != p.signature {
-				f = finding{truth: write, why: "it failed, but the data is not as it was"}
-			}
-		case after.xid != before.xid && !locks:
-			f = finding{truth: write, why: "it took a transaction id"}
-		case snapErr != nil:
-			f = finding{truth: stateful, why: "the connection was of no use afterwards: " + snapErr.Error()}
-		case status != 'I':
-			f = finding{truth: stateful, why: "it left a transaction open"}
-		case !slices.Equal(state, base):
-			f = finding{truth: stateful, why: fmt.Sprintf("the connection has changed: %q, not %q", state, base)}
-		}
-		if err := p.written(&f); err != nil || f.truth == write {
-			return that, f, err
-		}
-		// The log grows by itself now and then, but not each time.
-		if locks || after.lsn == before.lsn {
-			return that, f, nil
-		}
-		if logged++; logged == 3 {
-			return that, finding{truth: write, why: "the write-ahead log grew"}, nil
-		}
-	}
 }

@@ -14,19 +14,19 @@ const (
 	longestText = 2048 // longer texts are classified each time
 )
 
-// Cache remembers the verdicts on the texts it has seen. It holds a fixed number of them, of limited length,
-// about 8 MB at the very most. However many others come by, those that come again and again stay.
-// [Cache.Kind] is the usual method.
+// Cache remembers the verdicts on the texts that it has seen. It holds a fixed number of texts, of limited
+// length: about 8 MB at the very most. A text that comes again and again stays, however many others come by.
+// [Cache.Look] is the usual method.
 //
-// A Cache is made by [NewCache]. It is safe for concurrent use; Kind takes no lock, and allocates nothing,
-// for a text it knows.
+// A Cache is made by [NewCache]. It is safe for concurrent use. For a text that it knows, it takes no lock
+// and allocates nothing.
 type Cache struct {
 	looker
 	seed    maphash.Seed
 	lessons atomic.Uint64 // how many shapes were learned: a verdict from before is looked at again
 	sets    [cacheSets]cacheSet
 
-	learning sync.RWMutex // guards shapes; Kind takes it only where it has to look at them
+	learning sync.RWMutex // guards shapes; Look takes it only where it has to look at them
 	shapes   shapes
 }
 
@@ -43,8 +43,8 @@ func newEntry(sql string, v Verdict, lessons uint64) *entry {
 	return e
 }
 
-// NewCache returns an empty Cache for d. A call of one of writeFunctions makes a text a Write; they are names
-// of functions in any case, and of what is qualified with a schema the last part counts.
+// NewCache returns an empty Cache for d. A call of one of writeFunctions makes a text a Write. These are
+// names of functions, in upper or lower case. A schema before a name does not count.
 func NewCache(d Dialect, writeFunctions ...string) *Cache {
 	c := &Cache{looker: looker{dialect: d}, seed: maphash.MakeSeed()}
 	if len(writeFunctions) > 0 {
@@ -69,8 +69,8 @@ func (c *Cache) Watch(tables []string) {
 	}
 }
 
-// Kind returns the verdict on sql: that of [Classify], unless the Cache was told of functions that write or
-// learned otherwise.
+// Kind returns the kind of sql: that of [Classify], unless the Cache knows better, because it was told of
+// functions that write, or because it learned.
 func (c *Cache) Kind(sql string) Kind {
 	return c.Look(sql).Kind
 }
@@ -112,9 +112,9 @@ func (c *Cache) judge(sql string, lessons uint64) Verdict {
 	return c.refused(v, sql)
 }
 
-// refused returns what is left of the verdict v on sql, after what servers have refused.
+// refused returns the verdict v on sql, or that it writes if a server has refused a text of its shape.
 func (c *Cache) refused(v Verdict, sql string) Verdict {
-	if v.Kind != Read && v.Kind != Unknown { // then it goes to no slave
+	if v.Kind != Read && v.Kind != Unknown { // no slave sees such a text
 		return v
 	}
 	s := shapeOf(c.dialect, sql)
@@ -171,16 +171,18 @@ func (s *shapes) add(sum uint64) (added, news bool) {
 	return true, false
 }
 
-// cacheSet is the places that a text may be in. A newcomer takes that of an entry which nobody has asked for
-// again yet, if there is one, else of the one that was asked for longest ago. So texts that come once push
+// cacheSet is the places that a text may be in. A newcomer takes the place of an entry that nobody has asked
+// for again yet; if there is none, of the one that was asked for longest ago. So texts that come once push
 // out each other, and no others.
 //
-// fresh of an entry is 0 until it is asked for again; then it is longLived, and one less after each newcomer.
+// The field fresh of an entry is 0 until somebody asks for it again. Then it is longLived, and each newcomer
+// takes 1 from it.
 type cacheSet [setPlaces]atomic.Pointer[entry]
 
 const longLived = 8
 
-// use notes that e was asked for. Most often that is known: a load is cheaper.
+// use notes that somebody asked for e. Most often that is noted already: so it loads first, which is cheaper
+// than to store.
 func (e *entry) use() {
 	if e.fresh.Load() != longLived {
 		e.fresh.Store(longLived)
@@ -191,9 +193,9 @@ func (c *Cache) set(sql string) *cacheSet {
 	return &c.sets[maphash.String(c.seed, sql)%cacheSets]
 }
 
-// add puts a verdict in its place. Among equals chance decides: by order, two that come in turn could push
-// out each other for ever, and leave alone what nobody asks for any longer. That a use is lost now and then,
-// between goroutines, does no harm.
+// add puts an entry in its place. Among equals chance decides: if the order did, two entries that come in
+// turn could push out each other for ever, and leave alone one that nobody asks for any longer. Two
+// goroutines may undo each other's change of fresh now and then, which does no harm.
 func (set *cacheSet) add(e *entry) {
 	for i := range set {
 		if set[i].CompareAndSwap(nil, e) {

@@ -286,11 +286,15 @@ func TestCacheLearnMany(t *testing.T) {
 	if n := len(c.shapes.sums); n != mostShapes || len(c.shapes.order) != mostShapes {
 		t.Errorf("%d shapes in %d places are remembered, want %d", n, len(c.shapes.order), mostShapes)
 	}
-	if got := c.Kind(text(2*mostShapes - 1)); got != Write {
-		t.Errorf("the latest: %v, want write", got)
+	for _, i := range []int{mostShapes, mostShapes + 1, 2*mostShapes - 1} {
+		if got := c.Kind(text(i)); got != Write {
+			t.Errorf("shape %d, one of the latest: %v, want write", i, got)
+		}
 	}
-	if got := c.Kind(text(0)); got != Read {
-		t.Errorf("the oldest: %v, want it forgotten", got)
+	for _, i := range []int{0, 1, mostShapes - 1} {
+		if got := c.Kind(text(i)); got != Read {
+			t.Errorf("shape %d, one of the oldest: %v, want it forgotten", i, got)
+		}
 	}
 	for i := range 5000 {
 		c.Learn(fmt.Sprintf("SELECT audit(a) /* %d */", i))

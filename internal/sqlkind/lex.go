@@ -106,10 +106,9 @@ func (l *lexer) next() token {
 
 // skip moves past blanks and comments. It reports false where a comment has no certain end.
 //
-// Bytes above 0x7f are not skipped, although one of them may be a blank: 0xA0 is one in latin1, and MariaDB
-// does take "1\xA0INTO OUTFILE" for a number and two keywords there. In UTF-8 the same byte is half of an
-// "à". Such bytes become tokens of their own, which end a word and are otherwise looked through: see
-// scan.advance.
+// It does not skip bytes above 0x7f, although one of them may be a blank. In latin1 0xA0 is one, and MariaDB
+// takes "1\xA0INTO OUTFILE" for a number and two keywords there. In UTF-8 the same byte is half of an "à". So
+// such bytes become tokens of their own, which end a word. Method advance of scan looks through them.
 func (l *lexer) skip() bool {
 	for l.pos < len(l.sql) {
 		switch c := l.sql[l.pos]; {
@@ -174,9 +173,9 @@ func (l *lexer) name() token {
 	return t
 }
 
-// numeral reads digits, a fraction and an exponent, and leaves the letters behind them to become a word: the
-// servers do read 1.INTO, .5INTO and 1e5INTO as a number and a keyword. Where they would read a name (1INTO,
-// t.1INTO) this finds a keyword that is none, which is the careful side.
+// numeral reads digits, a fraction and an exponent. It leaves the letters behind them to become a word: the
+// servers read 1.INTO, .5INTO and 1e5INTO as a number and a keyword. In 1INTO and t.1INTO a server sees a
+// name, and this lexer a keyword, which is the careful side.
 func (l *lexer) numeral() token {
 	t := token{kind: tokNumber, start: l.pos}
 	l.digits()

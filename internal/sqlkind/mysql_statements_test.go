@@ -59,6 +59,7 @@ var mysqlStatements = []kindTest{
 	{"stray backslash", `SELECT 1 \ 2`, Unknown},
 	{"dashes before a latin1 blank", "SELECT 1 --\xa0 '\n INTO OUTFILE 'x'", Unknown},
 	{"GBK backslash", "SELECT '\xbf\\' INTO OUTFILE 0x27 -- '", Unknown},
+	{"half a character that begins with the first byte that can", "SELECT '\x80\\' FROM t", Unknown},
 	{"GBK backtick", "SELECT `\x81` FROM t", Unknown},
 	{"dollar quoted string", "SELECT $$'$$ INTO OUTFILE 'x'", Unknown},
 	{"cte without a query", "WITH x AS (SELECT 1)", Unknown},

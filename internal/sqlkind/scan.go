@@ -1,13 +1,13 @@
 package sqlkind
 
-// scan walks through the tokens of a text, once. Whatever makes a verdict worse wherever it stands is found
-// by advance, as the walk passes; the statement's own grammar is followed only as far as needed to say what
-// kind of statement it is.
+// scan walks through the tokens of a text once, in one reading of it. Method advance finds what makes a
+// verdict worse wherever it stands, and shows each token to the tableFinder. Method statement follows the
+// grammar of the statement, only as far as needed to say what kind of statement it is.
 type scan struct {
 	lex       lexer
 	functions *functions
 	writers   map[string]struct{} // further functions that write
-	tables    *tableFinder        // nil if nobody wants to know the tables
+	tables    *tableFinder        // nil if no tables are watched
 
 	tok         token // the current token
 	prev, prev2 token // the two before it, not counting tokHigh
