@@ -31,8 +31,8 @@ type contender struct {
 	ctx context.Context // of a GET, as net/http hands it out
 }
 
-// contenders makes plain GORM, the least that a routing plugin does, dbresolver and this plugin, without and with a SlaveTimeout; with one
-// also without a session, where many reads would share a span.
+// contenders makes plain GORM, the least that a routing plugin does, dbresolver and this plugin, without
+// and with a SlaveTimeout; with one also without a session, where many reads would share a span.
 var contenders = []struct {
 	name string
 	make func(testing.TB, gorm.Config) contender
@@ -42,7 +42,9 @@ var contenders = []struct {
 		c := plainGORM(b, cfg)
 		swap := &passOn{c.db.ConnPool}
 		for _, register := range []func(string, func(*gorm.DB)) error{
-			c.db.Callback().Query().Before("*").Register, c.db.Callback().Row().Before("*").Register, c.db.Callback().Create().Before("*").Register,
+			c.db.Callback().Query().Before("*").Register,
+			c.db.Callback().Row().Before("*").Register,
+			c.db.Callback().Create().Before("*").Register,
 		} {
 			if err := register("swap", func(db *gorm.DB) { db.Statement.ConnPool = swap }); err != nil {
 				b.Fatal(err)
@@ -80,7 +82,10 @@ func plainGORM(b testing.TB, cfg gorm.Config) contender {
 }
 
 func usePlugin(b testing.TB, db *gorm.DB, timeout time.Duration) *replicated.Plugin {
-	p := replicated.New(replicated.Config{Slaves: idleSlaves(b), Logger: slog.New(slog.DiscardHandler), Failover: replicated.FailoverConfig{SlaveTimeout: timeout}})
+	p := replicated.New(replicated.Config{
+		Slaves: idleSlaves(b), Logger: slog.New(slog.DiscardHandler),
+		Failover: replicated.FailoverConfig{SlaveTimeout: timeout},
+	})
 	if err := db.Use(p); err != nil {
 		b.Fatal(err)
 	}
@@ -130,10 +135,12 @@ func inRequest(p *replicated.Plugin, ctx context.Context) (seen context.Context)
 	return seen
 }
 
-// BenchmarkCompare does what a handler does, db.WithContext(ctx).First(&user) and the like. It runs this plugin, dbresolver and the least that a plugin could do
-// each in a pair with plain GORM, by turns in short batches, and reports for each the median of the batches' times relative to that of the plain batch beside
-// it, and the allocations it adds to an operation. Where things happen to lie in memory is worth several percent: so a pair is made anew
-// after a few batches, and what plain GORM takes relative to itself ("again-x") shows what is left of that.
+// BenchmarkCompare does what a handler does, db.WithContext(ctx).First(&user) and the like. It runs this
+// plugin, dbresolver and the least that a plugin could do each in a pair with plain GORM, by turns in short
+// batches, and reports for each the median of the batches' times relative to that of the plain batch beside
+// it, and the allocations it adds to an operation. Where things happen to lie in memory is worth several
+// percent: so a pair is made anew after a few batches, and what plain GORM takes relative to itself
+// ("again-x") shows what is left of that.
 func BenchmarkCompare(b *testing.B) {
 	operations := []struct {
 		name string
@@ -179,7 +186,8 @@ func compare(b *testing.B, cfg gorm.Config, workers int, run func(*gorm.DB) erro
 		var wg sync.WaitGroup
 		for range workers {
 			wg.Go(func() {
-				for arrived.Add(1); arrived.Load() < int64(workers); { // to wake a thread takes as long as many operations
+				// To wake a thread takes as long as many operations.
+				for arrived.Add(1); arrived.Load() < int64(workers); {
 					runtime.Gosched()
 				}
 				start := time.Now()
@@ -279,13 +287,16 @@ func BenchmarkDecision(b *testing.B) {
 		{"plain", false, false, nil},
 		{"PrepareStmt", true, false, nil},
 		{"with a token", false, true, nil},
-		{"WithMaxStaleness", false, false, func(ctx context.Context) context.Context { return replicated.WithMaxStaleness(ctx, time.Minute) }},
+		{"WithMaxStaleness", false, false, func(ctx context.Context) context.Context {
+			return replicated.WithMaxStaleness(ctx, time.Minute)
+		}},
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			db := openFake(b, idlePool(b, "master"), gorm.Config{PrepareStmt: test.prepare})
 			p := replicated.New(replicated.Config{
 				Slaves:  []gorm.Dialector{dialector(idlePool(b, "slave-1")), dialector(idlePool(b, "slave-2"))},
-				Secrets: [][]byte{secret}, Probe: replicated.ProbeConfig{Source: history}, Logger: slog.New(slog.DiscardHandler),
+				Secrets: [][]byte{secret}, Probe: replicated.ProbeConfig{Source: history},
+				Logger: slog.New(slog.DiscardHandler),
 			})
 			if err := db.Use(p); err != nil {
 				b.Fatal(err)
@@ -318,12 +329,16 @@ func BenchmarkDecision(b *testing.B) {
 // BenchmarkMiddleware measures it around an empty handler.
 func BenchmarkMiddleware(b *testing.B) {
 	for name, routes := range map[string]map[string]replicated.Intent{
-		"methods":  nil,
-		"patterns": {"POST /search": replicated.Slave, "/admin/": replicated.Master, "/users/{id}": replicated.Slave},
+		"methods": nil,
+		"patterns": {
+			"POST /search": replicated.Slave, "/admin/": replicated.Master, "/users/{id}": replicated.Slave,
+		},
 	} {
 		b.Run(name, func(b *testing.B) {
 			db := openFake(b, idlePool(b, "master"), gorm.Config{})
-			p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(idlePool(b, "slave"))}, Routes: routes, Secrets: [][]byte{secret}})
+			p := replicated.New(replicated.Config{
+				Slaves: []gorm.Dialector{dialector(idlePool(b, "slave"))}, Routes: routes, Secrets: [][]byte{secret},
+			})
 			if err := db.Use(p); err != nil {
 				b.Fatal(err)
 			}

@@ -172,8 +172,8 @@ func (rt *router) admitBound(
 	return nil
 }
 
-// boundGroup returns the group of a transaction or a connection, or nil if that is not known. A statement in it may be
-// about a table of another group.
+// boundGroup returns the group of a transaction or a connection, or nil if that is not known. A statement
+// in it may be about a table of another group.
 func (rt *router) boundGroup(bound gorm.ConnPool, j judgement, about *group) *group {
 	if len(rt.groups) == 1 {
 		return nil

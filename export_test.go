@@ -23,8 +23,8 @@ func (p *Plugin) Decide(db *gorm.DB, ctx context.Context, query string) string {
 	return to.server.ID
 }
 
-// ByTheRules returns the server for a query, and those that the rules allow, whatever the session remembers of the
-// slave that it has read: all from one view of the servers.
+// ByTheRules returns the server for a query, and those that the rules allow, whatever the session remembers
+// of the slave that it has read: all from one view of the servers.
 func (p *Plugin) ByTheRules(ctx context.Context, query string) (server string, allowed []string) {
 	c := p.groups[0].pools[0].(*pool)
 	for {

@@ -77,8 +77,8 @@ func (rt *router) tableGroup(stmt *gorm.Statement) *group {
 	return nil
 }
 
-// expressionGroup returns the group of what was given to Table, such as "users AS u", of which stmt.Table is the
-// u. It is nil, and known, for a query, which the SQL will show.
+// expressionGroup returns the group of what was given to Table, such as "users AS u", of which stmt.Table
+// is the u. It is nil, and known, for a query, which the SQL will show.
 func (rt *router) expressionGroup(expr *clause.Expr) (_ *group, known bool) {
 	x := rt.index()
 	if tables := rt.kinds.Load().Look("TABLE " + expr.SQL).Tables; tables.Main != "" {

@@ -189,7 +189,10 @@ func TestWithTokenInARequest(t *testing.T) {
 		{"in time", false, func(token string) string { return token }, byToken, byToken, 0},
 		{"after the first byte", true, func(token string) string { return token }, byToken, bySlave, 1},
 		{"forged", false, func(token string) string { return token + "x" }, bySlave, bySlave, 0},
-		{"forged, after the first byte", true, func(token string) string { return token + "x" }, bySlave, bySlave, 0},
+		{
+			"forged, after the first byte", true, func(token string) string { return token + "x" },
+			bySlave, bySlave, 0,
+		},
 		{"none", true, func(string) string { return "" }, bySlave, bySlave, 0},
 	} {
 		bubble(t, test.name, func(t *testing.T) {

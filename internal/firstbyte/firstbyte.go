@@ -181,7 +181,8 @@ func (h http1Writer) ReadFrom(src io.Reader) (int64, error) {
 	return h.w.(io.ReaderFrom).ReadFrom(src)
 }
 
-// Hijack keeps before from being called: headers are not sent then. If it fails, the handler can still answer.
+// Hijack keeps before from being called: headers are not sent then. If it fails, the handler can still
+// answer.
 func (h http1Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(h.w).Hijack()
 	if err == nil {

@@ -95,7 +95,9 @@ func TestContextsOfReads(t *testing.T) {
 		{"no time-out", true, -1, 1, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newFailover(t, 1, gorm.Config{}, false, func(c *replicated.Config) { c.Failover.SlaveTimeout = test.timeout })
+			s := newFailover(t, 1, gorm.Config{}, false, func(c *replicated.Config) {
+				c.Failover.SlaveTimeout = test.timeout
+			})
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			if test.session {
@@ -344,18 +346,25 @@ func TestPreparingIsCancelled(t *testing.T) {
 	}
 }
 
-// TestContextsOfManyCallers has more long-lived contexts, and more that are derived from them, than there are places for what their reads share.
+// TestContextsOfManyCallers has more long-lived contexts, and more that are derived from them, than there
+// are places for what their reads share.
 func TestContextsOfManyCallers(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		derive func(*replicated.Plugin, context.Context) context.Context
 	}{
 		{"each its own", func(_ *replicated.Plugin, ctx context.Context) context.Context { return ctx }},
-		{"a context for each read", func(_ *replicated.Plugin, ctx context.Context) context.Context { return replicated.WithSlave(ctx) }},
-		{"a session for each read, as of a job", func(p *replicated.Plugin, ctx context.Context) context.Context { return p.WithToken(ctx, "") }},
+		{"a context for each read", func(_ *replicated.Plugin, ctx context.Context) context.Context {
+			return replicated.WithSlave(ctx)
+		}},
+		{"a session for each read, as of a job", func(p *replicated.Plugin, ctx context.Context) context.Context {
+			return p.WithToken(ctx, "")
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newFailover(t, 2, gorm.Config{}, false, func(c *replicated.Config) { c.Policy, c.DefaultIntent = nil, replicated.Slave })
+			s := newFailover(t, 2, gorm.Config{}, false, func(c *replicated.Config) {
+				c.Policy, c.DefaultIntent = nil, replicated.Slave
+			})
 			s.slaves[0].log, s.slaves[1].log = nil, nil
 			parents := make([]context.Context, 100)
 			for i := range parents {
@@ -385,7 +394,8 @@ func TestContextsOfManyCallers(t *testing.T) {
 	}
 }
 
-// TestBubbles has reads run in bubbles of testing/synctest, as in the tests of applications, beside others. Each is a process of its own: what can go wrong ends it.
+// TestBubbles has reads run in bubbles of testing/synctest, as in the tests of applications, beside others.
+// Each is a process of its own: what can go wrong ends it.
 func TestBubbles(t *testing.T) {
 	read := func(t *testing.T, s *setup, ctx context.Context) {
 		t.Helper()
@@ -404,7 +414,9 @@ func TestBubbles(t *testing.T) {
 			for range 20 {
 				read(t, newSetup(t, 1, gorm.Config{}, nil), t.Context())
 				synctest.Test(t, func(t *testing.T) {
-					s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) { c.Logger = slog.New(slog.DiscardHandler) })
+					s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) {
+						c.Logger = slog.New(slog.DiscardHandler)
+					})
 					s.slaves[0].freeze(always)
 					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 					defer cancel()
@@ -426,7 +438,9 @@ func TestBubbles(t *testing.T) {
 		},
 		"rows are held on the master": func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) { c.Failover.MaxOnMaster, c.Logger = 2, slog.New(slog.DiscardHandler) })
+				s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) {
+					c.Failover.MaxOnMaster, c.Logger = 2, slog.New(slog.DiscardHandler)
+				})
 				s.slaves[0].dying(errRefused, "").Store(true)
 				rows, err := s.db.WithContext(replicated.WithSlave(endless(t))).Model(&User{}).Rows()
 				if err != nil {

@@ -22,11 +22,12 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// TestRemembered has requests in many states read, and holds where they read against what the rules allow a session
-// that remembers nothing of the slave that it has read.
+// TestRemembered has requests in many states read, and holds where they read against what the rules allow a
+// session that remembers nothing of the slave that it has read.
 func TestRemembered(t *testing.T) {
 	texts := []string{
-		"SELECT * FROM users", "SELECT * FROM users WHERE id = ? LIMIT 1", "SELECT GET_LOCK('a', 1)", "SELECT * FROM users FOR UPDATE",
+		"SELECT * FROM users", "SELECT * FROM users WHERE id = ? LIMIT 1", "SELECT GET_LOCK('a', 1)",
+		"SELECT * FROM users FOR UPDATE",
 		"UPDATE users SET name = 'a'", "CALL something()", "SELECT LAST_INSERT_ID()", "SELECT * FROM orders",
 	}
 	history := newHistory()
@@ -38,7 +39,8 @@ func TestRemembered(t *testing.T) {
 		db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{})
 		p := replicated.New(replicated.Config{
 			Slaves:  []gorm.Dialector{dialector(openPool(t, &fake{name: "slave-1"}))},
-			Secrets: [][]byte{secret}, Probe: replicated.ProbeConfig{Source: ahead}, Logger: slog.New(slog.DiscardHandler),
+			Secrets: [][]byte{secret}, Probe: replicated.ProbeConfig{Source: ahead},
+			Logger: slog.New(slog.DiscardHandler),
 		})
 		if err := db.Use(p); err != nil {
 			t.Fatal(err)
@@ -57,10 +59,12 @@ func TestRemembered(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			maybe := func(n int) bool { return random.IntN(n) == 0 }
+			open := func(name string) gorm.Dialector { return dialector(openPool(t, &fake{name: name})) }
 			cfg := replicated.Config{
-				Slaves:  []gorm.Dialector{dialector(openPool(t, &fake{name: "slave-1"})), dialector(openPool(t, &fake{name: "slave-2"}))},
+				Slaves:  []gorm.Dialector{open("slave-1"), open("slave-2")},
 				Routes:  map[string]replicated.Intent{"/master": replicated.Master, "/slave": replicated.Slave},
-				Secrets: [][]byte{secret}, Probe: replicated.ProbeConfig{Source: history}, Logger: slog.New(slog.DiscardHandler),
+				Secrets: [][]byte{secret}, Probe: replicated.ProbeConfig{Source: history},
+				Logger: slog.New(slog.DiscardHandler),
 			}
 			auto := !maybe(12)
 			cfg.AutoReadOnSlave = &auto
@@ -73,7 +77,9 @@ func TestRemembered(t *testing.T) {
 			db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{PrepareStmt: maybe(2)})
 			p := replicated.New(cfg)
 			if maybe(12) {
-				p.Register(replicated.Group{Slaves: []gorm.Dialector{dialector(openPool(t, &fake{name: "other"}))}, Masters: []gorm.Dialector{dialector(openPool(t, &fake{name: "others"}))}}, "orders")
+				p.Register(replicated.Group{
+					Slaves: []gorm.Dialector{open("other")}, Masters: []gorm.Dialector{open("others")},
+				}, "orders")
 			}
 			if err := db.Use(p); err != nil {
 				t.Fatal(err)
@@ -119,7 +125,8 @@ func TestRemembered(t *testing.T) {
 						if maybe(2) {
 							mark = replicated.UseSlave
 						}
-						mark(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ctx = r.Context() })).ServeHTTP(nil, r.WithContext(ctx))
+						mark(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ctx = r.Context() })).
+							ServeHTTP(nil, r.WithContext(ctx))
 						did = append(did, "marked")
 					case 9, 10:
 						ctx = r.Context()
@@ -168,8 +175,8 @@ func TestRemembered(t *testing.T) {
 	}
 }
 
-// TestRememberedToken has tokens come in while requests run, and slaves be behind them: the slave that a request has
-// read is not read when it must not be.
+// TestRememberedToken has tokens come in while requests run, and slaves be behind them: the slave that a
+// request has read is not read when it must not be.
 func TestRememberedToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHistory()
@@ -234,17 +241,19 @@ func TestRememberedToken(t *testing.T) {
 // inGet runs f in a GET.
 func inGet(p *replicated.Plugin, f func(ctx context.Context)) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	p.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { f(r.Context()) })).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	p.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { f(r.Context()) })).
+		ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	return w
 }
 
-// unobserved is without an Observer. Without a SlaveTimeout, too, there is nothing around reads that go the usual way.
+// unobserved is without an Observer, and with this SlaveTimeout: where it is negative there is nothing
+// around a read.
 func unobserved(timeout time.Duration) func(*replicated.Config) {
 	return func(c *replicated.Config) { c.Observer = nil; c.Failover.SlaveTimeout = timeout }
 }
 
-// TestUsualFailover has slaves fail reads that went the usual way.
-func TestUsualFailover(t *testing.T) {
+// TestKeptSlaveFails has the slave fail that a request has read.
+func TestKeptSlaveFails(t *testing.T) {
 	for _, timeout := range []time.Duration{-1, 0} {
 		for mode := range modes[:4] {
 			for _, way := range waysToRead {
@@ -290,8 +299,8 @@ func TestUsualFailover(t *testing.T) {
 	}
 }
 
-// TestUsualRefused has a slave refuse, as a write, what went the usual way.
-func TestUsualRefused(t *testing.T) {
+// TestKeptSlaveRefuses has the slave that a request has read refuse a statement as a write.
+func TestKeptSlaveRefuses(t *testing.T) {
 	for _, mode := range modes[:4] {
 		for _, stale := range []bool{false, true} {
 			s := newSetup(t, 1, mode.config, unobserved(-1))
@@ -322,8 +331,8 @@ func TestUsualRefused(t *testing.T) {
 	}
 }
 
-// TestUsualTwoPlugins has two databases in one request.
-func TestUsualTwoPlugins(t *testing.T) {
+// TestTwoPluginsInARequest has two databases in one request.
+func TestTwoPluginsInARequest(t *testing.T) {
 	for _, timeout := range []time.Duration{0, -1} {
 		a := newSetup(t, 1, gorm.Config{}, unobserved(timeout))
 		b := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) {
@@ -347,13 +356,17 @@ func TestUsualTwoPlugins(t *testing.T) {
 			b.db.WithContext(r.Context()).First(&User{})
 			expect(t, b.log.servers(), "slave-1")
 		}
-		a.plugin.Middleware(b.plugin.Middleware(http.HandlerFunc(h))).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-		b.plugin.Middleware(a.plugin.Middleware(http.HandlerFunc(h))).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		for _, both := range []http.Handler{
+			a.plugin.Middleware(b.plugin.Middleware(http.HandlerFunc(h))),
+			b.plugin.Middleware(a.plugin.Middleware(http.HandlerFunc(h))),
+		} {
+			both.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		}
 	}
 }
 
-// TestUsualLateRegister has a table be registered too late, while a request reads it.
-func TestUsualLateRegister(t *testing.T) {
+// TestLateRegisterInARequest has a table be registered too late, while a request reads it.
+func TestLateRegisterInARequest(t *testing.T) {
 	for _, timeout := range []time.Duration{0, -1} {
 		s := newSetup(t, 1, gorm.Config{}, unobserved(timeout))
 		inGet(s.plugin, func(ctx context.Context) {
@@ -372,8 +385,9 @@ func TestUsualLateRegister(t *testing.T) {
 	}
 }
 
-// TestUsualCadence: reads that go the usual way count for how often the servers are asked.
-func TestUsualCadence(t *testing.T) {
+// TestKeptSlaveIsAskedAbout: reads of the slave that a request has read count for how often servers are
+// asked.
+func TestKeptSlaveIsAskedAbout(t *testing.T) {
 	for _, timeout := range []time.Duration{0, -1} {
 		bubble(t, timeout.String(), func(t *testing.T) {
 			h := newHistory()
@@ -400,8 +414,8 @@ func TestUsualCadence(t *testing.T) {
 	}
 }
 
-// TestUsualFrozen has the slave of a request freeze.
-func TestUsualFrozen(t *testing.T) {
+// TestKeptSlaveFreezes has the slave of a request freeze.
+func TestKeptSlaveFreezes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFailover(t, 2, gorm.Config{}, false, unobserved(0))
 		frozen := false
@@ -420,8 +434,9 @@ func TestUsualFrozen(t *testing.T) {
 	})
 }
 
-// TestUsualHooks has a driver run statements of its own with the context that it is given, as one with hooks does: they are of the request.
-func TestUsualHooks(t *testing.T) {
+// TestHooksOfADriver has a driver run statements of its own with the context that it is given, as one with
+// hooks does: they are of the request.
+func TestHooksOfADriver(t *testing.T) {
 	for _, timeout := range []time.Duration{0, -1} {
 		s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) {
 			unobserved(timeout)(c)
@@ -449,8 +464,8 @@ func TestUsualHooks(t *testing.T) {
 	}
 }
 
-// TestUsualHiddenLocks has requests lock rows where the SQL does not show it, or cannot be judged: there the usual way is not for them.
-func TestUsualHiddenLocks(t *testing.T) {
+// TestHiddenLocksInARequest has requests lock rows where the SQL does not show it, or cannot be judged.
+func TestHiddenLocksInARequest(t *testing.T) {
 	for _, dialect := range []string{"mysql", "sqlite", "sqlserver"} {
 		for _, mode := range modes {
 			log := &fakeLog{}
@@ -461,7 +476,9 @@ func TestUsualHiddenLocks(t *testing.T) {
 			if dialect == "sqlite" {
 				db.ClauseBuilders["FOR"] = func(clause.Clause, clause.Builder) {}
 			}
-			p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{open("slave")}, Failover: replicated.FailoverConfig{SlaveTimeout: -1}})
+			p := replicated.New(replicated.Config{
+				Slaves: []gorm.Dialector{open("slave")}, Failover: replicated.FailoverConfig{SlaveTimeout: -1},
+			})
 			if err := db.Use(p); err != nil {
 				t.Fatal(err)
 			}

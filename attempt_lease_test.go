@@ -87,7 +87,8 @@ func TestMaxOnMaster(t *testing.T) {
 						}
 					}
 					row := db().Raw("SELECT * FROM users").Row()
-					if err, scan := row.Err(), row.Scan(); !errors.Is(err, replicated.ErrMasterBusy) || !errors.Is(scan, replicated.ErrMasterBusy) {
+					err, scan := row.Err(), row.Scan()
+					if !errors.Is(err, replicated.ErrMasterBusy) || !errors.Is(scan, replicated.ErrMasterBusy) {
 						t.Errorf("Row: Err %v, Scan %v", err, scan)
 					}
 					if ran := s.log.take(); len(ran) > 0 {
@@ -137,10 +138,12 @@ func TestMaxOnMaster(t *testing.T) {
 			return s.db.WithContext(replicated.WithSlave(ctx)).Create(&User{}).Error
 		}},
 		{"a locking read", func(ctx context.Context, s *setup) error {
-			return s.db.WithContext(replicated.WithSlave(ctx)).Clauses(clause.Locking{Strength: "UPDATE"}).Find(&[]User{}).Error
+			db := s.db.WithContext(replicated.WithSlave(ctx))
+			return db.Clauses(clause.Locking{Strength: "UPDATE"}).Find(&[]User{}).Error
 		}},
 		{"a transaction that may write", func(ctx context.Context, s *setup) error {
-			return s.db.WithContext(replicated.WithSlave(ctx)).Transaction(func(tx *gorm.DB) error { return tx.Find(&[]User{}).Error })
+			db := s.db.WithContext(replicated.WithSlave(ctx))
+			return db.Transaction(func(tx *gorm.DB) error { return tx.Find(&[]User{}).Error })
 		}},
 		{"FirstOrCreate", func(ctx context.Context, s *setup) error {
 			return s.db.WithContext(replicated.WithSlave(ctx)).FirstOrCreate(&User{}).Error
@@ -186,7 +189,10 @@ func TestMaxOnMaster(t *testing.T) {
 		db := openFake(t, barePool{ConnPool: raw}, gorm.Config{})
 		slave := &fake{name: "slave", log: log}
 		slave.dying(errRefused, "").Store(true)
-		p := replicated.New(replicated.Config{Slaves: []gorm.Dialector{dialector(openPool(t, slave))}, Failover: replicated.FailoverConfig{MaxOnMaster: 2}, Logger: slog.New(slog.DiscardHandler)})
+		p := replicated.New(replicated.Config{
+			Slaves:   []gorm.Dialector{dialector(openPool(t, slave))},
+			Failover: replicated.FailoverConfig{MaxOnMaster: 2}, Logger: slog.New(slog.DiscardHandler),
+		})
 		if err := db.Use(p); err != nil {
 			t.Fatal(err)
 		}
@@ -222,7 +228,8 @@ func TestMaxOnMaster(t *testing.T) {
 		defer tx.Rollback()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
-		if err := s.in(replicated.WithSlave(ctx), nil).Find(&[]User{}).Error; !errors.Is(err, context.DeadlineExceeded) {
+		err := s.in(replicated.WithSlave(ctx), nil).Find(&[]User{}).Error
+		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		onMaster(t, s, 0)
