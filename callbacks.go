@@ -321,7 +321,8 @@ func (rt *router) carry(stmt *gorm.Statement, from origin, c choice) {
 }
 
 // errDBResolver says how to move over.
-var errDBResolver = errors.New("dbresolver is registered on the same *gorm.DB, and would move statements too: " +
+var errDBResolver = errors.New("dbresolver is registered on the same *gorm.DB, " +
+	"and would move statements too: " +
 	"remove db.Use(dbresolver.Register(…)), give its Replicas to Config.Slaves, its Sources to Config.Masters " +
 	"and its Policy to Config.Policy, " +
 	"what it registers for single tables to Plugin.Register, " +

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// A slave that hangs gives neither a result nor an error, and a read that waits for it cannot look after itself.
-// So each slave has a list of the reads that are in flight on it, the oldest first, and one timer, which is set
-// for the moment when the oldest has taken too long. Then the slave is asked whether it is alive. If it is, the
-// read is a slow one, goes on, and gets the same time again; if not, it is cancelled.
+// A slave that hangs gives neither a result nor an error, and a read that waits for it cannot look after
+// itself. So each slave has a list of the reads that are in flight on it, the oldest first, and one timer,
+// which is set for the moment when the oldest has taken too long. Then the slave is asked whether it is
+// alive. If it is, the read is a slow one, goes on, and gets the same time again; if not, it is cancelled.
 //
 // A read costs the list two short locks, and no timer: most are over long before the timer of an earlier one
 // fires. It finds another read to be the oldest then, and is set for that one.
@@ -38,8 +38,8 @@ type flights struct {
 // origin is what Now counts from.
 var origin = time.Now()
 
-// Now is a time for [Server.FitsAt] and [Cluster.Begin], on the monotonic clock. It costs half of what time.Now
-// does.
+// Now is a time for [Server.FitsAt] and [Cluster.Begin], on the monotonic clock. It costs half of what
+// time.Now does.
 func Now() time.Duration { return time.Since(origin) }
 
 // FitsAt is Fits for a caller that knows the time.

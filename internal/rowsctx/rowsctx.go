@@ -4,8 +4,8 @@
 // How database/sql ends rows: QueryContext hands the caller's context to the driver, and, if it can be
 // cancelled, derives another one from it for the rows (Rows.initContextClose). It cancels that one when the
 // rows are closed, or have been read to their end; a transaction has one as well, which ends with Commit or
-// Rollback. So a context must live for as long as the rows do: one that is cancelled when QueryContext returns
-// takes the rows with it.
+// Rollback. So a context must live for as long as the rows do: one that is cancelled when QueryContext
+// returns takes the rows with it.
 //
 //	QueryContext(ctx) ── ctx ──► driver
 //	                      └──── derived ──► Rows, or Tx: cancelled when they end
@@ -45,9 +45,9 @@ func (s *Shared) Serves(ctx context.Context) bool {
 	return s.parent == ctx && s.done == ctx.Done() && s.Err() == nil
 }
 
-// Single is the context of a read that can be cancelled apart from the caller's, and tells when its rows are
-// closed or its transaction ends. At that moment it forgets the caller's context and is not cancelled: drivers
-// go on to use it for COMMIT.
+// Single is the context of a read that can be cancelled apart from the caller's, and tells when its rows
+// are closed or its transaction ends. At that moment it forgets the caller's context and is not cancelled:
+// drivers go on to use it for COMMIT.
 type Single struct {
 	context.Context // the caller's
 	over            func()
@@ -95,7 +95,8 @@ func (s *Single) Cancel() {
 	}
 }
 
-// HandOver says that the rows are with the caller. It returns false if nothing will tell when they are closed.
+// HandOver says that the rows are with the caller. It returns false if nothing will tell when they are
+// closed.
 func (s *Single) HandOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,8 +117,8 @@ func (s *Single) Err() error {
 	return s.Context.Err()
 }
 
-// AfterFunc is what package context calls to derive a context; it calls what that returns when the derived one
-// ends.
+// AfterFunc is what package context calls to derive a context; it calls what that returns when the derived
+// one ends.
 func (s *Single) AfterFunc(f func()) func() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
