@@ -170,3 +170,93 @@ func TestContextsOfAnyType(t *testing.T) {
 		}
 	}
 }
+
+// counting is a context that counts who waits for its end.
+type counting struct {
+	done    chan struct{}
+	mu      sync.Mutex
+	waiting map[*func()]bool
+}
+
+// byValue is the same context, of a type of which no address can be taken: nothing can be kept for it.
+type byValue struct{ *counting }
+
+func newCounting() *counting {
+	return &counting{done: make(chan struct{}), waiting: map[*func()]bool{}}
+}
+
+func (c *counting) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (c *counting) Done() <-chan struct{}       { return c.done }
+func (c *counting) Err() error                  { return nil }
+func (c *counting) Value(any) any               { return nil }
+
+// AfterFunc is what package context calls for each context that is derived from this one.
+func (c *counting) AfterFunc(f func()) (stop func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting[&f] = true
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		waits := c.waiting[&f]
+		delete(c.waiting, &f)
+		return waits
+	}
+}
+
+func (c *counting) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting)
+}
+
+// TestNothingWaitsForAnEndThatDoesNotCome has reads end in every way, with a context that goes on: a program's
+// own. What waits for its end would do so for good.
+func TestNothingWaitsForAnEndThatDoesNotCome(t *testing.T) {
+	broken := func(err error) func(*setup) {
+		return func(s *setup) { s.slaves[0].fail = func(string) error { return err } }
+	}
+	for _, test := range []struct {
+		name   string
+		set    func(*setup)
+		failed bool
+	}{
+		{"well", func(*setup) {}, false},
+		{"with the statement's error", broken(mysqlError(1064)), true},
+		{"on the next slave, after a conflict", broken(sqlState("40001")), false},
+		{"on the next slave, as the first is dead",
+			func(s *setup) { s.slaves[0].dying(errRefused, "").Store(true) }, false},
+		{"on the next slave, as the first is frozen", func(s *setup) { s.slaves[0].freeze(always) }, false},
+		{"on the master, as the slaves are frozen", func(s *setup) {
+			s.slaves[0].freeze(always)
+			s.slaves[1].freeze(always)
+		}, false},
+	} {
+		for _, way := range waysToRead {
+			for _, value := range []bool{false, true} {
+				bubble(t, fmt.Sprintf("%s/%s, by value: %v", test.name, way.name, value), func(t *testing.T) {
+					s := newFailover(t, 2, gorm.Config{}, false, func(c *replicated.Config) {
+						c.DefaultIntent = replicated.Slave
+					})
+					test.set(s)
+					parent := newCounting()
+					var ctx context.Context = parent
+					most := 1 // one for each slave is kept for the next read
+					if value {
+						ctx, most = byValue{parent}, 0
+					}
+					for range 5 {
+						err := way.run(s.db.WithContext(ctx))
+						if (err != nil) != test.failed && way.after == "" { // in a transaction nothing is run again
+							t.Fatalf("got %v", err)
+						}
+					}
+					synctest.Wait()
+					if n := parent.count(); n > most*len(s.slaves) {
+						t.Errorf("%d wait for the end of the context", n)
+					}
+				})
+			}
+		}
+	}
+}

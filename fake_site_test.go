@@ -11,10 +11,12 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/gorm-replicated/replicated"
+	"github.com/gorm-replicated/replicated/internal/token"
 )
 
 // history is a Source: how many commits there were on the master, and how many of them each slave has
@@ -246,3 +248,17 @@ func (s *site) carrier(token string) *client {
 }
 
 func slaveByDefault(c *replicated.Config) { c.DefaultIntent = replicated.Slave }
+
+// sealed returns a token as an instance of the site may have sealed it at that time.
+func sealed(t testing.TB, e token.Entry, at time.Time) string {
+	t.Helper()
+	sealer, err := token.NewSealer([][]byte{secret}, "replicated")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := sealer.Seal(token.Token{e}, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}

@@ -2,6 +2,7 @@ package replicated_test
 
 import (
 	"bytes"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -60,17 +61,6 @@ func TestTokensThatCannotBeRead(t *testing.T) {
 	ttl := 5 * time.Minute
 	unread := func(s replicated.TokenStatus) uint64 { return s.Unread }
 	ours := func(t *testing.T) string { return newSite(t, nil).newToken() }
-	sealed := func(t *testing.T, e token.Entry, at time.Time) string {
-		sealer, err := token.NewSealer([][]byte{secret}, "replicated")
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := sealer.Seal(token.Token{e}, at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text
-	}
 	for _, test := range []struct {
 		name  string
 		text  func(*testing.T) string
@@ -94,7 +84,8 @@ func TestTokensThatCannotBeRead(t *testing.T) {
 		bubble(t, test.name, func(t *testing.T) {
 			s := newSite(t, nil)
 			served(t, s.client().get(), bySlave) // the control
-			c := s.carrier(test.text(t))
+			text := test.text(t)
+			c := s.carrier(text)
 			served(t, c.get(), byToken)
 			if n := test.count(s.plugin.Status().Tokens); n != 1 {
 				t.Errorf("counted %d: %+v", n, s.plugin.Status().Tokens)
@@ -109,6 +100,15 @@ func TestTokensThatCannotBeRead(t *testing.T) {
 			served(t, c.get(), byToken)
 			time.Sleep(time.Second)
 			served(t, c.get(), bySlave)
+		})
+		bubble(t, test.name+", to a request that runs: its client hears of it", func(t *testing.T) {
+			s := newSite(t, nil)
+			text := test.text(t)
+			s.with(func(_ http.ResponseWriter, r *http.Request) { s.plugin.WithToken(r.Context(), text) })
+			c := s.client()
+			c.do("GET")
+			s.with(s.serve)
+			served(t, c.get(), byToken)
 		})
 	}
 }
@@ -224,15 +224,8 @@ func TestTokensOfAnInstanceWhoseClockIsAhead(t *testing.T) {
 		{2 * time.Minute, byToken, 1}, // by the master, as it cannot be said how old it is
 	} {
 		bubble(t, test.ahead.String(), func(t *testing.T) {
-			sealer, err := token.NewSealer([][]byte{secret}, "replicated")
-			if err != nil {
-				t.Fatal(err)
-			}
 			entry := token.Entry{History: "default", Position: position.Sequence("log", 2).Append(nil)}
-			text, err := sealer.Seal(token.Token{entry}, time.Now().Add(test.ahead))
-			if err != nil {
-				t.Fatal(err)
-			}
+			text := sealed(t, entry, time.Now().Add(test.ahead))
 			s := newSite(t, nil)
 			served(t, s.carrier(text).get(), test.want)
 			served(t, s.client().get(), bySlave) // the control
