@@ -210,8 +210,8 @@ func (c *counting) count() int {
 	return len(c.waiting)
 }
 
-// TestNothingWaitsForAnEndThatDoesNotCome has reads end in every way, with a context that goes on: a program's
-// own. What waits for its end would do so for good.
+// TestNothingWaitsForAnEndThatDoesNotCome has reads end in every way, with a context that goes on, such as a
+// program's own. What waits for its end would do so for good.
 func TestNothingWaitsForAnEndThatDoesNotCome(t *testing.T) {
 	broken := func(err error) func(*setup) {
 		return func(s *setup) { s.slaves[0].fail = func(string) error { return err } }

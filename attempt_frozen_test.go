@@ -239,6 +239,7 @@ func TestFrozenSlaves(t *testing.T) {
 // nobody is blamed.
 func TestAFullPoolIsNotDead(t *testing.T) {
 	newFull := func(t *testing.T, watch bool) (*setup, *gorm.DB) {
+		t.Helper()
 		h := newHistory()
 		h.set("master", 1)
 		h.replay("slave-1")

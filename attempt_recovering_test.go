@@ -167,6 +167,7 @@ func TestComingBack(t *testing.T) {
 	}
 	both := []probing{{"blind", false}, {"watched", true}}
 	start := func(t *testing.T, slaves int, watch bool, change func(*replicated.Config)) (*setup, *atomic.Bool) {
+		t.Helper()
 		h := newHistory()
 		h.set("master", 1)
 		h.replay("slave-1", "slave-2")

@@ -87,6 +87,7 @@ func TestAnArgumentIsNoFailureOfASlave(t *testing.T) {
 // that it tried.
 func TestAFailedSlaveDoesNotCountAsRead(t *testing.T) {
 	start := func(t *testing.T) (*site, *client, *atomic.Bool) {
+		t.Helper()
 		s := newSite(t, func(c *replicated.Config) { c.Token.Monotonic, c.Policy = true, inOrder })
 		s.commit()
 		s.replay("slave-1") // slave-2 has less
@@ -178,6 +179,7 @@ func TestFailover(t *testing.T) {
 		{"all slaves", 2, 2, "master: no slave within MaxLag"},
 	}
 	try := func(t *testing.T, way wayToRead, f fault, top topology, mode int, postgres, warm bool) {
+		t.Helper()
 		s := newFailover(t, top.slaves, modes[mode].config, postgres, nil)
 		var dead []*atomic.Bool
 		for _, slave := range s.slaves[:top.dead] {

@@ -113,10 +113,12 @@ type site struct {
 
 // newSite makes one with positions and two slaves that have all; change may be nil. It is used in a bubble.
 func newSite(t testing.TB, change func(*replicated.Config)) *site {
+	t.Helper()
 	return newSiteIn(t, gorm.Config{}, change)
 }
 
 func newSiteIn(t testing.TB, gormConfig gorm.Config, change func(*replicated.Config)) *site {
+	t.Helper()
 	s := &site{history: newHistory()}
 	s.set("master", 1)
 	s.replay("slave-1", "slave-2")
@@ -184,6 +186,7 @@ func (c *client) get() string {
 
 // bubble runs f in a bubble of synctest.
 func bubble(t *testing.T, name string, f func(*testing.T)) {
+	t.Helper()
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 

@@ -359,6 +359,7 @@ func (s *setup) in(ctx context.Context, session *gorm.Session) *gorm.DB {
 
 // openPool returns a connection pool to f, closed after the test.
 func openPool(t testing.TB, f *fake) *sql.DB {
+	t.Helper()
 	db := sql.OpenDB(f)
 	t.Cleanup(func() { db.Close() })
 	return db

@@ -53,8 +53,6 @@ func TestPolicies(t *testing.T) {
 	}{
 		{"default", nil, []string{"slave-1", "slave-2", "slave-3"}},
 		{"RandomPolicy", dbresolver.RandomPolicy{}, []string{"slave-1", "slave-2", "slave-3"}},
-		{"RoundRobinPolicy", dbresolver.RoundRobinPolicy(), []string{"slave-1", "slave-2", "slave-3"}},
-		{"StrictRoundRobinPolicy", dbresolver.StrictRoundRobinPolicy(), []string{"slave-1", "slave-2", "slave-3"}},
 		{"the last", dbresolver.PolicyFunc(func(p []gorm.ConnPool) gorm.ConnPool { return p[len(p)-1] }),
 			[]string{"slave-3"}},
 		{"nil", dbresolver.PolicyFunc(func([]gorm.ConnPool) gorm.ConnPool { return nil }),
@@ -280,8 +278,10 @@ func TestRoundRobinStillWorks(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		policy dbresolver.Policy
-	}{{"RoundRobinPolicy", dbresolver.RoundRobinPolicy()}, {"StrictRoundRobinPolicy",
-		dbresolver.StrictRoundRobinPolicy()}} {
+	}{
+		{"RoundRobinPolicy", dbresolver.RoundRobinPolicy()},
+		{"StrictRoundRobinPolicy", dbresolver.StrictRoundRobinPolicy()},
+	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newFailover(t, 3, gorm.Config{}, false, func(c *replicated.Config) { c.Policy = test.policy })
 			count := func() map[string]int {

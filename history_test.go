@@ -17,6 +17,7 @@ import (
 // more. All are on one master, or orders and goods on one each.
 func TestADeployThatChangesGroups(t *testing.T) {
 	group := func(s *shop, t testing.TB, names ...string) replicated.Group {
+		t.Helper()
 		var g replicated.Group
 		if name := names[0]; name != "master" {
 			g.Masters = []gorm.Dialector{s.server(t, name)}

@@ -195,6 +195,7 @@ func TestDialects(t *testing.T) {
 			"master: session wrote"},
 	} {
 		run := func(t *testing.T, config gorm.Config) {
+			t.Helper()
 			routes := &routes{}
 			db := openDialector(t, named{dialector(openPool(t, &fake{name: "master"})), test.dialect}, config)
 			if test.dialect == "sqlite" {

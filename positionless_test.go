@@ -147,6 +147,7 @@ func (b *logBuffer) config(t *testing.T, slaves ...*recordedServer) replicated.C
 }
 
 func (s *recordedServer) dialector(t *testing.T) gorm.Dialector {
+	t.Helper()
 	return replicated.Server{Dialector: named{dialector(openPool(t, s.fake)), s.dialect}, ID: s.name}
 }
 

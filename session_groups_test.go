@@ -42,6 +42,7 @@ func newShop() *shop {
 
 // server returns a server of a name of its own.
 func (s *shop) server(t testing.TB, name string) gorm.Dialector {
+	t.Helper()
 	s.set(name, 1)
 	return replicated.Server{Dialector: dialector(openPool(t, &fake{name: name})), ID: name}
 }
@@ -73,12 +74,14 @@ func (s *shop) open(t testing.TB, divisions ...division) *shop {
 
 // onOneMaster is a shop whose orders have a slave of their own and the master of all.
 func onOneMaster(t testing.TB) *shop {
+	t.Helper()
 	s := newShop()
 	return s.open(t, division{"orders", replicated.Group{Slaves: []gorm.Dialector{s.server(t, "orders-slave")}}})
 }
 
 // onTwoMasters is a shop whose orders have a master of their own.
 func onTwoMasters(t testing.TB, source func(*history) replicated.PositionSource) *shop {
+	t.Helper()
 	s := newShop()
 	s.on("orders-master", "orders")
 	s.on("orders-slave", "orders")

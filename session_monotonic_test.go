@@ -99,25 +99,6 @@ func TestMonotonicWithoutPositions(t *testing.T) {
 	})
 }
 
-func TestMonotonicOnAConnection(t *testing.T) {
-	for _, test := range []struct {
-		monotonic bool
-		want      string
-	}{{true, byToken}, {false, bySlave}} {
-		bubble(t, fmt.Sprintf("monotonic: %v", test.monotonic), func(t *testing.T) {
-			s := newSite(t, func(c *replicated.Config) { c.Token.Monotonic = test.monotonic })
-			s.commit()
-			s.with(func(_ http.ResponseWriter, r *http.Request) {
-				_ = s.db.WithContext(r.Context()).Connection(func(tx *gorm.DB) error { return tx.Find(&[]User{}).Error })
-			})
-			c := s.client()
-			served(t, c.get(), "master: bound")
-			s.with(s.serve)
-			served(t, c.get(), test.want)
-		})
-	}
-}
-
 // TestMonotonicWhenASlaveLeaves has the slave leave that a session has read.
 func TestMonotonicWhenASlaveLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -151,33 +132,38 @@ func TestMonotonicWhenASlaveLeaves(t *testing.T) {
 	})
 }
 
-// TestMonotonicInASlavesTransaction has a token rise with what the slave has shown, not with what the master
-// has.
-func TestMonotonicInASlavesTransaction(t *testing.T) {
+// TestMonotonicWhereBound has a token rise with what the server of a transaction or a connection has shown: the
+// master has a commit that no slave has.
+func TestMonotonicWhereBound(t *testing.T) {
+	find := func(tx *gorm.DB) error { return tx.Find(&[]User{}).Error }
+	connection := func(db *gorm.DB) error { return db.Connection(find) }
+	begun := func(i replicated.Intent) func(*gorm.DB) error {
+		return func(db *gorm.DB) error { return db.Clauses(i).Transaction(find, readOnlyTx) }
+	}
 	for _, test := range []struct {
-		name   string
-		intent replicated.Intent
-		want   string
+		name      string
+		monotonic bool
+		read      func(*gorm.DB) error
+		next      string // the route of the client's next request
 	}{
-		{"a slave's", replicated.Slave, bySlave},
-		{"the control: the master's", replicated.Master, byToken},
+		{"a connection", true, connection, byToken},
+		{"the master's transaction", true, begun(replicated.Master), byToken},
+		{"a slave's transaction", true, begun(replicated.Slave), bySlave},
+		{"the control: a connection, not monotonic", false, connection, bySlave},
+		{"the control: the master's transaction, not monotonic", false, begun(replicated.Master), bySlave},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
-			s := newSite(t, func(c *replicated.Config) { c.Token.Monotonic = true })
+			s := newSite(t, func(c *replicated.Config) { c.Token.Monotonic = test.monotonic })
 			s.commit()
 			s.with(func(_ http.ResponseWriter, r *http.Request) {
-				err := s.db.WithContext(r.Context()).Clauses(test.intent).Transaction(func(tx *gorm.DB) error {
-					return tx.Find(&[]User{}).Error
-				}, readOnlyTx)
-				if err != nil {
+				if err := test.read(s.db.WithContext(r.Context())); err != nil {
 					t.Error(err)
 				}
 			})
 			c := s.client()
 			c.do("GET")
-			synctest.Wait()
 			s.with(s.serve)
-			served(t, c.get(), test.want)
+			served(t, c.get(), test.next)
 		})
 	}
 }

@@ -88,6 +88,7 @@ func TestWritesBesideClose(t *testing.T) {
 	for _, meanwhile := range []bool{true, false} {
 		name := map[bool]string{true: "the request runs meanwhile", false: "the request comes later"}[meanwhile]
 		closing := func(t *testing.T, s *site) {
+			t.Helper()
 			if meanwhile {
 				s.with(func(w http.ResponseWriter, r *http.Request) {
 					s.write(r.Context())

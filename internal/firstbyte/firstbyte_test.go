@@ -205,6 +205,7 @@ func insideTimeout(d time.Duration) wrapHandler {
 
 // deliveries are the ways in which a response begins.
 func deliveries(t *testing.T) []delivery {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "file.txt")
 	orFatal(t, os.WriteFile(file, bytes.Repeat([]byte("file "), 4000), 0o600))
 	backend := newServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
