@@ -47,6 +47,32 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// TestUntilByExample has the figures of hold.go.
+func TestUntilByExample(t *testing.T) {
+	second := func(n int) time.Time { return epoch.Add(time.Duration(n) * time.Second) }
+	for _, test := range []struct {
+		name                    string
+		positions, blind, stood bool
+		want                    time.Time
+	}{
+		{name: "with positions", positions: true, want: second(155).Add(1)},
+		{name: "while the master is away", positions: true, stood: true, want: second(167)},
+		{name: "without positions", want: second(167)},
+		{name: "nobody is asked for positions", blind: true},
+	} {
+		p := picture{
+			maxLag: time.Minute, patience: patience(time.Second), positions: test.positions, blind: test.blind,
+		}
+		s := &slave{heard: second(100), freshAsOf: second(95)}
+		if test.stood {
+			s.stood = second(95)
+		}
+		if got := p.until(s); !got.Equal(test.want) {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
 // TestMonitorThatHangs: what is known of slaves ends by itself. Who does not look at the clock goes on
 // reading them.
 func TestMonitorThatHangs(t *testing.T) {
@@ -156,6 +182,9 @@ func TestSuspendedMachine(t *testing.T) {
 	if lag, _ := state.Lag(awake); lag != time.Hour+time.Second {
 		t.Errorf("lag %v", lag)
 	}
+	if age := state.Age(awake); age != time.Hour+time.Second {
+		t.Errorf("age %v", age)
+	}
 
 	// The first round: the master has gone on.
 	hear(awake, 2, hearMaster)
@@ -182,8 +211,10 @@ func testLapse(t *testing.T, set func(*stage)) {
 		g.begin(t)
 		slave, rounds := g.slavesOf()[0], g.began()
 		g.Lapse(time.Now())
-		if !slave.Fits() {
-			t.Error("it was taken out of service though all holds")
+		time.Sleep(2 * stageConfig.MinInterval)
+		synctest.Wait()
+		if !slave.Fits() || !g.began().Equal(rounds) {
+			t.Error("it was taken out of service, or asked, though all holds")
 		}
 		g.Lapse(time.Now().Add(time.Hour)) // in a bubble of synctest there is one clock only
 		if slave.Fits() {
