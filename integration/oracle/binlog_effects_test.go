@@ -64,8 +64,9 @@ func (b *binlog) effects(ctx context.Context, c *binlogCase) (finding, error) {
 
 // settle completes f, what was seen of c, by what it answered: differently in the two states, or with an
 // error.
-func (b *binlog) settle(ctx context.Context, c *binlogCase, f finding, differs bool, failed error) (finding,
-	error) {
+func (b *binlog) settle(
+	ctx context.Context, c *binlogCase, f finding, differs bool, failed error,
+) (finding, error) {
 	switch {
 	case f.truth == stateful:
 	case differs && !c.measures():

@@ -43,8 +43,9 @@ func (p *postgreSQL) effects(ctx context.Context, c *pgCase) (finding, error) {
 
 // settle completes f, what was seen of c, by what it answered: differently in the two states, or with an
 // error.
-func (p *postgreSQL) settle(ctx context.Context, c *pgCase, f finding, differs bool, failed error) (finding,
-	error) {
+func (p *postgreSQL) settle(
+	ctx context.Context, c *pgCase, f finding, differs bool, failed error,
+) (finding, error) {
 	switch {
 	case f.truth == stateful || f.truth == locking:
 	case differs && !c.measures():

@@ -238,7 +238,7 @@ func (p *postgreSQL) global(ctx context.Context) (pgGlobal, error) {
 		a = p.ask(ctx, `PREPARE look AS SELECT pg_snapshot_xmax(pg_current_snapshot()), pg_current_wal_insert_lsn(),
 			concat_ws(' ', (SELECT last_value FROM here.s), (SELECT last_value FROM here.n),
 				(SELECT last_value FROM there.s), (SELECT last_value FROM there.n),
-				(SELECT string_agg(oid::text, ' ') FROM pg_largeobject_metadata), 
+				(SELECT string_agg(oid::text, ' ') FROM pg_largeobject_metadata),
 				(SELECT string_agg(gid, ' ') FROM pg_prepared_xacts),
 				(SELECT string_agg(concat(slot_name, restart_lsn), ' ') FROM pg_replication_slots),
 				(SELECT string_agg(roname, ' ') FROM pg_replication_origin),
