@@ -75,6 +75,7 @@ var mysqlStatements = []kindTest{
 	{"describe", "DESCRIBE users", Catalog},
 	{"desc", "desc `db`.`users`", Catalog},
 	{"desc column", "DESC users name", Catalog},
+	{"desc column of a qualified table", "DESC `db`.`users` name", Catalog},
 	{"desc pattern", "DESC users 'na%'", Catalog},
 	{"desc a table called format", "DESC format", Catalog},
 	{"desc a table called extended", "DESC extended", Catalog},
