@@ -17,7 +17,8 @@ import (
 	"github.com/gorm-replicated/replicated/internal/rowsctx"
 )
 
-// errUnanswered is what a slave gave that neither answered a read nor the question whether it is alive.
+// errUnanswered is the error of a read that was cancelled because its slave is dead: that answered neither
+// the read nor the question whether it is alive.
 var errUnanswered = errors.New("replicated: the slave does not answer")
 
 // attempt is one run of a statement on one server. The zero value is none.
@@ -27,11 +28,11 @@ type attempt struct {
 	ctx  context.Context // to run it with
 
 	flight *flight // of a read on a slave; nil without SlaveTimeout
-	lease  *lease  // of a read that counts as fallen back
+	lease  *lease  // of a read that counts against MaxOnMaster
 	began  time.Duration
 }
 
-// begin begins an attempt, there or where else there is a connection.
+// begin begins an attempt there or, where that fails, on the next server.
 func (st *statement) begin(ctx context.Context, to destination) (attempt, error) {
 	a, err := st.beginThere(ctx, to)
 	if err != nil {
@@ -77,8 +78,8 @@ func (st *statement) takeOff(a *attempt) {
 	}
 }
 
-// end ends an attempt with its error, and returns that, or errUnanswered if it was cancelled. Then there
-// may be a result that is not to be used.
+// end ends an attempt with its error, and returns that, or errUnanswered if it was cancelled. Then the
+// caller has to close a result that has come all the same.
 func (st *statement) end(a *attempt, err error) error {
 	if f := a.flight; f != nil {
 		if a.server.End(&f.reads) {
@@ -100,7 +101,8 @@ func (st *statement) end(a *attempt, err error) error {
 	return err
 }
 
-// handOver lets go of what an attempt needed once its rows are closed, or its transaction has ended.
+// handOver is for an attempt whose rows or transaction the caller has now: what it holds is freed when they
+// end.
 func (a *attempt) handOver() {
 	switch {
 	case a.flight != nil && a.flight.single != nil:
@@ -112,8 +114,8 @@ func (a *attempt) handOver() {
 	}
 }
 
-// letGo is handOver for a result that is complete.
-func (a *attempt) letGo() {
+// finish is for an attempt whose result is complete: what it holds is freed now.
+func (a *attempt) finish() {
 	if a.flight != nil && a.flight.single != nil {
 		a.flight.single.Cancel()
 	}
@@ -130,7 +132,7 @@ func (a *attempt) endLease() {
 // mostRetries is how often a statement is tried again on the same server, which did not execute it.
 const mostRetries = 2
 
-// next begins the attempt that follows on a, which failed with err, or returns the error to end with.
+// next begins the attempt after the failed one, or returns the error to end with.
 func (st *statement) next(ctx context.Context, a attempt, err error) (attempt, error) {
 	for {
 		st.now = 0
@@ -144,7 +146,8 @@ func (st *statement) next(ctx context.Context, a attempt, err error) (attempt, e
 	}
 }
 
-// retryOn decides where a statement runs again after a has failed with err, or returns the error to end with.
+// retryOn decides where a statement runs again after its attempt has failed, or returns the error to end
+// with.
 func (st *statement) retryOn(ctx context.Context, a *attempt, err error) (destination, error) {
 	switch {
 	case st.retryThere(ctx, a, err):
@@ -193,14 +196,14 @@ func (st *statement) retryThere(ctx context.Context, a *attempt, err error) bool
 	case st.retries >= mostRetries:
 		return false
 	case st.prepared && err.Error() == "sql: statement is closed": // database/sql has no value for it
-		st.unprepared = true // another call has forgotten it meanwhile
+		st.unprepared = true // another goroutine has closed the prepared statement
 		return true
 	}
-	// Of a single connection database/sql itself does not try another.
+	// A lease is one connection, which database/sql does not replace by itself.
 	return a.fallback && st.group.maxOnMaster > 0 && errors.Is(err, driver.ErrBadConn) && ctx.Err() == nil
 }
 
-// verdict decides whose fault it is that a has failed with err. It may ask the slave, and says what that
+// verdict decides whose fault it is that an attempt has failed. It may ask the slave, and says what that
 // answered.
 func (st *statement) verdict(ctx context.Context, a *attempt, err error) (cluster.Verdict, cluster.Serving) {
 	failure := cluster.Failure{
@@ -222,7 +225,7 @@ func (st *statement) verdict(ctx context.Context, a *attempt, err error) (cluste
 	return verdict, failure.Serving
 }
 
-// elsewhere has the statement run on another slave than the one that failed it, or else where decide says.
+// elsewhere has decide choose again, without the slave that failed the statement.
 func (st *statement) elsewhere(ctx context.Context, failed *cluster.Server) (destination, error) {
 	st.failed = append(st.failed, failed)
 	return st.decide(ctx)
@@ -248,15 +251,19 @@ func (st *statement) toMaster(ctx context.Context, slave *cluster.Server) (to de
 	return to, nil
 }
 
-// anotherText returns a text that means what query does and that no server and no driver has prepared: each
-// connection has its own stale plan, and pgx finds it by the text.
+// anotherText returns the same query with a new comment at its end, so that no server and no driver has
+// prepared it: each connection has its own stale plan, and pgx finds it by the text.
 func (rt *router) anotherText(query string) string {
 	return fmt.Sprintf("%s\n/* %d */", query, rt.replans.Add(1))
 }
 
-// flightOn returns the flight of reads on server with a context: that of its request, or without one that
-// of whoever uses the context; or one of its own for a single read, if the place is taken by one that has
-// not ended.
+// flightOn finds or makes the flight of a read on server:
+//
+//   - In a request, all of its reads on one slave share a flight: its context ends soon.
+//   - Without one, reads with the same context share a flight, if it has a place in the table of the group.
+//   - A read has one of its own, which ends with its rows, if the place is taken by one that has not ended.
+//
+// Only contexts that are pointers are compared: others may panic, or look the same and be different.
 func (st *statement) flightOn(ctx context.Context, server *cluster.Server) *flight {
 	if st.inRequest {
 		if f := st.memory.flight.Load(); f != nil && f.server == server && f.shared.Serves(ctx) {
@@ -266,22 +273,23 @@ func (st *statement) flightOn(ctx context.Context, server *cluster.Server) *flig
 	g := st.group
 	var place *atomic.Pointer[flight]
 	v := reflect.ValueOf(ctx)
-	comparable := v.Kind() == reflect.Pointer
+	isPointer := v.Kind() == reflect.Pointer
 	if st.inRequest { // its context ends soon
 		place = &st.memory.flight
-	} else if comparable {
+	} else if isPointer {
 		place = &g.flights[(v.Pointer()>>6+uintptr(server.Slot()))%uintptr(len(g.flights))]
-	} else if comparable = ctx == context.Background(); comparable {
+	} else if isPointer = ctx == context.Background(); isPointer { // it is none, and compares
+
 		place = &g.flights[server.Slot()%len(g.flights)]
 	}
 	var old *flight
-	if comparable {
+	if isPointer {
 		if old = place.Load(); old != nil && old.server == server && old.shared.Serves(ctx) {
 			return old
 		}
 	}
 	f := &flight{server: server}
-	if comparable && (old == nil || old.ctx.Err() != nil) {
+	if isPointer && (old == nil || old.ctx.Err() != nil) {
 		f.shared = rowsctx.NewShared(ctx)
 		f.ctx, f.reads.Cancel = f.shared.Context, f.shared.Cancel
 		place.Store(f) // if another is just stored there, that ends with its parent as well

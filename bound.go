@@ -258,7 +258,7 @@ func (rt *router) reportBound(db *gorm.DB, tx *slaveTx) {
 func (rt *router) boundTo(pool gorm.ConnPool) (*group, *cluster.Server) {
 	w := rt.lookInto(pool)
 	if w.bound == nil && w.pool != nil {
-		return w.pool.group, w.pool.first()
+		return w.pool.group, w.pool.firstMaster()
 	}
 	if tx, _ := slaveTxOf(w.bound); tx != nil {
 		return tx.group, nil

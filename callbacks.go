@@ -219,7 +219,7 @@ func (rt *router) reportWrite(stmt *gorm.Statement, to *pool, f *facts) {
 	f.hasSlaves = to.group.hasSlaves()
 	_, reason := resolve(f)
 	rt.observer.Routed(stmt.Context, Route{
-		Group: to.group.name, Server: to.first().ID, Intent: Master, Reason: reason,
+		Group: to.group.name, Server: to.firstMaster().ID, Intent: Master, Reason: reason,
 	})
 }
 

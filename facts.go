@@ -53,7 +53,7 @@ func (rt *router) rejectsWrite(f *facts) bool {
 // fill adds what the context and the configuration say about a statement of g, and returns the session and
 // what that remembers of g. It fills f in place: copying so many small fields costs more than the rules do.
 func (rt *router) fill(ctx context.Context, g *group, f *facts) (*session, *memory) {
-	f.auto, f.fallback = rt.auto.Load(), rt.fallback
+	f.auto, f.byDefault = rt.auto.Load(), rt.byDefault
 	scope := lookup(ctx)
 	session := scope.of(rt)
 	if scope != nil {
@@ -61,7 +61,7 @@ func (rt *router) fill(ctx context.Context, g *group, f *facts) (*session, *memo
 		f.limited, f.staleness = scope.limited, scope.staleness
 	}
 	if session == nil {
-		if f.explicit == undecided && f.handler == undecided && f.fallback == Master {
+		if f.explicit == undecided && f.handler == undecided && f.byDefault == Master {
 			rt.withoutIntent.Add(1)
 		}
 		return nil, nil

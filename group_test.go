@@ -295,7 +295,9 @@ func TestFinishersWithATransactionOfTheirOwn(t *testing.T) {
 // TestUseOfUnknownNames is as if it were not there, and is logged once for each name. Names may come with
 // requests: no more than 16 are remembered, so that they do not fill the log.
 func TestUseOfUnknownNames(t *testing.T) {
-	for _, test := range []struct{ uses, names, logged int }{{1, 1, 1}, {3, 1, 1}, {1000, 16, 16}, {1000, 500, 16}} {
+	for _, test := range []struct{ uses, names, logged int }{
+		{1, 1, 1}, {3, 1, 1}, {1000, 16, 16}, {1000, 500, 16},
+	} {
 		t.Run(fmt.Sprintf("%d uses of %d names", test.uses, test.names), func(t *testing.T) {
 			s := newGroups(t, gorm.Config{})
 			for i := range test.uses {

@@ -52,8 +52,9 @@ func New(cfg Config) *Plugin {
 	probes := len(cfg.Secrets) > 0 || cfg.MaxLag > 0 || cfg.Probe.Interval > 0 || cfg.Probe.Source != nil
 	cfg = cfg.normalised()
 	p := &Plugin{router{
-		probes: probes, config: cfg, rejects: cfg.RejectWrites, fallback: cfg.DefaultIntent, observer: cfg.Observer,
-		timeout: cfg.Failover.SlaveTimeout, base: time.Now(),
+		probes: probes, config: cfg, rejects: cfg.RejectWrites, byDefault: cfg.DefaultIntent,
+		observer: cfg.Observer,
+		timeout:  cfg.Failover.SlaveTimeout, base: time.Now(),
 	}}
 	p.log = logqueue.New(cfg.Logger.Handler())
 	p.config.Logger, p.notices = p.log.Logger(), p.log.Notices()

@@ -17,7 +17,7 @@ import (
 type pool struct {
 	router   *router
 	group    *group
-	on       *cluster.Server // the master to use, if not any
+	on       *cluster.Server // the only master that will do; nil: any
 	origin   origin
 	clause   choice // that came with the statement, or with what it is derived from
 	prepared bool   // through the servers' prepared statements
@@ -30,14 +30,14 @@ var (
 	_ gorm.GetDBConnector   = (*pool)(nil)
 )
 
-// makePools makes those pools of g that a statement takes without an allocation.
+// makePools makes the usual pools of g once, so that a statement allocates none.
 func (rt *router) makePools(g *group) {
 	for i := range g.pools {
 		g.pools[i] = &pool{router: rt, group: g, origin: origin(i >> 1), prepared: i&1 != 0}
 	}
 }
 
-// pool returns the pool like this one.
+// pool returns a pool with these fields: one that was made before, or a new one.
 func (rt *router) pool(like pool) *pool {
 	at := int(like.origin) << 1
 	if at < pooled && like.clause == undecided && !like.built && like.on == nil {
@@ -52,13 +52,13 @@ func (rt *router) pool(like pool) *pool {
 }
 
 // GetDBConn returns the master's *sql.DB: it is what db.DB() calls.
-func (c *pool) GetDBConn() (*sql.DB, error) { return c.first().DB() }
+func (c *pool) GetDBConn() (*sql.DB, error) { return c.firstMaster().DB() }
 
-// first is the master for what no context tells the session of.
-func (c *pool) first() *cluster.Server { return cmp.Or(c.on, c.group.cluster.Masters[0]) }
+// firstMaster is the master for calls that come without a context.
+func (c *pool) firstMaster() *cluster.Server { return cmp.Or(c.on, c.group.cluster.Masters[0]) }
 
-// chosen returns the pool that a callback has chosen for the statement with this context: c, unless there
-// is a wrapper of another plugin around it.
+// chosen returns the pool that the callback put into ctx, if the pool of another plugin is around ours;
+// else c.
 func (c *pool) chosen(ctx context.Context) *pool {
 	if !c.router.wrapped.Load() {
 		return c
@@ -84,14 +84,15 @@ func (c *pool) choose(stmt *gorm.Statement, wrapped bool) {
 	}
 }
 
-// PrepareContext prepares on the first master of its own group: a statement outlives the request, so it
-// cannot follow its intent, and GORM keeps it with others of that server. What may write counts as written.
+// PrepareContext prepares on the first master. The statement outlives the request, so the intent of the
+// request says nothing about later uses; and GORM keeps it with others of that server. What may write
+// counts as written.
 func (c *pool) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
 	c = c.chosen(ctx)
 	if err := c.admit(ctx, query); err != nil {
 		return nil, err
 	}
-	return c.first().Pool.PrepareContext(ctx, query)
+	return c.firstMaster().Pool.PrepareContext(ctx, query)
 }
 
 // admit judges a statement that runs on the first master of c's own group.
@@ -111,14 +112,14 @@ func (c *pool) admit(ctx context.Context, query string) error {
 	return nil
 }
 
-// statement returns what is on its way through c, of which the SQL has not been looked at.
+// statement returns a new statement with the settings of c. lookAt judges its SQL.
 func (c *pool) statement() statement {
 	return statement{router: c.router, group: c.group, on: c.on, built: c.built, prepared: c.prepared}
 }
 
 // route decides where a statement runs, by its SQL, and begins the first attempt there.
 func (c *pool) route(ctx context.Context, st *statement, args []any) (attempt, error) {
-	to := destination{server: c.first()}
+	to := destination{server: c.firstMaster()}
 	if c.origin != ofWrite && c.origin != ofBareWrite { // those were decided, remembered and reported before
 		c.lookAt(st, args)
 		var err error
@@ -129,11 +130,11 @@ func (c *pool) route(ctx context.Context, st *statement, args []any) (attempt, e
 	return st.begin(ctx, to)
 }
 
-// lookAt fills in what the SQL of a statement tells.
+// lookAt fills in what the SQL of a statement tells: its nature, its tables, and its group.
 func (c *pool) lookAt(st *statement, args []any) {
 	j := c.router.judge(st.query, st.built)
 	st.tables, st.strange = j.tables, j.strange
-	if c.group.index == 0 { // nothing but the SQL has told
+	if c.group.index == 0 { // neither a clause nor a table has named a group: the SQL may
 		if x := c.router.index(); x != nil {
 			if g := x.about(j.tables, j.nature, st.query, args); g != nil {
 				st.group, st.on = g, nil
@@ -147,13 +148,14 @@ func (c *pool) lookAt(st *statement, args []any) {
 func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	c = c.chosen(ctx)
 	st := c.statement()
-	st.query, st.built = query, false // GORM executes no query that it built
+	// What GORM builds and executes is a write, which its callback has judged. The rest is the caller's own SQL.
+	st.query, st.built = query, false
 	a, err := c.route(ctx, &st, args)
 	for err == nil {
 		var result sql.Result
 		result, err = a.pool.ExecContext(a.ctx, st.query, args...)
 		if err = st.end(&a, err); err == nil {
-			a.letGo()
+			a.finish()
 			return result, nil
 		}
 		a, err = st.next(ctx, a, err)
@@ -161,6 +163,8 @@ func (c *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.
 	return nil, err
 }
 
+// QueryContext runs a query where the rules say, and again elsewhere if the server fails it before it has
+// handed out its first row. After that nobody runs it again: the caller gets the error.
 func (c *pool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	c = c.chosen(ctx)
 	st := c.statement()
@@ -214,7 +218,7 @@ func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool,
 	c = c.chosen(ctx)
 	st := c.statement()
 	st.unprepared = true
-	to := destination{server: c.first()}
+	to := destination{server: c.firstMaster()}
 	if c.origin != ofWrite { // that is GORM's own transaction around a write
 		st.nature = c.origin.natureOf(natureOfBegin(opts))
 		st.clause = c.origin.clauseFor(st.nature, c.clause)
@@ -231,6 +235,8 @@ func (c *pool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool,
 	return c.wrapTx(conn, a.server)
 }
 
+// natureOfBegin returns the nature of a BEGIN. Serializable goes first: standbys refuse such a transaction
+// also if it is read-only.
 func natureOfBegin(opts *sql.TxOptions) nature {
 	switch {
 	case opts != nil && opts.Isolation >= sql.LevelSerializable:
@@ -253,7 +259,7 @@ func (c *pool) wrapTx(conn gorm.ConnPool, server *cluster.Server) (gorm.ConnPool
 				return (*sql.Tx)(nil), err
 			}
 		}
-		// GORM compares with this one, and goes on without a transaction around a single write.
+		// On this very error GORM goes on without a transaction around a single write.
 		return (*sql.Tx)(nil), gorm.ErrInvalidTransaction
 	}
 	switch {
@@ -301,8 +307,9 @@ func (rt *router) ours(cp gorm.ConnPool) (_ *pool, prepared bool) {
 	return nil, false
 }
 
-// adopt uses the statements that GORM keeps for the *gorm.DB for its own server: so PostgreSQL's Migrator can
-// reset them. With Config.Masters that is not the server on which they run.
+// adopt has our own server use the prepared statements that GORM keeps for the *gorm.DB. PostgreSQL's
+// Migrator resets those after it has changed a table. With Config.Masters they are not those of the server
+// that statements run on.
 func (rt *router) adopt(statements *gorm.PreparedStmtDB) {
 	rt.ownServer.Adopt(unjudged(statements))
 }

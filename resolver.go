@@ -43,7 +43,7 @@ var natures = [...]nature{
 type origin uint8
 
 const (
-	direct      origin = iota // from the caller; Begin directly behind a clause, too
+	direct      origin = iota // from the caller; also Begin right behind a clause
 	ofWrite                   // a create, update or delete, with GORM's transaction around it
 	ofBareWrite               // one without
 	hasClause                 // a query that has a clause for a slave itself
@@ -72,9 +72,9 @@ func (o origin) natureOf(n nature) nature {
 	return n
 }
 
-// clauseFor returns which clause counts for a statement of nature n that came with c. Only a clause of its
-// own vouches for SQL that is not provably a read. Only Begin directly behind one puts a transaction that
-// may write on a slave.
+// clauseFor returns which clause counts for a statement of nature n that came with c. A clause for a slave
+// counts for SQL that is not provably a read only on that very statement, and for BEGIN only right behind
+// the clause.
 func (o origin) clauseFor(n nature, c choice) choice {
 	if c == chooseSlave && (o == hasClause && n == begins || o == ofClause && n != reads) {
 		return undecided
@@ -91,11 +91,11 @@ type facts struct {
 	explicit  choice // WithMaster, WithSlave
 	wrote     bool   // the session has written to this group
 	handler   choice // UseMaster, UseSlave
-	inRequest bool   // the context has a session
+	inRequest bool   // the context has the session of a request: not one of WithToken
 	pattern   choice // Config.Routes
 	method    choice // Config.ReadOnlyMethods
 	auto      bool   // AutoReadOnSlave
-	fallback  Intent // Config.DefaultIntent
+	byDefault Intent // Config.DefaultIntent
 
 	limited   bool          // WithMaxStaleness
 	staleness time.Duration // if limited
@@ -132,7 +132,7 @@ func resolve(f *facts) (Intent, Reason) {
 	case f.inRequest:
 		return f.method.intent(), ReasonMethod
 	}
-	return f.fallback, ReasonDefault // 10
+	return f.byDefault, ReasonDefault // 10
 }
 
 // onMaster is rule 3: what belongs on the master by its nature, and why.
@@ -149,8 +149,7 @@ var onMaster = [...]Reason{
 	followsWrite: ReasonFollowsWrite,
 }
 
-// meansMaster tells whether the rules say that the statement runs on the master, also where there are no
-// slaves.
+// meansMaster tells whether the rules send the statement to the master, as if there were slaves.
 func (f facts) meansMaster() bool {
 	f.hasSlaves = true
 	intent, _ := resolve(&f)
@@ -164,7 +163,8 @@ func (f facts) intended() (Intent, Reason) {
 	return resolve(&f)
 }
 
-// asksForSlave tells whether the code does, and not only the request.
+// asksForSlave tells whether code asks for a slave, by a clause, a context or a handler's mark, and not
+// just the method or a pattern.
 func (f facts) asksForSlave() bool {
 	switch _, reason := f.intended(); reason {
 	case ReasonClause, ReasonContext, ReasonHandler:
@@ -188,7 +188,7 @@ type demands struct {
 	token     *demand           // of the session; nil: none
 	limited   bool              // WithMaxStaleness
 	staleness time.Duration     // if limited
-	now       time.Time         // zero if nothing depends on it: see demands.tellTime
+	now       time.Time         // zero if nothing depends on it: see setNow
 	failed    []*cluster.Server // have failed the statement
 }
 
@@ -202,13 +202,13 @@ func (d *demands) freshEnough(s *cluster.State) bool {
 	return !d.limited || d.staleness > 0 && !s.FreshAsOf.IsZero() && s.Age(d.now) <= d.staleness
 }
 
-// within tells whether a slave is within MaxLag, as far as is still known.
+// within tells whether a slave is within MaxLag, and what is known of it still holds.
 func (d *demands) within(v *cluster.View, s *cluster.State) bool {
 	return slices.Contains(v.Slaves, s.Server) && s.Holds(d.now)
 }
 
-// tellTime asks for the time, if anything depends on it.
-func (d *demands) tellTime(v *cluster.View) {
+// setNow sets now, if anything depends on it.
+func (d *demands) setNow(v *cluster.View) {
 	if d.limited || v.Recovering || !v.Until.IsZero() || d.token.timed() {
 		d.now = time.Now()
 	}
@@ -216,7 +216,7 @@ func (d *demands) tellTime(v *cluster.View) {
 
 // candidates returns the slaves that will do for a statement whose intent is Slave, and their pools. Where
 // the code asks for a slave, demands are dropped until one will: first the token's, then MaxLag, never
-// WithMaxStaleness. If there is none all the same, the reason says what there is no slave for.
+// WithMaxStaleness. If there is none all the same, missing is the reason.
 func candidates(v *cluster.View, d *demands, asked bool) (
 	servers []*cluster.Server, pools []gorm.ConnPool, missing Reason,
 ) {

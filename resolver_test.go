@@ -78,13 +78,13 @@ func TestResolve(t *testing.T) {
 			ReasonPattern},
 		{"9: method", func(q *facts) { q.method = chooseMaster }, Master, ReasonMethod},
 		{"9: method, switched off", func(q *facts) { q.auto = false }, Master, ReasonSwitchedOff},
-		{"9 before 10", func(q *facts) { q.method, q.fallback = chooseMaster, Slave }, Master, ReasonMethod},
+		{"9 before 10", func(q *facts) { q.method, q.byDefault = chooseMaster, Slave }, Master, ReasonMethod},
 
 		{"10: no request", func(q *facts) { q.inRequest = false }, Master, ReasonDefault},
-		{"10: no request, DefaultIntent", func(q *facts) { q.inRequest, q.fallback = false, Slave }, Slave,
+		{"10: no request, DefaultIntent", func(q *facts) { q.inRequest, q.byDefault = false, Slave }, Slave,
 			ReasonDefault},
 		{"10: no request, switched off",
-			func(q *facts) { q.inRequest, q.fallback, q.auto = false, Slave, false }, Master, ReasonSwitchedOff},
+			func(q *facts) { q.inRequest, q.byDefault, q.auto = false, Slave, false }, Master, ReasonSwitchedOff},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			q := facts{hasSlaves: true, nature: reads, inRequest: true, method: chooseSlave, auto: true}

@@ -24,9 +24,9 @@ type router struct {
 	shadow      atomic.Bool
 	wrapped     atomic.Bool // a pool of another plugin was seen around one of ours
 	initialized atomic.Bool
-	rejects     bool // RejectWrites
-	locksShow   bool // in the SQL: SQLite's dialector leaves clause.Locking out
-	fallback    Intent
+	rejects     bool   // RejectWrites
+	locksShow   bool   // in the SQL: SQLite's dialector leaves clause.Locking out
+	byDefault   Intent // Config.DefaultIntent
 	dialect     sqlkind.Dialect
 	kinds       atomic.Pointer[sqlkind.Cache]
 	names       atomic.Pointer[index] // nil while there is one group

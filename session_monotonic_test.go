@@ -132,8 +132,8 @@ func TestMonotonicWhenASlaveLeaves(t *testing.T) {
 	})
 }
 
-// TestMonotonicWhereBound has a token rise with what the server of a transaction or a connection has shown: the
-// master has a commit that no slave has.
+// TestMonotonicWhereBound has a token rise with what the server of a transaction or a connection has shown:
+// the master has a commit that no slave has.
 func TestMonotonicWhereBound(t *testing.T) {
 	find := func(tx *gorm.DB) error { return tx.Find(&[]User{}).Error }
 	connection := func(db *gorm.DB) error { return db.Connection(find) }

@@ -20,18 +20,18 @@ type statement struct {
 	router *router
 	group  *group
 	memory *memory         // what the session remembers of the group; nil without a session
-	now    time.Duration   // when decide looked, as cluster.Now has it; 0 if that is too long ago
-	on     *cluster.Server // the master to use, if not any
+	now    time.Duration   // by cluster.Now, when the slaves were looked at; 0: not yet, or too long ago
+	on     *cluster.Server // the only master that will do; nil: any
 	query  string
 	built  bool // GORM built the SQL, in a dialect that cannot be judged
 
 	prepared   bool // it runs through the servers' prepared statements
 	unprepared bool // but not this time
 
-	original string          // query before it became another text; "" if it has not
+	original string          // the query as it came, if anotherText has changed it; else ""
 	broke    bool            // a connection has ended under it
-	repeatOn *cluster.Server // which failed it and serves: for it to run there once more, if on no other slave
-	final    error           // what to end with, rather than have it run on the master
+	repeatOn *cluster.Server // failed it, and serves: if no other slave will do, it runs there once more
+	final    error           // if set, it must not run on the master: it ends with this error instead
 	retries  int             // how often it was tried again on the same server
 }
 
@@ -40,11 +40,12 @@ type destination struct {
 	server   *cluster.Server
 	intent   Intent
 	reason   Reason
-	fallback bool // on the master for want of a slave
-	spared   bool // on the master to spare a slave
+	fallback bool // it is the master because there was no slave
+	spared   bool // there was one, too cold yet to get all reads
 }
 
-// decide asks the rules, and does what follows from the answer but running the statement.
+// decide asks the rules, picks the server, remembers a write, and tells the Observer. It does not run the
+// statement.
 func (st *statement) decide(ctx context.Context) (to destination, err error) {
 	rt, g := st.router, st.group
 	if g.err != nil {
@@ -67,7 +68,7 @@ func (st *statement) decide(ctx context.Context) (to destination, err error) {
 	view := g.cluster.View()
 	st.hasSlaves = len(view.All) > 0
 	if to.intent, to.reason = resolve(&st.facts); to.intent == Slave {
-		st.findSlave(ctx, &to, session, view)
+		st.slaveOrMaster(ctx, &to, session, view)
 	}
 	if to.intent == Master {
 		to.server = st.master(st.memory)
@@ -100,9 +101,10 @@ func (st *statement) master(m *memory) *cluster.Server {
 	return st.group.master(m)
 }
 
-// findSlave says which slave a statement runs on whose intent is Slave, or that it runs on the master and
-// why.
-func (st *statement) findSlave(ctx context.Context, to *destination, session *session, view *cluster.View) {
+// slaveOrMaster sets the slave on which a statement runs whose intent is Slave, or the master and the reason.
+func (st *statement) slaveOrMaster(
+	ctx context.Context, to *destination, session *session, view *cluster.View,
+) {
 	var missing Reason
 	to.server, missing = st.slave(ctx, session, view)
 	if to.server == nil && st.repeatOn != nil {
@@ -125,8 +127,7 @@ func (st *statement) findSlave(ctx context.Context, to *destination, session *se
 	}
 }
 
-// slave picks the slave for a statement. Without one that will do it returns nil and what there is no slave
-// for.
+// slave picks the slave for a statement. If none will do, it returns nil and the reason.
 func (st *statement) slave(
 	ctx context.Context, session *session, view *cluster.View,
 ) (*cluster.Server, Reason) {
@@ -143,7 +144,7 @@ func (st *statement) slave(
 	}
 	for {
 		d := demands{token: token, limited: st.limited, staleness: st.staleness, failed: st.failed}
-		d.tellTime(view)
+		d.setNow(view)
 		slave, missing := st.among(view, &d, kept)
 		if slave != nil || missing == ReasonRecovering {
 			return slave, missing
@@ -156,9 +157,8 @@ func (st *statement) slave(
 	}
 }
 
-// atOnce returns the slave for a statement that demands nothing of it but what is known: the session's own,
-// which it remembers for as long as the view says what it said then, or else any that the view says may be
-// read. It returns nil if the slaves have to be looked at more closely.
+// atOnce returns the session's own slave, if nothing has changed since it was picked, or any readable one,
+// if the statement demands nothing of it. It returns nil if the slaves have to be looked at more closely.
 func (st *statement) atOnce(
 	view *cluster.View, kept *cluster.Server, token *demand,
 ) *cluster.Server {
@@ -178,11 +178,11 @@ func (st *statement) atOnce(
 	return nil
 }
 
-// hurry has the servers asked again, if that can help a statement for which there is no slave.
+// hurry has the servers asked sooner, if an answer could bring a slave that will do.
 func (g *group) hurry(d *demands, missing Reason) {
 	switch missing {
 	case ReasonToken:
-		if !d.now.Before(d.token.until) { // nothing is to be found out about a time that is not over
+		if !d.now.Before(d.token.until) { // before that the token says: the master. An answer changes nothing
 			g.cluster.Hurry()
 		}
 	case ReasonStaleness:
@@ -208,7 +208,7 @@ func (st *statement) among(
 	fit, pools, missing := candidates(view, d, insists)
 	if len(fit) > 0 && view.Recovering {
 		var spare bool
-		if fit, pools, spare = st.group.present(view, fit, pools, d.now, insists || len(d.failed) > 0); spare {
+		if fit, pools, spare = st.group.takingPart(view, fit, pools, d.now, insists || len(d.failed) > 0); spare {
 			return nil, ReasonRecovering
 		}
 	}
@@ -218,10 +218,10 @@ func (st *statement) among(
 	return nil, missing
 }
 
-// present returns those of some slaves that take part this time: one that has just come back does not
-// always. If none does, it tells whether the master shall have the read: it has had them before they came
-// back, can have it now, and nobody insists on a slave.
-func (g *group) present(
+// takingPart returns those slaves that take part this time. One that has just come back takes only a part
+// of the reads, by chance. If chance leaves none, spare says that the master takes the read, which it
+// served until now: unless it is not up or busy, or somebody insists on a slave.
+func (g *group) takingPart(
 	view *cluster.View, servers []*cluster.Server, pools []gorm.ConnPool, now time.Time, insists bool,
 ) (_ []*cluster.Server, _ []gorm.ConnPool, spare bool) {
 	var present []*cluster.Server

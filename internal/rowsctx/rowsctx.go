@@ -12,10 +12,10 @@
 //
 // There are two ways to have such a context, and not to keep it for longer than it is needed:
 //
-//   - Shared serves many reads. It ends with its parent, which holds it until then: it is for parents that end
-//     soon, such as a request's.
-//   - A Single serves one read. It hears of the context that is derived from it (package context asks a parent
-//     for an AfterFunc method), so it knows when the rows are closed, and lets go of its parent then.
+//   - Shared serves many reads. It ends with its parent, which holds it until then: it is for parents that
+//     end soon, such as a request's.
+//   - A Single serves one read. It hears of the context that is derived from it (package context asks a
+//     parent for an AfterFunc method), so it knows when the rows are closed, and lets go of its parent then.
 package rowsctx
 
 import (
