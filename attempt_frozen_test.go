@@ -164,7 +164,10 @@ func TestFrozenSlaves(t *testing.T) {
 			}
 		})
 	}
-	bubble(t, "the caller's deadline is sooner", func(t *testing.T) {
+}
+
+func TestAFrozenSlaveAndASoonerDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newFailover(t, 2, gorm.Config{}, false, nil)
 		s.slaves[0].freeze(always)
 		ctx, cancel := context.WithTimeout(endless(t), 500*time.Millisecond)
@@ -181,7 +184,10 @@ func TestFrozenSlaves(t *testing.T) {
 			t.Error("it is blamed on the slave")
 		}
 	})
-	bubble(t, "the caller's deadline is during the question", func(t *testing.T) {
+}
+
+func TestAFrozenSlaveAndADeadlineDuringTheQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newFailover(t, 2, gorm.Config{}, false, nil)
 		s.slaves[0].freeze(always)
 		ctx, cancel := context.WithTimeout(endless(t), 1500*time.Millisecond)
@@ -196,7 +202,10 @@ func TestFrozenSlaves(t *testing.T) {
 		}
 		expect(t, s.log.servers())
 	})
-	bubble(t, "many at once", func(t *testing.T) {
+}
+
+func TestAFrozenSlaveOfManyReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newFailover(t, 2, gorm.Config{}, false, nil)
 		s.slaves[0].freeze(always)
 		var pings atomic.Int64
@@ -219,7 +228,10 @@ func TestFrozenSlaves(t *testing.T) {
 			t.Errorf("%d connections for 50 reads", n)
 		}
 	})
-	bubble(t, "all slaves", func(t *testing.T) {
+}
+
+func TestFrozenSlavesAllAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newFailover(t, 3, gorm.Config{}, false, nil)
 		for _, slave := range s.slaves {
 			slave.freeze(always)

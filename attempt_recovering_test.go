@@ -32,11 +32,7 @@ func newBackAlone(t testing.TB, change func(*replicated.Config)) *setup {
 		t.Fatal(err)
 	}
 	dead.Store(false)
-	for waited := time.Now(); !s.state("slave-1").Serving; time.Sleep(time.Millisecond) {
-		if time.Since(waited) > time.Minute {
-			t.Fatal("the slave does not come back")
-		}
-	}
+	s.awaitReturn(t)
 	s.routes.take()
 	s.log.take()
 	return s
@@ -158,143 +154,162 @@ func TestARecoveringSlaveIsReadWhenTheMasterIsDead(t *testing.T) {
 	}
 }
 
-// TestComingBack has a slave that failed answer again: it is read after a while, and less than the others at
-// first.
+// newMortal makes a setup whose first slave can die, watched or not. Only a bubble has the time for it.
+func newMortal(t testing.TB, slaves int, watch bool, change func(*replicated.Config)) (*setup, *atomic.Bool) {
+	t.Helper()
+	h := newHistory()
+	h.set("master", 1)
+	h.replay("slave-1", "slave-2")
+	s := newFailover(t, slaves, gorm.Config{}, false, func(c *replicated.Config) {
+		c.Policy, c.DefaultIntent = nil, replicated.Slave
+		if watch {
+			c.Probe.Source = &asking{h, func(ctx context.Context, conn *sql.Conn) error {
+				return conn.PingContext(ctx)
+			}}
+		}
+		if change != nil {
+			change(c)
+		}
+	})
+	return s, s.slaves[0].dying(mysqlError(1053), "")
+}
+
+// shares reads for so long, each 2 ms, and returns how many of a hundred reads went where.
+func (s *setup) shares(t testing.TB, ctx context.Context, d time.Duration) map[string]float64 {
+	t.Helper()
+	s.routes.take()
+	n := 0
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		n++
+		if err := s.db.WithContext(ctx).Find(&[]User{}).Error; err != nil {
+			t.Fatal(err)
+		}
+	}
+	shares := map[string]float64{}
+	for _, r := range s.routes.take() {
+		shares[r] += 100 / float64(n)
+	}
+	return shares
+}
+
+// awaitReturn waits until the first slave is read again.
+func (s *setup) awaitReturn(t testing.TB) {
+	t.Helper()
+	for waited := time.Now(); !s.state("slave-1").Serving; time.Sleep(time.Millisecond) {
+		if time.Since(waited) > time.Minute {
+			t.Fatal("the slave does not come back")
+		}
+	}
+}
+
+// watchedOrNot runs f in two bubbles.
+func watchedOrNot(t *testing.T, f func(t *testing.T, watch bool)) {
+	t.Helper()
+	bubble(t, "blind", func(t *testing.T) { f(t, false) })
+	bubble(t, "watched", func(t *testing.T) { f(t, true) })
+}
+
+// TestComingBack has a slave that failed answer again, beside another one: it is read after a while, and less
+// than the other at first.
 func TestComingBack(t *testing.T) {
-	type probing struct {
-		name  string
-		watch bool
-	}
-	both := []probing{{"blind", false}, {"watched", true}}
-	start := func(t *testing.T, slaves int, watch bool, change func(*replicated.Config)) (*setup, *atomic.Bool) {
-		t.Helper()
-		h := newHistory()
-		h.set("master", 1)
-		h.replay("slave-1", "slave-2")
-		s := newFailover(t, slaves, gorm.Config{}, false, func(c *replicated.Config) {
-			c.Policy, c.DefaultIntent = nil, replicated.Slave
-			if watch {
-				c.Probe.Source = &asking{h, func(ctx context.Context, conn *sql.Conn) error {
-					return conn.PingContext(ctx)
-				}}
-			}
-			if change != nil {
-				change(c)
-			}
-		})
-		return s, s.slaves[0].dying(mysqlError(1053), "")
-	}
-	// reads reads for so long, each 2 ms, and returns how many of a hundred ran where.
-	reads := func(t *testing.T, s *setup, ctx context.Context, d time.Duration) map[string]float64 {
-		t.Helper()
-		s.routes.take()
-		n := 0
-		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-			n++
-			if err := s.db.WithContext(ctx).Find(&[]User{}).Error; err != nil {
-				t.Fatal(err)
+	watchedOrNot(t, func(t *testing.T, watch bool) {
+		s, dead := newMortal(t, 2, watch, nil)
+		ctx := endless(t)
+		if got := s.shares(t, ctx, time.Second)["slave-1: default intent"]; got < 35 || got > 65 {
+			t.Errorf("before: %.0f %%", got)
+		}
+		dead.Store(true)
+		got := s.shares(t, ctx, 5*time.Second)
+		if got["slave-1: default intent"] > 0.1 || got["slave-2: failover"] > 0.1 ||
+			got["slave-2: default intent"] < 99 {
+			t.Errorf("while it is dead: %v", got)
+		}
+		dead.Store(false)
+		if got := s.shares(t, ctx, 800*time.Millisecond); got["slave-2: default intent"] < 99.9 {
+			t.Errorf("it has just answered: %v", got)
+		}
+		for waited := time.Now(); !s.state("slave-1").Serving; time.Sleep(time.Millisecond) {
+			if time.Since(waited) > 2*time.Second {
+				t.Fatal("it does not come back")
 			}
 		}
-		shares := map[string]float64{}
-		for _, r := range s.routes.take() {
-			shares[r] += 100 / float64(n)
+		if s.state("slave-1").Reason != "" && watch {
+			t.Errorf("Status: %+v", s.state("slave-1"))
 		}
-		return shares
-	}
-	for _, probing := range both {
-		bubble(t, "one of two, "+probing.name, func(t *testing.T) {
-			s, dead := start(t, 2, probing.watch, nil)
-			ctx := endless(t)
-			if got := reads(t, s, ctx, time.Second)["slave-1: default intent"]; got < 35 || got > 65 {
-				t.Errorf("before: %.0f %%", got)
-			}
-			dead.Store(true)
-			got := reads(t, s, ctx, 5*time.Second)
-			if got["slave-1: default intent"] > 0.1 || got["slave-2: failover"] > 0.1 ||
-				got["slave-2: default intent"] < 99 {
-				t.Errorf("while it is dead: %v", got)
-			}
-			dead.Store(false)
-			if got := reads(t, s, ctx, 800*time.Millisecond); got["slave-2: default intent"] < 99.9 {
-				t.Errorf("it has just answered: %v", got)
-			}
-			for waited := time.Now(); !s.state("slave-1").Serving; time.Sleep(time.Millisecond) {
-				if time.Since(waited) > 2*time.Second {
-					t.Fatal("it does not come back")
+		if got := s.shares(t, ctx, time.Second)["slave-1: default intent"]; got == 0 || got > 20 {
+			t.Errorf("at first: %.0f %%", got)
+		}
+		time.Sleep(5 * time.Second)
+		if got := s.shares(t, ctx, 2*time.Second)["slave-1: default intent"]; got < 35 || got > 65 {
+			t.Errorf("in the end: %.0f %%", got)
+		}
+	})
+}
+
+// TestComingBackAlone has the master take most reads at first, to spare the slave.
+func TestComingBackAlone(t *testing.T) {
+	watchedOrNot(t, func(t *testing.T, watch bool) {
+		s, dead := newMortal(t, 1, watch, nil)
+		ctx := endless(t)
+		dead.Store(true)
+		if got := s.shares(t, ctx, 2*time.Second); got["master: no slave within MaxLag"] < 99 {
+			t.Errorf("while it is dead: %v", got)
+		}
+		dead.Store(false)
+		s.awaitReturn(t)
+		got := s.shares(t, ctx, time.Second)
+		if got["master: recovering"] < 50 || got["slave-1: default intent"] < 5 {
+			t.Errorf("at first: %v", got)
+		}
+		if got := s.shares(t, replicated.WithSlave(ctx), 500*time.Millisecond); got["slave-1: context"] < 99.9 {
+			t.Errorf("who asks for it: %v", got)
+		}
+		time.Sleep(4 * time.Second)
+		if got := s.shares(t, ctx, time.Second); got["slave-1: default intent"] < 99.9 {
+			t.Errorf("in the end: %v", got)
+		}
+	})
+}
+
+// TestComingBackAloneWhileTheMasterIsBusy has nobody spare a slave at the cost of reads that fail.
+func TestComingBackAloneWhileTheMasterIsBusy(t *testing.T) {
+	watchedOrNot(t, func(t *testing.T, watch bool) {
+		s, dead := newMortal(t, 1, watch, func(c *replicated.Config) { c.Failover.MaxOnMaster = 1 })
+		ctx := endless(t)
+		dead.Store(true)
+		// Rows that are held would stop the bubble's clock: closing their connection waits in a mutex.
+		s.master.run = func(context.Context, string) error { return pause(context.Background(), time.Minute) }
+		var held sync.WaitGroup
+		defer held.Wait()
+		held.Go(func() { s.db.WithContext(ctx).Find(&[]User{}) })
+		time.Sleep(2 * time.Second)
+		dead.Store(false)
+		s.awaitReturn(t)
+		if got := s.shares(t, ctx, time.Second); got["slave-1: default intent"] < 99.9 {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// TestComingBackDuringRequests has each request read one slave, whether or not another comes back.
+func TestComingBackDuringRequests(t *testing.T) {
+	watchedOrNot(t, func(t *testing.T, watch bool) {
+		s, dead := newMortal(t, 2, watch, nil)
+		dead.Store(true)
+		s.shares(t, endless(t), time.Second)
+		dead.Store(false)
+		s.awaitReturn(t)
+		for range 200 {
+			s.routes.take()
+			s.request("GET", func(db *gorm.DB) {
+				for range 5 {
+					db.Find(&[]User{})
 				}
+			})
+			if got := slices.Compact(s.routes.take()); len(got) != 1 {
+				t.Errorf("a request was on %v", got)
 			}
-			if s.state("slave-1").Reason != "" && probing.watch {
-				t.Errorf("Status: %+v", s.state("slave-1"))
-			}
-			if got := reads(t, s, ctx, time.Second)["slave-1: default intent"]; got == 0 || got > 20 {
-				t.Errorf("at first: %.0f %%", got)
-			}
-			time.Sleep(5 * time.Second)
-			if got := reads(t, s, ctx, 2*time.Second)["slave-1: default intent"]; got < 35 || got > 65 {
-				t.Errorf("in the end: %.0f %%", got)
-			}
-		})
-		bubble(t, "the only one, "+probing.name, func(t *testing.T) {
-			s, dead := start(t, 1, probing.watch, nil)
-			ctx := endless(t)
-			dead.Store(true)
-			if got := reads(t, s, ctx, 2*time.Second); got["master: no slave within MaxLag"] < 99 {
-				t.Errorf("while it is dead: %v", got)
-			}
-			dead.Store(false)
-			for !s.state("slave-1").Serving {
-				time.Sleep(time.Millisecond)
-			}
-			got := reads(t, s, ctx, time.Second)
-			if got["master: recovering"] < 50 || got["slave-1: default intent"] < 5 {
-				t.Errorf("at first: %v", got)
-			}
-			if got := reads(t, s, replicated.WithSlave(ctx), 500*time.Millisecond); got["slave-1: context"] < 99.9 {
-				t.Errorf("who asks for it: %v", got)
-			}
-			time.Sleep(4 * time.Second)
-			if got := reads(t, s, ctx, time.Second); got["slave-1: default intent"] < 99.9 {
-				t.Errorf("in the end: %v", got)
-			}
-		})
-		bubble(t, "the only one, and the master is busy, "+probing.name, func(t *testing.T) {
-			s, dead := start(t, 1, probing.watch, func(c *replicated.Config) { c.Failover.MaxOnMaster = 1 })
-			ctx := endless(t)
-			dead.Store(true)
-			// Rows that are held would stop the bubble's clock: closing their connection waits in a mutex.
-			s.master.run = func(context.Context, string) error { return pause(context.Background(), time.Minute) }
-			var held sync.WaitGroup
-			defer held.Wait()
-			held.Go(func() { s.db.WithContext(ctx).Find(&[]User{}) })
-			time.Sleep(2 * time.Second)
-			dead.Store(false)
-			for !s.state("slave-1").Serving {
-				time.Sleep(time.Millisecond)
-			}
-			if got := reads(t, s, ctx, time.Second); got["slave-1: default intent"] < 99.9 {
-				t.Errorf("%v", got)
-			}
-		})
-		bubble(t, "one request reads one slave, "+probing.name, func(t *testing.T) {
-			s, dead := start(t, 2, probing.watch, nil)
-			dead.Store(true)
-			reads(t, s, endless(t), time.Second)
-			dead.Store(false)
-			for !s.state("slave-1").Serving {
-				time.Sleep(time.Millisecond)
-			}
-			for range 200 {
-				s.routes.take()
-				s.request("GET", func(db *gorm.DB) {
-					for range 5 {
-						db.Find(&[]User{})
-					}
-				})
-				if got := slices.Compact(s.routes.take()); len(got) != 1 {
-					t.Errorf("a request was on %v", got)
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
-		})
-	}
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
 }

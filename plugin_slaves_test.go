@@ -20,266 +20,280 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-func TestSetSlaves(t *testing.T) {
-	read := func(t *testing.T, s *setup) string {
-		t.Helper()
-		if err := s.in(replicated.WithSlave(t.Context()), nil).Find(&[]User{}).Error; err != nil {
-			t.Error(err)
+// reads reads from a slave, and returns which server answered.
+func (s *setup) reads(t testing.TB) string {
+	t.Helper()
+	if err := s.in(replicated.WithSlave(t.Context()), nil).Find(&[]User{}).Error; err != nil {
+		t.Error(err)
+	}
+	return strings.Join(s.log.servers(), " ")
+}
+
+// eventuallyReads waits until that is this server.
+func (s *setup) eventuallyReads(t testing.TB, want string) {
+	t.Helper()
+	eventually(t, func() error {
+		if got := s.reads(t); got != want {
+			return fmt.Errorf("read %s, want %s", got, want)
 		}
-		return strings.Join(s.log.servers(), " ")
+		return nil
+	})
+}
+
+func TestSetSlavesAddsOne(t *testing.T) {
+	s := newOpened(t, 1, nil)
+	if got := s.reads(t); got != "db1" {
+		t.Error(got)
 	}
-	eventuallyReads := func(t *testing.T, s *setup, want string) {
-		t.Helper()
-		eventually(t, func() error {
-			if got := read(t, s); got != want {
-				return fmt.Errorf("read %s, want %s", got, want)
-			}
-			return nil
-		})
+	second := &fake{name: "db2", log: s.log}
+	if err := s.plugin.SetSlaves(opened(second), opened(s.slaves[0])); err != nil {
+		t.Fatal(err)
 	}
-	t.Run("one more", func(t *testing.T) {
-		s := newOpened(t, 1, nil)
-		if got := read(t, s); got != "db1" {
+	expect(t, s.slaveIDs(), "db2:3306", "db1:3306")
+	s.eventuallyReads(t, "db2") // the first in order
+	if n := s.state("db1:3306").Pool.OpenConnections; n != 1 {
+		t.Errorf("the slave that stays has %d connections, not that which it had", n)
+	}
+}
+
+func TestSetSlavesKeepsTheSame(t *testing.T) {
+	s := newOpened(t, 2, nil)
+	s.reads(t)
+	var connects atomic.Int64
+	for _, f := range s.slaves {
+		f.connect = func(context.Context) error { connects.Add(1); return nil }
+	}
+	for range 3 {
+		if err := s.plugin.SetSlaves(opened(s.slaves[0]), opened(s.slaves[1])); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.reads(t); got != "db1" {
 			t.Error(got)
 		}
-		second := &fake{name: "db2", log: s.log}
-		if err := s.plugin.SetSlaves(opened(second), opened(s.slaves[0])); err != nil {
-			t.Fatal(err)
-		}
-		expect(t, s.slaveIDs(), "db2:3306", "db1:3306")
-		eventuallyReads(t, s, "db2") // the first in order
-		if n := s.state("db1:3306").Pool.OpenConnections; n != 1 {
-			t.Errorf("the slave that stays has %d connections, not that which it had", n)
-		}
-	})
-	t.Run("the same ones keep their pools", func(t *testing.T) {
-		s := newOpened(t, 2, nil)
-		read(t, s)
-		var connects atomic.Int64
-		for _, f := range s.slaves {
-			f.connect = func(context.Context) error { connects.Add(1); return nil }
-		}
-		for range 3 {
-			if err := s.plugin.SetSlaves(opened(s.slaves[0]), opened(s.slaves[1])); err != nil {
-				t.Fatal(err)
-			}
-			if got := read(t, s); got != "db1" {
-				t.Error(got)
-			}
-		}
-		if n := connects.Load(); n != 0 {
-			t.Errorf("%d new connections", n)
-		}
-		expect(t, s.slaveIDs(), "db1:3306", "db2:3306")
-		// The control: under another name it is another one.
-		if err := s.plugin.SetSlaves(replicated.Server{Dialector: opened(s.slaves[0]), ID: "renamed"}); err != nil {
-			t.Fatal(err)
-		}
-		expect(t, s.slaveIDs(), "renamed")
-		eventuallyReads(t, s, "db1")
-		if connects.Swap(0) == 0 {
-			t.Error("no new connection")
-		}
-		for range 2 { // it stays under its name
-			err := s.plugin.SetSlaves(replicated.Server{Dialector: opened(s.slaves[0]), ID: "renamed"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			expect(t, s.slaveIDs(), "renamed")
-			if got, n := read(t, s), connects.Load(); got != "db1" || n != 0 {
-				t.Errorf("read %s over %d new connections", got, n)
-			}
-		}
-	})
-	t.Run("a new one has the limits of the group's pools", func(t *testing.T) {
-		s := newOpened(t, 1, func(c *replicated.Config) { c.Pool.MaxOpen = 3 })
-		if err := s.plugin.SetSlaves(opened(&fake{name: "db2", log: s.log})); err != nil {
-			t.Fatal(err)
-		}
-		if n := s.state("db2:3306").Pool.MaxOpenConnections; n != 3 {
-			t.Errorf("MaxOpen is %d", n)
-		}
-	})
-	t.Run("one that is ready-made, too", func(t *testing.T) {
-		var ready gorm.Dialector
-		s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) { ready = c.Slaves[0] })
-		for range 3 {
-			if err := s.plugin.SetSlaves(ready); err != nil {
-				t.Fatal(err)
-			}
-			if got := read(t, s); got != "slave-1" {
-				t.Error(got)
-			}
-		}
-	})
-	t.Run("one leaves while it is read", func(t *testing.T) {
-		s := newOpened(t, 2, nil)
-		s.slaves[0].answer = func(string) driver.Rows { return &brokenRows{err: errors.New("EOF"), rows: 100} }
-		var closed atomic.Int64
-		s.slaves[0].closed = &closed
-		rows, err := s.in(replicated.WithSlave(t.Context()), nil).Model(&User{}).Rows()
+	}
+	if n := connects.Load(); n != 0 {
+		t.Errorf("%d new connections", n)
+	}
+	expect(t, s.slaveIDs(), "db1:3306", "db2:3306")
+	// The control: under another name it is another one.
+	if err := s.plugin.SetSlaves(replicated.Server{Dialector: opened(s.slaves[0]), ID: "renamed"}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, s.slaveIDs(), "renamed")
+	s.eventuallyReads(t, "db1")
+	if connects.Swap(0) == 0 {
+		t.Error("no new connection")
+	}
+	for range 2 { // it stays under its name
+		err := s.plugin.SetSlaves(replicated.Server{Dialector: opened(s.slaves[0]), ID: "renamed"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		tx := s.in(replicated.WithSlave(t.Context()), nil).Begin(readOnlyTx)
-		if tx.Error != nil {
-			t.Fatal(tx.Error)
+		expect(t, s.slaveIDs(), "renamed")
+		if got, n := s.reads(t), connects.Load(); got != "db1" || n != 0 {
+			t.Errorf("read %s over %d new connections", got, n)
 		}
-		s.slaves[0].answer = nil
-		s.log.take()
-		if err := s.plugin.SetSlaves(opened(s.slaves[1])); err != nil {
+	}
+}
+
+func TestSetSlavesLimitsNewPools(t *testing.T) {
+	s := newOpened(t, 1, func(c *replicated.Config) { c.Pool.MaxOpen = 3 })
+	if err := s.plugin.SetSlaves(opened(&fake{name: "db2", log: s.log})); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.state("db2:3306").Pool.MaxOpenConnections; n != 3 {
+		t.Errorf("MaxOpen is %d", n)
+	}
+}
+
+func TestSetSlavesKeepsTheReadyMade(t *testing.T) {
+	var ready gorm.Dialector
+	s := newSetup(t, 1, gorm.Config{}, func(c *replicated.Config) { ready = c.Slaves[0] })
+	for range 3 {
+		if err := s.plugin.SetSlaves(ready); err != nil {
 			t.Fatal(err)
 		}
-		expect(t, s.slaveIDs(), "db2:3306")
-		if got := read(t, s); got != "db2" {
+		if got := s.reads(t); got != "slave-1" {
 			t.Error(got)
 		}
-		for n := range 100 {
-			if !rows.Next() {
-				t.Fatalf("%d rows, then %v", n, rows.Err())
-			}
+	}
+}
+
+func TestSetSlavesTakesOneAwayThatIsRead(t *testing.T) {
+	s := newOpened(t, 2, nil)
+	s.slaves[0].answer = func(string) driver.Rows { return &brokenRows{err: errors.New("EOF"), rows: 100} }
+	var closed atomic.Int64
+	s.slaves[0].closed = &closed
+	rows, err := s.in(replicated.WithSlave(t.Context()), nil).Model(&User{}).Rows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := s.in(replicated.WithSlave(t.Context()), nil).Begin(readOnlyTx)
+	if tx.Error != nil {
+		t.Fatal(tx.Error)
+	}
+	s.slaves[0].answer = nil
+	s.log.take()
+	if err := s.plugin.SetSlaves(opened(s.slaves[1])); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, s.slaveIDs(), "db2:3306")
+	if got := s.reads(t); got != "db2" {
+		t.Error(got)
+	}
+	for n := range 100 {
+		if !rows.Next() {
+			t.Fatalf("%d rows, then %v", n, rows.Err())
 		}
-		if err := tx.Find(&[]User{}).Error; err != nil {
-			t.Errorf("in the transaction: %v", err)
+	}
+	if err := tx.Find(&[]User{}).Error; err != nil {
+		t.Errorf("in the transaction: %v", err)
+	}
+	expect(t, s.log.servers(), "db1")
+	if n := closed.Load(); n != 0 {
+		t.Errorf("%d connections were closed too soon", n)
+	}
+	rows.Close()
+	if err := tx.Commit().Error; err != nil {
+		t.Error(err)
+	}
+	eventually(t, func() error {
+		if n := closed.Load(); n != 2 {
+			return fmt.Errorf("%d connections were closed", n)
 		}
-		expect(t, s.log.servers(), "db1")
-		if n := closed.Load(); n != 0 {
-			t.Errorf("%d connections were closed too soon", n)
-		}
-		rows.Close()
-		if err := tx.Commit().Error; err != nil {
+		return nil
+	})
+}
+
+func TestSetSlavesToNone(t *testing.T) {
+	s := newOpened(t, 1, nil)
+	if err := s.plugin.SetSlaves(); err != nil {
+		t.Fatal(err)
+	}
+	s.routes.take()
+	if got := s.reads(t); got != "master" {
+		t.Error(got)
+	}
+	expect(t, s.routes.take(), "master: no slaves")
+	if err := s.plugin.SetSlaves(opened(s.slaves[0])); err != nil {
+		t.Fatal(err)
+	}
+	s.eventuallyReads(t, "db1")
+}
+
+func TestSetSlavesPrepared(t *testing.T) {
+	s := newOpened(t, 2, nil)
+	read := func() {
+		t.Helper()
+		err := s.in(replicated.WithSlave(t.Context()), &gorm.Session{PrepareStmt: true}).Find(&[]User{}).Error
+		if err != nil {
 			t.Error(err)
 		}
-		eventually(t, func() error {
-			if n := closed.Load(); n != 2 {
-				return fmt.Errorf("%d connections were closed", n)
+	}
+	read()
+	for range 3 {
+		for _, f := range s.slaves {
+			if err := s.plugin.SetSlaves(opened(f)); err != nil {
+				t.Fatal(err)
 			}
-			return nil
-		})
-	})
-	t.Run("none, and then one", func(t *testing.T) {
-		s := newOpened(t, 1, nil)
-		if err := s.plugin.SetSlaves(); err != nil {
-			t.Fatal(err)
+			read()
+			read()
 		}
-		s.routes.take()
-		if got := read(t, s); got != "master" {
-			t.Error(got)
+	}
+}
+
+// TestSetSlavesMistakes has all of them reported at once, and nothing changed.
+func TestSetSlavesMistakes(t *testing.T) {
+	s := newOpened(t, 2, nil)
+	err := s.plugin.SetSlaves(nil, replicated.Server{Dialector: opened(s.slaves[0]), ID: "a", Weight: -1},
+		replicated.Server{Dialector: opened(s.slaves[1]), ID: "a"})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"Slaves[0]: nil dialector", "Slaves[1]: Weight",
+		`Slaves[2]: ID "a" is that of Slaves[1]`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in: %v", want, err)
 		}
-		expect(t, s.routes.take(), "master: no slaves")
-		if err := s.plugin.SetSlaves(opened(s.slaves[0])); err != nil {
-			t.Fatal(err)
+	}
+	for _, wrong := range []gorm.Dialector{
+		postgresFake{opened(s.slaves[0])},
+		mysql.Open("app:s3cr3t@tcp(nowhere"), // cannot be parsed
+		dialector(s.raw),                     // the master
+	} {
+		err := s.plugin.SetSlaves(opened(&fake{name: "db9"}), wrong)
+		if err == nil || strings.Contains(err.Error(), "s3cr3t") {
+			t.Errorf("got %v", err)
 		}
-		eventuallyReads(t, s, "db1")
-	})
-	t.Run("prepared statements", func(t *testing.T) {
-		s := newOpened(t, 2, nil)
-		read := func() {
-			t.Helper()
-			err := s.in(replicated.WithSlave(t.Context()), &gorm.Session{PrepareStmt: true}).Find(&[]User{}).Error
-			if err != nil {
-				t.Error(err)
-			}
-		}
-		read()
-		for range 3 {
-			for _, f := range s.slaves {
-				if err := s.plugin.SetSlaves(opened(f)); err != nil {
-					t.Fatal(err)
-				}
-				read()
-				read()
-			}
-		}
-	})
-	t.Run("mistakes, all together", func(t *testing.T) {
-		s := newOpened(t, 2, nil)
-		err := s.plugin.SetSlaves(nil, replicated.Server{Dialector: opened(s.slaves[0]), ID: "a", Weight: -1},
-			replicated.Server{Dialector: opened(s.slaves[1]), ID: "a"})
-		if err == nil {
-			t.Fatal("no error")
-		}
-		for _, want := range []string{"Slaves[0]: nil dialector", "Slaves[1]: Weight",
-			`Slaves[2]: ID "a" is that of Slaves[1]`} {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%q is not in: %v", want, err)
-			}
-		}
-		for _, wrong := range []gorm.Dialector{
-			postgresFake{opened(s.slaves[0])},
-			mysql.Open("app:s3cr3t@tcp(nowhere"), // cannot be parsed
-			dialector(s.raw),                     // the master
-		} {
-			err := s.plugin.SetSlaves(opened(&fake{name: "db9"}), wrong)
-			if err == nil || strings.Contains(err.Error(), "s3cr3t") {
-				t.Errorf("got %v", err)
-			}
-		}
-		expect(t, s.slaveIDs(), "db1:3306", "db2:3306")
-		if got := read(t, s); got != "db1" {
-			t.Error(got)
-		}
-	})
-	t.Run("an ID that a slave has which stays", func(t *testing.T) {
-		s := newOpened(t, 1, nil)
-		err := s.plugin.SetSlaves(opened(s.slaves[0]),
-			replicated.Server{Dialector: opened(&fake{name: "db2", log: s.log}), ID: "db1:3306"})
-		if err == nil {
-			if ids := s.slaveIDs(); len(ids) != 2 || ids[0] == ids[1] {
-				t.Errorf("two of one name: %q", ids)
-			}
-		}
-	})
-	t.Run("one server twice", func(t *testing.T) {
-		s := newOpened(t, 1, nil)
-		if err := s.plugin.SetSlaves(opened(s.slaves[0]), opened(s.slaves[0])); err != nil {
-			t.Fatal(err)
-		}
+	}
+	expect(t, s.slaveIDs(), "db1:3306", "db2:3306")
+	if got := s.reads(t); got != "db1" {
+		t.Error(got)
+	}
+}
+
+func TestSetSlavesOfAnIDThatStays(t *testing.T) {
+	s := newOpened(t, 1, nil)
+	err := s.plugin.SetSlaves(opened(s.slaves[0]),
+		replicated.Server{Dialector: opened(&fake{name: "db2", log: s.log}), ID: "db1:3306"})
+	if err == nil {
 		if ids := s.slaveIDs(); len(ids) != 2 || ids[0] == ids[1] {
-			t.Errorf("IDs %q", ids)
+			t.Errorf("two of one name: %q", ids)
 		}
-	})
-	t.Run("before db.Use, after Close, of an unknown group", func(t *testing.T) {
-		slave := opened(&fake{name: "db1"})
-		if err := replicated.New(replicated.Config{}).SetSlaves(slave); err == nil {
-			t.Error("before db.Use: no error")
-		}
-		s := newOpened(t, 1, nil)
-		err := s.plugin.SetGroupSlaves("nowhere", slave)
-		if err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
-			t.Errorf("an unknown group: %v", err)
-		}
-		if err := s.plugin.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.plugin.SetSlaves(slave); err == nil || !strings.Contains(err.Error(), "closed") {
-			t.Errorf("after Close: %v", err)
-		}
-		if got := read(t, s); got != "master" {
-			t.Error(got)
-		}
-	})
-	t.Run("of a group", func(t *testing.T) {
-		s := newGroups(t, gorm.Config{})
-		if err := s.plugin.SetGroupSlaves("orders", replicated.Server{
-			Dialector: dialector(openPool(t, &fake{name: "other", log: s.log})), ID: "other",
-		}); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, func() error {
-			if err := s.in(replicated.WithSlave(t.Context()), nil).Find(&[]Order{}).Error; err != nil {
-				t.Error(err)
-			}
-			if got := s.log.servers(); !slices.Equal(got, []string{"other"}) {
-				return fmt.Errorf("read %q", got)
-			}
-			return nil
-		})
-		if err := s.in(replicated.WithSlave(t.Context()), nil).Find(&[]User{}).Error; err != nil {
+	}
+}
+
+func TestSetSlavesOfOneServerTwice(t *testing.T) {
+	s := newOpened(t, 1, nil)
+	if err := s.plugin.SetSlaves(opened(s.slaves[0]), opened(s.slaves[0])); err != nil {
+		t.Fatal(err)
+	}
+	if ids := s.slaveIDs(); len(ids) != 2 || ids[0] == ids[1] {
+		t.Errorf("IDs %q", ids)
+	}
+}
+
+func TestSetSlavesTooSoonOrTooLate(t *testing.T) {
+	slave := opened(&fake{name: "db1"})
+	if err := replicated.New(replicated.Config{}).SetSlaves(slave); err == nil {
+		t.Error("before db.Use: no error")
+	}
+	s := newOpened(t, 1, nil)
+	err := s.plugin.SetGroupSlaves("nowhere", slave)
+	if err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
+		t.Errorf("an unknown group: %v", err)
+	}
+	if err := s.plugin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.plugin.SetSlaves(slave); err == nil || !strings.Contains(err.Error(), "closed") {
+		t.Errorf("after Close: %v", err)
+	}
+	if got := s.reads(t); got != "master" {
+		t.Error(got)
+	}
+}
+
+func TestSetGroupSlaves(t *testing.T) {
+	s := newGroups(t, gorm.Config{})
+	if err := s.plugin.SetGroupSlaves("orders", replicated.Server{
+		Dialector: dialector(openPool(t, &fake{name: "other", log: s.log})), ID: "other",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if err := s.in(replicated.WithSlave(t.Context()), nil).Find(&[]Order{}).Error; err != nil {
 			t.Error(err)
 		}
-		expect(t, s.log.servers(), "slave")
+		if got := s.log.servers(); !slices.Equal(got, []string{"other"}) {
+			return fmt.Errorf("read %q", got)
+		}
+		return nil
 	})
+	if err := s.in(replicated.WithSlave(t.Context()), nil).Find(&[]User{}).Error; err != nil {
+		t.Error(err)
+	}
+	expect(t, s.log.servers(), "slave")
 }
 
 // TestSetSlavesWhileReading has slaves come and go while reads run. None fails.
