@@ -189,10 +189,7 @@ func TestWithTokenInARequest(t *testing.T) {
 		{"in time", false, func(token string) string { return token }, byToken, byToken, 0},
 		{"after the first byte", true, func(token string) string { return token }, byToken, bySlave, 1},
 		{"forged", false, func(token string) string { return token + "x" }, bySlave, bySlave, 0},
-		{
-			"forged, after the first byte", true, func(token string) string { return token + "x" },
-			bySlave, bySlave, 0,
-		},
+		{"forged, late", true, func(token string) string { return token + "x" }, bySlave, bySlave, 0},
 		{"none", true, func(string) string { return "" }, bySlave, bySlave, 0},
 	} {
 		bubble(t, test.name, func(t *testing.T) {
@@ -227,4 +224,32 @@ func TestWithTokenInARequest(t *testing.T) {
 		s.plugin.WithToken(job, s.newToken())
 		served(t, s.read(job), byToken)
 	})
+}
+
+// TestTokensEnd: a session that lasts has nothing to bring once its token would have expired, or its time is
+// over.
+func TestTokensEnd(t *testing.T) {
+	const ttl, window = 5 * time.Minute, 5 * time.Second
+	for _, test := range []struct {
+		name   string
+		change func(*replicated.Config)
+		lasts  time.Duration
+	}{
+		{"a position", nil, ttl},
+		{"a time", func(c *replicated.Config) { c.Probe.Source, c.Probe.Interval = nil, -1 }, window},
+	} {
+		bubble(t, test.name, func(t *testing.T) {
+			s := newSite(t, test.change)
+			job := s.plugin.WithToken(endless(t), s.newToken())
+			for _, step := range []struct {
+				wait   time.Duration
+				brings bool
+			}{{0, true}, {test.lasts - time.Nanosecond, true}, {time.Nanosecond, false}} {
+				time.Sleep(step.wait)
+				if token, err := s.plugin.Token(job); err != nil || (token != "") != step.brings {
+					t.Errorf("%v later it brings %q, %v", step.wait, token, err)
+				}
+			}
+		})
+	}
 }
