@@ -163,10 +163,15 @@ func (a *app) unused(t *testing.T) {
 		return nil
 	})
 	if err != nil {
-		var stacks bytes.Buffer
-		_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
-		t.Errorf("%v; the goroutines:\n%s", err, &stacks)
+		t.Errorf("%v; the goroutines:\n%s", err, goroutines())
 	}
+}
+
+// goroutines says what they do.
+func goroutines() string {
+	var stacks bytes.Buffer
+	_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+	return stacks.String()
 }
 
 // disconnected fails the test if servers still have connections, or prepared statements, of an application that has ended.

@@ -36,6 +36,7 @@ func binlogEngine(kind string, start starter) *engine {
 		// write all the same: it has some in its database only.
 		readOnly: ordered([]string{"SET SESSION lock_wait_timeout = 10", "SET GLOBAL read_only = ON"},
 			[]string{"SET GLOBAL read_only = OFF"}),
+		retire:  func(context.Context, *servers.Server) error { return nil },
 		sever:   ordered([]string{"STOP SLAVE"}, []string{"START SLAVE"}),
 		forgets: true,
 		kill:    "KILL %s",
@@ -181,7 +182,7 @@ func binlogAttach(
 	prepare []string, option string,
 ) func(ctx context.Context, former, master *servers.Server) error {
 	return func(ctx context.Context, former, master *servers.Server) error {
-		if err := former.Start(ctx); err != nil {
+		if err := ensure(former)(ctx); err != nil {
 			return err
 		}
 		return exec(ctx, former, append(prepare, fmt.Sprintf("CHANGE MASTER TO %s, MASTER_PORT = %d, "+

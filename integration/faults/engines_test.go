@@ -87,7 +87,10 @@ type engine struct {
 	forgets bool
 	// promote makes the slave that has come the furthest the master of the others. Their master must be down.
 	promote func(context.Context, []*servers.Server) (*servers.Server, error)
-	// attach makes the former master, which was killed, a slave of the server that took its place.
+	// retire ends a master that could not become a slave of its successor if it were still there when that is
+	// promoted. Its slaves have all that it has.
+	retire func(context.Context, *servers.Server) error
+	// attach makes the former master a slave of the server that took its place. It may have been killed.
 	attach func(ctx context.Context, former, master *servers.Server) error
 
 	// group: the servers are members of a group, which stops where most of them are gone, or cannot agree on
@@ -252,7 +255,7 @@ func init() { // these refer to the engine
 		var first *servers.Server
 		var furthest string
 		for _, s := range slaves { // a text of which the larger one is not always the later one
-			at, err := ask[string](ctx, s, "SELECT lpad(pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0')::text, 30)")
+			at, err := ask[string](ctx, s, "SELECT lpad(pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::text, 30)")
 			if err != nil {
 				return nil, err
 			}
@@ -267,7 +270,10 @@ func init() { // these refer to the engine
 			if s == first {
 				continue
 			}
-			if err := exec(ctx, first, fmt.Sprintf("SELECT pg_create_physical_replication_slot('slave_%d', true)", s.ID())); err != nil {
+			slot := fmt.Sprintf("'slave_%d'", s.ID())
+			err := exec(ctx, first, "SELECT pg_create_physical_replication_slot("+slot+", true) "+
+				"WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = "+slot+")")
+			if err != nil {
 				return nil, err
 			}
 			info, err := ask[string](ctx, s, "SHOW primary_conninfo")
@@ -281,6 +287,8 @@ func init() { // these refer to the engine
 		}
 		return first, nil
 	}
+	// Its log goes on by itself. Whoever is promoted has to have all of it, and gets the rest when it ends.
+	postgreSQL.retire = func(ctx context.Context, s *servers.Server) error { return s.Stop(ctx) }
 	postgreSQL.attach = func(ctx context.Context, former, master *servers.Server) error {
 		there, err := ask[string](ctx, master, "SHOW data_directory") // …/2/data
 		if err != nil {
@@ -512,6 +520,35 @@ var postgreSQL = &engine{
 		{"SELECT raises('3D000')", "was raised"}, {"SELECT raises('40001')", "was raised"},
 		{"SELECT id FROM remote", "could not connect to server"},
 	},
-	readOnly: ordered([]string{"ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"},
-		[]string{"ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()"}),
+	readOnly: postgreSQLReadOnly,
+}
+
+// postgreSQLReadOnly returns when no transaction can write any longer.
+func postgreSQLReadOnly(ctx context.Context, s *servers.Server) (ending, error) {
+	undo, err := ordered(
+		[]string{"ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"},
+		[]string{"ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()"},
+	)(ctx, s)
+	if err != nil {
+		return undo, err
+	}
+	// A new session has the setting once the server has told all sessions of it. They heed it in their next
+	// transaction.
+	var since string
+	err = await(ctx, func() (err error) {
+		since, err = ask[string](ctx, s, "SELECT clock_timestamp()::text "+
+			"WHERE current_setting('default_transaction_read_only') = 'on'")
+		return err
+	})
+	if err != nil {
+		return undo, err
+	}
+	return undo, await(ctx, func() error {
+		n, err := ask[int](ctx, s, "SELECT count(*) FROM pg_stat_activity WHERE NOT pg_is_in_recovery() "+
+			"AND usename = 'test' AND xact_start < $1::text::timestamptz", since)
+		if err == nil && n > 0 {
+			err = fmt.Errorf("%v: %d transactions from before go on", s, n)
+		}
+		return err
+	})
 }

@@ -140,6 +140,8 @@ const most = 200
 // load is reads at a steady rate: each begins when its time has come, whatever became of those before.
 type load struct {
 	cancel context.CancelFunc
+	reads  context.Context // that of the reads themselves
+	giveUp context.CancelCauseFunc
 	tasks  sync.WaitGroup
 	excuse func(began, ended time.Time) bool // tells whether a read may fail; nil: none may
 	state  func() string                     // how the plugin sees its servers
@@ -166,26 +168,28 @@ const (
 // read begins a load, which lasts until stop, or the end of the test.
 func (a *app) read(t *testing.T, perSecond int) *load {
 	t.Helper()
-	return a.readUnless(t, perSecond, nil)
+	return a.readUnless(t, perSecond, nil, most)
 }
 
-// readUnless is read, but that reads may fail when there is an excuse.
-func (a *app) readUnless(t *testing.T, perSecond int, excuse func(began, ended time.Time) bool) *load {
+// readUnless is read, but that reads may fail when there is an excuse, and so many are under way at once.
+func (a *app) readUnless(
+	t *testing.T, perSecond int, excuse func(began, ended time.Time) bool, most int,
+) *load {
 	t.Helper()
-	return loadOf(t, a, perSecond, excuse, func(l *load, n int) { l.one(context.Background(), a.db, n) })
+	return loadOf(t, a, perSecond, excuse, most, func(l *load, n int) { l.one(l.reads, a.db, n) })
 }
 
 // readOf is a load on what is not the plugin's.
 func readOf(t *testing.T, db *gorm.DB, perSecond int) *load {
 	t.Helper()
-	return loadOf(t, nil, perSecond, nil, func(l *load, n int) { l.one(context.Background(), db, n) })
+	return loadOf(t, nil, perSecond, nil, most, func(l *load, n int) { l.one(l.reads, db, n) })
 }
 
 // readInRequests has GETs read some times each, with pauses: what befalls their slave befalls many in between.
 func (a *app) readInRequests(t *testing.T, perSecond int) *load {
 	t.Helper()
 	const reads, pause = 8, 50 * time.Millisecond
-	return loadOf(t, a, max(1, perSecond/reads), nil, func(l *load, n int) {
+	return loadOf(t, a, max(1, perSecond/reads), nil, most, func(l *load, n int) {
 		a.plugin.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			for i := range reads {
 				l.one(r.Context(), a.db, n+i)
@@ -196,7 +200,8 @@ func (a *app) readInRequests(t *testing.T, perSecond int) *load {
 }
 
 func loadOf(
-	t *testing.T, a *app, perSecond int, excuse func(began, ended time.Time) bool, one func(l *load, n int),
+	t *testing.T, a *app, perSecond int, excuse func(began, ended time.Time) bool, most int,
+	one func(l *load, n int),
 ) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -206,6 +211,7 @@ func loadOf(
 	if a != nil {
 		l.state, l.slaves = a.state, a.served
 	}
+	l.reads, l.giveUp = context.WithCancelCause(context.Background())
 	l.tally.served = map[string]int{}
 	room := make(chan struct{}, most)
 	l.tasks.Go(func() {
@@ -229,11 +235,25 @@ func loadOf(
 	return l
 }
 
-// stop ends the load, and returns when the reads under way have ended.
+// stop ends the load, and returns when the reads under way have ended. Those that hang have failed.
 func (l *load) stop() {
 	l.cancel()
-	l.tasks.Wait()
+	over := make(chan struct{})
+	go func() { defer close(over); l.tasks.Wait() }()
+	select {
+	case <-over:
+	case <-time.After(hangs):
+		l.mu.Lock()
+		l.errors["then the goroutines were:\n"+goroutines()]++
+		l.mu.Unlock()
+		l.giveUp(errHangs)
+		<-over
+	}
+	l.giveUp(nil)
 }
+
+// errHangs is why a read was given up.
+var errHangs = fmt.Errorf("it has not ended for %v", hangs)
 
 // one reads in the n-th form.
 func (l *load) one(ctx context.Context, db *gorm.DB, n int) {
@@ -247,6 +267,9 @@ func (l *load) one(ctx context.Context, db *gorm.DB, n int) {
 	l.mu.Unlock()
 	slaves := l.slaves()
 	err := f.read(db.WithContext(ctx), trail)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
 	over := time.Now()
 	server, routes := trail.last()
 	trail.mu.Lock()
@@ -282,6 +305,9 @@ func (l *load) one(ctx context.Context, db *gorm.DB, n int) {
 	case err == nil:
 		l.tally.served[server]++
 		return
+	case errors.Is(err, errHangs):
+		l.tally.failed++
+		l.errors[fmt.Sprintf("%s by %s: %v", f.name, bare(routes), err)]++
 	case errors.Is(err, replicated.ErrMasterBusy):
 		l.tally.busy++
 		return

@@ -51,6 +51,7 @@ func newPgBouncer(name string, apart bool, settings ...string) *engine {
 		sever:       postgreSQL.sever,
 		lose:        postgreSQL.lose,
 		promote:     postgreSQL.promote,
+		retire:      postgreSQL.retire,
 		attach:      postgreSQL.attach,
 	}
 }

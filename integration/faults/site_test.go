@@ -241,6 +241,9 @@ func (c *crowd) request(client *http.Client, method, path string) (string, error
 		}
 	}
 	ended := time.Now()
+	if ended.Sub(began) >= hangs {
+		c.site.line.add("    %s %s hung; the goroutines:\n%s", method, path, goroutines())
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := &c.visits
@@ -259,7 +262,7 @@ func (c *crowd) request(client *http.Client, method, path string) (string, error
 		}
 	case method == "GET" && header.Get(brokenHeader) != "":
 		v.broken++
-	case c.site.trouble.overlaps(began, ended):
+	case ended.Sub(began) < hangs && c.site.trouble.overlaps(began, ended):
 		v.excused++
 	default:
 		v.failed++

@@ -3,6 +3,7 @@ package faults_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -144,13 +145,9 @@ func (s careless) position(
 // master lives on, and so do the connections to it. What a client has written to the new one it sees, though
 // the old one goes on telling its position.
 func TestPlannedSwitchover(t *testing.T) {
-	eachEngine(t, func(t *testing.T, e *engine) {
-		// The members of a group promote one of themselves (Group Replication), or all take writes (Galera).
-		if e.group {
-			return
-		}
+	eachOf(t, (*engine).switchesOver, func(t *testing.T, e *engine) {
 		t.Run("checked", func(t *testing.T) {
-			s, writers, release := switchOver(t, e, nil)
+			s, writers, release := afterSwitchover(t, e, nil)
 			t.Logf("%v; tokens %+v", writers.so(), s.plugin.Status().Tokens)
 			writers.fine(t, "writers")
 			release()
@@ -165,7 +162,7 @@ func TestPlannedSwitchover(t *testing.T) {
 			w.fine(t, "writers, with all slaves")
 		})
 		t.Run("control", func(t *testing.T) {
-			_, writers, _ := switchOver(t, e, func(cfg *replicated.Config) { cfg.Probe.Source = careless{e} })
+			_, writers, _ := afterSwitchover(t, e, func(cfg *replicated.Config) { cfg.Probe.Source = careless{e} })
 			t.Log(writers.so())
 			if writers.so().stale == 0 {
 				t.Error("no stale read, though nobody looked whether the master is one")
@@ -174,9 +171,9 @@ func TestPlannedSwitchover(t *testing.T) {
 	})
 }
 
-// switchOver does it, to servers of their own. Then the slave that is left does not replay, until release,
+// afterSwitchover does it, to servers of their own. Then the slave that is left does not replay, until release,
 // while the writers it returns have written and read.
-func switchOver(
+func afterSwitchover(
 	t *testing.T, e *engine, change func(*replicated.Config),
 ) (s *site, writers *crowd, release func()) {
 	t.Helper()
@@ -215,4 +212,110 @@ func switchOver(
 	writers.more(t, 100)
 	writers.stop()
 	return s, writers, func() { t.Helper(); must(t, other.Release(t.Context())) }
+}
+
+// switchesOver tells whether somebody from outside promotes a server of this kind. The members of a group
+// promote one of themselves (Group Replication), or all take writes (Galera).
+func (e *engine) switchesOver() bool { return !e.group }
+
+// roles says which server is the master, and which slave is not read. A switchover has these two change
+// places, so that another one can follow.
+type roles struct {
+	master, spare *servers.Server
+	read          []*node
+}
+
+func rolesOf(a *app) *roles { return &roles{a.master.Server, a.slaves[2].Server, a.slaves[:2]} }
+
+// slaves returns all of them, the spare one first.
+func (r *roles) slaves() []*servers.Server {
+	all := []*servers.Server{r.spare}
+	for _, n := range r.read {
+		all = append(all, n.Server)
+	}
+	return all
+}
+
+// switchOver is a planned switchover: the master is made read-only, the slaves catch up, one is promoted, the
+// master's address leads there, and the former master becomes a slave. No connection to the former master is
+// left when the new one takes writes: a read over one would not see them. Clients may be at work: until then
+// their writes fail. No server may suffer from anything else.
+func (s *site) switchOver(ctx context.Context, r *roles) error {
+	ctx, cancel := context.WithTimeout(ctx, hangs)
+	defer cancel()
+	former, next := r.master, r.spare
+	writable := nothing
+	s.trouble.begin()
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"is made read-only", func() (err error) {
+			writable, err = s.engine.readOnly(ctx, former)
+			return err
+		}},
+		{"waits until the slaves have caught up", func() error { return s.replicated(ctx, r) }},
+		{"ends, if it cannot follow otherwise", func() error { return s.engine.retire(ctx, former) }},
+		{"is replaced", func() error { return s.promote(ctx, r) }},
+		{"no longer is where its address leads", func() error { return s.master.lead(next) }},
+		{"has a successor that takes writes", func() error { return s.takesWrites(ctx) }},
+		{"becomes a slave", func() error {
+			s.trouble.end()
+			return errors.Join(s.engine.attach(ctx, former, next), writable(ctx))
+		}},
+		{"waits until all have what was written since", func() error { return s.replicated(ctx, r) }},
+	} {
+		s.line.add("switchover: %v %s", former, step.what)
+		if err := step.do(); err != nil {
+			return fmt.Errorf("%v %s: %w", former, step.what, err)
+		}
+	}
+	s.line.add("switchover: it is over")
+	return nil
+}
+
+// promote has the spare slave take the master's place among the servers.
+func (s *site) promote(ctx context.Context, r *roles) error {
+	promoted, err := s.engine.promote(ctx, r.slaves())
+	if err == nil && promoted != r.spare {
+		err = fmt.Errorf("%v was promoted", promoted)
+	}
+	r.master, r.spare = r.spare, r.master
+	s.master.Server = r.master
+	return err
+}
+
+// takesWrites waits until the application can write.
+func (s *site) takesWrites(ctx context.Context) error {
+	return await(ctx, func() error {
+		ctx, cancel := context.WithTimeout(ctx, slaveTimeout*10)
+		defer cancel()
+		return s.db.WithContext(ctx).Create(&Entry{Client: "again"}).Error
+	})
+}
+
+// replicated waits until the slaves have what was written so far. It writes to the master, which may be
+// read-only, what they replay last.
+func (s *site) replicated(ctx context.Context, r *roles) error {
+	last := clients.Add(1)
+	table := s.engine.schema + "entries"
+	err := exec(ctx, r.master, "START TRANSACTION READ WRITE",
+		fmt.Sprintf("INSERT INTO %s (client, n) VALUES ('last', %d)", table, last), "COMMIT")
+	if err != nil {
+		return err
+	}
+	query := fmt.Sprintf("SELECT COUNT(*) FROM %s WHERE client = 'last' AND n = %d", table, last)
+	for _, slave := range r.slaves() {
+		err := await(ctx, func() error {
+			n, err := ask[int](ctx, slave, query)
+			if err == nil && n == 0 {
+				err = fmt.Errorf("%v does not have the last write", slave)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
