@@ -28,7 +28,8 @@ type Item struct {
 	Text string `gorm:"size:400"`
 }
 
-// items is how many there are. All of them are some 60 KB: more than what fits into one read from a connection.
+// items is how many there are. All of them are some 60 KB: more than what fits into one read from a
+// connection.
 const items = 200
 
 // Entry is the n-th that a client has written.
@@ -57,7 +58,9 @@ func open(t *testing.T, e *engine, c *servers.Cluster, change func(*replicated.C
 	return openWith(t, e, c, &gorm.Config{}, change)
 }
 
-func openWith(t *testing.T, e *engine, c *servers.Cluster, config *gorm.Config, change func(*replicated.Config)) *app {
+func openWith(
+	t *testing.T, e *engine, c *servers.Cluster, config *gorm.Config, change func(*replicated.Config),
+) *app {
 	t.Helper()
 	leakless(t)
 	a := &app{engine: e, master: newNode(t, e, c.Master), log: &logLines{}}
@@ -77,7 +80,8 @@ func openWith(t *testing.T, e *engine, c *servers.Cluster, config *gorm.Config, 
 	must(t, err)
 	pool.SetMaxOpenConns(connections) // the slaves' pools take it over
 	pool.SetMaxIdleConns(connections)
-	// Or one that a fault has broken may lie there unused for long, as database/sql takes the one that was used last, and fail a write then.
+	// Or one that a fault has broken may lie there unused for long, as database/sql takes the one that was used
+	// last, and fail a write then.
 	pool.SetConnMaxIdleTime(idle)
 	fill(t, db)
 	must(t, c.CatchUp(t.Context()))
@@ -149,7 +153,8 @@ func (a *app) end(t *testing.T, end func()) {
 	}
 }
 
-// unused fails the test if connections are in use although nobody uses them: a pool that loses one with each fault is empty one day.
+// unused fails the test if connections are in use although nobody uses them: a pool that loses one with each
+// fault is empty one day.
 func (a *app) unused(t *testing.T) {
 	t.Helper()
 	err := await(context.Background(), func() error { // what was given up is closed in the background
@@ -174,7 +179,8 @@ func goroutines() string {
 	return stacks.String()
 }
 
-// disconnected fails the test if servers still have connections, or prepared statements, of an application that has ended.
+// disconnected fails the test if servers still have connections, or prepared statements, of an application
+// that has ended.
 func (a *app) disconnected(t *testing.T, all []*servers.Server) {
 	t.Helper()
 	ctx := context.Background()
@@ -248,7 +254,8 @@ func (a *app) state() string {
 	var b strings.Builder
 	for _, g := range a.plugin.Status().Groups {
 		for _, s := range g.Servers {
-			fmt.Fprintf(&b, "\n  %s: serving %v, lag %v (known %v), at %s; %s; pool %+v", a.name(s.ID), s.Serving, s.Lag, s.LagKnown, s.Position, s.Reason, s.Pool)
+			fmt.Fprintf(&b, "\n  %s: serving %v, lag %v (known %v), at %s; %s; pool %+v",
+				a.name(s.ID), s.Serving, s.Lag, s.LagKnown, s.Position, s.Reason, s.Pool)
 		}
 	}
 	return b.String()

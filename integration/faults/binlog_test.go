@@ -200,9 +200,8 @@ func mariaDBEngine(kind string, start starter) *engine {
 	e.killAll = "KILL USER test"
 	e.prepared = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS " +
 		"WHERE VARIABLE_NAME = 'PREPARED_STMT_COUNT'"
-	e.lose = binlogLose(e, "@@GLOBAL.gtid_slave_pos", "SET GLOBAL gtid_slave_pos = ''", func(at string) []string {
-		return []string{"SET GLOBAL gtid_slave_pos = '" + at + "'"}
-	})
+	e.lose = binlogLose(e, "@@GLOBAL.gtid_slave_pos", "SET GLOBAL gtid_slave_pos = ''",
+		func(at string) []string { return []string{"SET GLOBAL gtid_slave_pos = '" + at + "'"} })
 	e.lockOut = binlogLockOut(e, func(password string) (do, undo string) {
 		return "ALTER USER test@'%' IDENTIFIED BY 'another'",
 			fmt.Sprintf("ALTER USER test@'%%' IDENTIFIED BY '%s'", password)

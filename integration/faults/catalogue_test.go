@@ -60,17 +60,18 @@ var (
 		n.refuse()
 		return func(context.Context) error { return n.accept() }, nil
 	}, false}
-	// Connections that are there fall silent, and so are new ones. (That the network drops what begins one cannot be had without
-	// privileges; there it is a connection that takes long to come about.)
+	// Connections that are there fall silent, and so are new ones. (That the network drops what begins one
+	// cannot be had without privileges; there it is a connection that takes long to come about.)
 	blackHole = poisoned("black hole", "timeout", attributes{"timeout": 0}, "downstream", "upstream")
 	oneWay    = poisoned("silent", "timeout", attributes{"timeout": 0}, "downstream") // what it is told it does
 	reset     = poisoned("reset", "reset_peer", attributes{"timeout": 0}, "downstream")
 	cut       = poisoned("cut after some bytes", "limit_data", attributes{"bytes": 5000}, "downstream")
 	latency   = poisoned("200 ms away", "latency", attributes{"latency": 200}, "downstream")
-	trickle   = poisoned("trickling", "slicer", attributes{"average_size": 64, "size_variation": 16, "delay": 5000}, "downstream")
+	trickle   = poisoned("trickling", "slicer",
+		attributes{"average_size": 64, "size_variation": 16, "delay": 5000}, "downstream")
 	slowClose = poisoned("slow to close", "slow_close", attributes{"delay": 500}, "downstream")
 
-	crowded = fault{"too many connections", func(ctx context.Context, n *node) (func(context.Context) error, error) {
+	crowded = fault{"too many connections", func(ctx context.Context, n *node) (ending, error) {
 		return n.engine.crowd(ctx, n.Server)
 	}, false}
 	lockedOut = fault{"access denied", func(ctx context.Context, n *node) (func(context.Context) error, error) {
@@ -86,7 +87,7 @@ var (
 	killedRead = fault{"KILL of a running read", func(ctx context.Context, n *node) (ending, error) {
 		return nothing, n.app.runsAway(ctx)
 	}, false}
-	disconnected = fault{"connections killed", func(ctx context.Context, n *node) (func(context.Context) error, error) {
+	disconnected = fault{"connections killed", func(ctx context.Context, n *node) (ending, error) {
 		return nothing, exec(ctx, n.Server, n.engine.killAll)
 	}, false}
 	held = fault{"not replaying", func(ctx context.Context, n *node) (func(context.Context) error, error) {
@@ -96,7 +97,7 @@ var (
 	readOnly = fault{"read-only", func(ctx context.Context, n *node) (func(context.Context) error, error) {
 		return n.engine.readOnly(ctx, n.Server)
 	}, false}
-	unstopped = fault{"not replicating", func(ctx context.Context, n *node) (func(context.Context) error, error) {
+	unstopped = fault{"not replicating", func(ctx context.Context, n *node) (ending, error) {
 		return n.engine.sever(ctx, n.Server)
 	}, true}
 	lost = fault{"lost its position", func(ctx context.Context, n *node) (func(context.Context) error, error) {
@@ -104,10 +105,11 @@ var (
 	}, true}
 )
 
-// ofSlaves are the faults that may befall a slave, ofMasters those after which a master has what it has acknowledged.
+// ofSlaves are the faults that may befall a slave, ofMasters those after which a master has what it has
+// acknowledged.
 func ofSlaves() []fault {
-	return []fault{killed, stopped, frozen, refused, blackHole, oneWay, reset, cut, latency, trickle, slowClose, crowded, lockedOut, disconnected, held,
-		readOnly, unstopped, lost, accountLocked, killing, killedRead}
+	return []fault{killed, stopped, frozen, refused, blackHole, oneWay, reset, cut, latency, trickle, slowClose,
+		crowded, lockedOut, disconnected, held, readOnly, unstopped, lost, accountLocked, killing, killedRead}
 }
 
 func ofMasters() []fault {

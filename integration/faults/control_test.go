@@ -20,8 +20,9 @@ func (a *app) control(t *testing.T) *gorm.DB {
 	}
 	resolver := dbresolver.Register(cfg)
 	must(t, db.Use(resolver))
-	must(t, db.Callback().Query().Before("gorm:query").After("gorm:db_resolver").Register("faults:query", handing))
-	must(t, db.Callback().Row().Before("gorm:row").After("gorm:db_resolver").Register("faults:row", handing))
+	query, row := db.Callback().Query(), db.Callback().Row()
+	must(t, query.Before("gorm:query").After("gorm:db_resolver").Register("faults:query", handing))
+	must(t, row.Before("gorm:row").After("gorm:db_resolver").Register("faults:row", handing))
 	resolver.SetMaxOpenConns(connections).SetMaxIdleConns(connections)
 	t.Cleanup(func() {
 		closing := func(pool gorm.ConnPool) error {

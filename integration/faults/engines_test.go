@@ -30,14 +30,15 @@ import (
 // starter is servers.StartMariaDB and the like.
 type starter = func(context.Context, servers.Config) (*servers.Cluster, error)
 
-// ending ends a fault, beginning brings it about. The ending has to be called also after an error, unless it is nil.
+// ending ends a fault, beginning brings it about. The ending has to be called also after an error, unless it
+// is nil.
 type (
 	ending    = func(context.Context) error
 	beginning = func(context.Context, *servers.Server) (ending, error)
 )
 
-// engine is a kind of servers, and how faults are brought about there. All is done past the plugin, and what is done to a slave
-// is no transaction of its own.
+// engine is a kind of servers, and how faults are brought about there. All is done past the plugin, and what
+// is done to a slave is no transaction of its own.
 type engine struct {
 	name  string
 	dial  func(dsn string) gorm.Dialector
@@ -47,8 +48,8 @@ type engine struct {
 	through func(dsn, addr string) string
 	// slow returns a read that takes a while, with a word that tells it from others.
 	slow func(d time.Duration, word string) string
-	// active is a query for the statements that contain a word (its argument, for LIKE) and have run for a moment: one line for
-	// each, the same as long as it runs.
+	// active is a query for the statements that contain a word (its argument, for LIKE) and have run for a
+	// moment: one line for each, the same as long as it runs.
 	active string
 	// data is a query for the data folder.
 	data string
@@ -58,7 +59,8 @@ type engine struct {
 	connections, killAll string
 	// clients, where it is set, returns that number instead.
 	clients func(context.Context, *servers.Server) (int, error)
-	// prepared is a query for the number of prepared statements on the server; "" where each connection has its own.
+	// prepared is a query for the number of prepared statements on the server; "" where each connection has its
+	// own.
 	prepared string
 
 	// kill ends a connection, by the number that active begins with.
@@ -81,7 +83,8 @@ type engine struct {
 	readOnly beginning
 	// sever has the slave receive nothing from its master.
 	sever beginning
-	// lose has the slave fall to an earlier position than it has shown, and stay there. It calls meanwhile just before.
+	// lose has the slave fall to an earlier position than it has shown, and stay there. It calls meanwhile just
+	// before.
 	lose func(_ context.Context, _ *servers.Server, meanwhile func(context.Context) error) (ending, error)
 	// forgets: a slave that fell has its rows all the same, and no position.
 	forgets bool
@@ -190,9 +193,11 @@ func logged(ctx context.Context, s *servers.Server, query string) string {
 	return string(b[max(0, len(b)-3000):])
 }
 
-// occupy opens connections of the application's account, past the proxies, until there are n of them or the server refuses
-// another one. It returns what closes them.
-func occupy(ctx context.Context, e *engine, s *servers.Server, n int) (free func() error, refused error, err error) {
+// occupy opens connections of the application's account, past the proxies, until there are n of them or the
+// server refuses another one. It returns what closes them.
+func occupy(
+	ctx context.Context, e *engine, s *servers.Server, n int,
+) (free func() error, refused error, err error) {
 	db, err := gorm.Open(e.dial(s.DSN()), &gorm.Config{DisableAutomaticPing: true})
 	if err != nil {
 		return nil, nil, err
@@ -255,7 +260,8 @@ func init() { // these refer to the engine
 		var first *servers.Server
 		var furthest string
 		for _, s := range slaves { // a text of which the larger one is not always the later one
-			at, err := ask[string](ctx, s, "SELECT lpad(pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::text, 30)")
+			at, err := ask[string](ctx, s, "SELECT lpad(pg_wal_lsn_diff("+
+				"greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::text, 30)")
 			if err != nil {
 				return nil, err
 			}
@@ -304,7 +310,9 @@ func init() { // these refer to the engine
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(settings, "\nprimary_conninfo = 'host=127.0.0.1 port=%d user=admin password=%s sslmode=disable'\n", master.Port(), password)
+		_, err = fmt.Fprintf(settings,
+			"\nprimary_conninfo = 'host=127.0.0.1 port=%d user=admin password=%s sslmode=disable'\n",
+			master.Port(), password)
 		err = errors.Join(err, settings.Close(), os.WriteFile(filepath.Join(dir, "standby.signal"), nil, 0o644))
 		if err != nil {
 			return err
@@ -330,8 +338,8 @@ func rejected(ctx context.Context, s *servers.Server) (func(context.Context) err
 	return undo, write(ctx, "host all test all reject\n"+string(before))
 }
 
-// postgreSQLCrowd takes every connection that a server has until ctx ends. One that has begun to introduce itself, and waits for
-// ever with its password, counts. It closes full when there was none left.
+// postgreSQLCrowd takes every connection that a server has until ctx ends. One that has begun to introduce
+// itself, and waits for ever with its password, counts. It closes full when there was none left.
 func postgreSQLCrowd(ctx context.Context, s *servers.Server, full chan<- struct{}) {
 	var conns []net.Conn
 	defer func() {
@@ -362,21 +370,26 @@ func postgreSQLCrowd(ctx context.Context, s *servers.Server, full chan<- struct{
 	}
 }
 
-// postgreSQLFollow has a standby receive from the server that info, which has a password, leads to; "": from none.
+// postgreSQLFollow has a standby receive from the server that info, which has a password, leads to; "": from
+// none.
 func postgreSQLFollow(ctx context.Context, s *servers.Server, info string) error {
-	return exec(ctx, s, "ALTER SYSTEM SET primary_conninfo = '"+strings.ReplaceAll(info, "'", "''")+"'", "SELECT pg_reload_conf()")
+	return exec(ctx, s, "ALTER SYSTEM SET primary_conninfo = '"+strings.ReplaceAll(info, "'", "''")+"'",
+		"SELECT pg_reload_conf()")
 }
 
-// postgreSQLLose replaces a standby, after it has come further, by a copy of what it was before, as one restored from a snapshot. The copy does not
-// replay what was committed since.
-func postgreSQLLose(ctx context.Context, s *servers.Server, meanwhile func(context.Context) error) (func(context.Context) error, error) {
+// postgreSQLLose replaces a standby, after it has come further, by a copy of what it was before, as one
+// restored from a snapshot. The copy does not replay what was committed since.
+func postgreSQLLose(
+	ctx context.Context, s *servers.Server, meanwhile func(context.Context) error,
+) (ending, error) {
 	data, err := ask[string](ctx, s, postgreSQL.data)
 	if err != nil {
 		return nil, err
 	}
 	before, after := data+".before", data+".after"
 	undo := func(ctx context.Context) error {
-		_ = os.Rename(after, data) // as it is again if the copy could not take its place; otherwise there is nothing to rename
+		// As it is again if the copy could not take its place; otherwise there is nothing to rename.
+		_ = os.Rename(after, data)
 		return errors.Join(os.RemoveAll(before), os.RemoveAll(after), ensure(s)(ctx),
 			exec(ctx, s, "ALTER SYSTEM RESET recovery_min_apply_delay", "SELECT pg_reload_conf()"))
 	}
@@ -406,7 +419,8 @@ func postgreSQLLose(ctx context.Context, s *servers.Server, meanwhile func(conte
 		return undo, err
 	}
 	_, err = fmt.Fprintln(settings, "\nrecovery_min_apply_delay = '1h'")
-	err = errors.Join(err, settings.Close(), os.Remove(filepath.Join(before, "postmaster.pid"))) // that of the one that was frozen
+	// The file is that of the server that was frozen.
+	err = errors.Join(err, settings.Close(), os.Remove(filepath.Join(before, "postmaster.pid")))
 	if err != nil {
 		return undo, err
 	}
@@ -424,7 +438,8 @@ func copied(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// postgreSQLAdvance waits until a standby has told the application of a position that is later than at. It does not wait for ever: the master may be down.
+// postgreSQLAdvance waits until a standby has told the application of a position that is later than at. It
+// does not wait for ever: the master may be down.
 func postgreSQLAdvance(ctx context.Context, s *servers.Server, at string) error {
 	conn, err := s.DB().Conn(ctx)
 	if err != nil {
@@ -433,8 +448,8 @@ func postgreSQLAdvance(ctx context.Context, s *servers.Server, at string) error 
 	defer conn.Close()
 	for _, query := range []string{ // what each returns is the argument of the next
 		"SELECT clock_timestamp()::text WHERE pg_last_wal_replay_lsn() > $1::text::pg_lsn",
-		"SELECT query FROM pg_stat_activity WHERE usename = 'test' AND query LIKE '%pg_last_wal_replay_lsn%' AND state = 'idle' " +
-			"AND query_start > $1::text::timestamptz LIMIT 1",
+		"SELECT query FROM pg_stat_activity WHERE usename = 'test' AND state = 'idle' " +
+			"AND query LIKE '%pg_last_wal_replay_lsn%' AND query_start > $1::text::timestamptz LIMIT 1",
 	} {
 		err := await(ctx, func() error { return conn.QueryRowContext(ctx, query, at).Scan(&at) })
 		if errors.Is(err, sql.ErrNoRows) {
@@ -452,10 +467,11 @@ var postgreSQL = &engine{
 	start: servers.StartPostgreSQL,
 	options: []string{
 		"--max_connections=70", // so few that they are soon taken
-		"--wal_keep_size=64MB", // a slave that is put back wants again what its slot has let go of: some seconds' worth
+		// A slave that is put back wants again what its slot has let go of: some seconds' worth.
+		"--wal_keep_size=64MB",
 	},
-	// A connection costs both sides thousands of hashes, the race detector watching; and here they are made by the hundred. One
-	// round of hashing takes from the account what protects it from nobody here.
+	// A connection costs both sides thousands of hashes, the race detector watching; and here they are made by
+	// the hundred. One round of hashing takes from the account what protects it from nobody here.
 	prepare: func(ctx context.Context, c *servers.Cluster) error {
 		u, err := url.Parse(c.Master.DSN())
 		if err != nil {
@@ -474,8 +490,10 @@ var postgreSQL = &engine{
 		}
 		stored := sha256.Sum256(key("Client Key"))
 		text := base64.StdEncoding.EncodeToString
-		err = exec(ctx, c.Master, fmt.Sprintf("ALTER ROLE test PASSWORD 'SCRAM-SHA-256$1:%s$%s:%s'", text(salt), text(stored[:]), text(key("Server Key"))),
-			// Or it takes minutes until a standby's position is known to be one of a new master: see internal/position.
+		err = exec(ctx, c.Master, fmt.Sprintf("ALTER ROLE test PASSWORD 'SCRAM-SHA-256$1:%s$%s:%s'",
+			text(salt), text(stored[:]), text(key("Server Key"))),
+			// Or it takes minutes until a standby's position is known to be one of a new master: see
+			// internal/position.
 			"GRANT pg_read_all_stats TO test")
 		if err != nil {
 			return err

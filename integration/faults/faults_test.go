@@ -1,8 +1,9 @@
-// Package faults_test breaks real servers, and the network before them, under load, and holds the plugin to what DESIGN.md
-// promises under "When a server fails": nobody notices but those whose answer was being read.
+// Package faults_test breaks real servers, and the network before them, under load, and holds the plugin to
+// what DESIGN.md promises under "When a server fails": nobody notices but those whose answer was being read.
 //
-// CI runs a short version. SOAK=30m runs the long one: the random faults for that long on each engine, ten cycles of kill and
-// freeze instead of three and one, and the defaults where CI has shorter times. FAULTS_SEED repeats a sequence of random faults.
+// CI runs a short version. SOAK=30m runs the long one: the random faults for that long on each engine, ten
+// cycles of kill and freeze instead of three and one, and the defaults where CI has shorter times.
+// FAULTS_SEED repeats a sequence of random faults.
 package faults_test
 
 import (
@@ -72,19 +73,21 @@ func TestMain(m *testing.M) {
 
 // endless are the goroutines that never end, and are not ours.
 var endless = []goleak.Option{
-	// GORM starts one with each cache of prepared statements: "done channel is never closed, so deleteExpired() goroutine
-	// will never exit" (internal/lru).
+	// GORM starts one with each cache of prepared statements: "done channel is never closed, so deleteExpired()
+	// goroutine will never exit" (internal/lru).
 	goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1"),
-	// Toxiproxy's limit_data and reset_peer stop reading when they cut a connection: what comes in after that, nobody takes
-	// from the two in front of them.
+	// Toxiproxy's limit_data and reset_peer stop reading when they cut a connection: what comes in after that,
+	// nobody takes from the two in front of them.
 	goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"),
 	goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*NoopToxic).Pipe"),
 }
 
 // ofServers are the goroutines that wait for the processes of servers, which tests share.
-var ofServers = goleak.IgnoreAnyFunction("github.com/gorm-replicated/replicated/integration/servers.(*reaper).run.func1")
+var ofServers = goleak.IgnoreAnyFunction(
+	"github.com/gorm-replicated/replicated/integration/servers.(*reaper).run.func1")
 
-// leakless fails the test if, once all of its other cleanups have run, goroutines are left that were not there before.
+// leakless fails the test if, once all of its other cleanups have run, goroutines are left that were not
+// there before.
 func leakless(t *testing.T) {
 	t.Helper()
 	before := append([]goleak.Option{goleak.IgnoreCurrent(), ofServers}, endless...)
@@ -112,7 +115,8 @@ func eachOf(t *testing.T, is func(*engine) bool, test func(*testing.T, *engine))
 	}
 }
 
-// cluster returns the engine's master and three slaves, which tests share one after the other, all as they should be.
+// cluster returns the engine's master and three slaves, which tests share one after the other, all as they
+// should be.
 func (e *engine) cluster(t *testing.T) *servers.Cluster {
 	t.Helper()
 	e.once.Do(func() { e.shared, e.err = e.begin(context.Background(), 3) })
@@ -147,7 +151,8 @@ func (e *engine) begin(ctx context.Context, slaves int) (*servers.Cluster, error
 		return nil, errors.Join(err, c.Close())
 	}
 	for _, s := range append([]*servers.Server{c.Master}, c.Slaves...) {
-		s.DB().SetMaxIdleConns(0) // an idle connection to a server that is killed is a goroutine that looks like ours
+		// An idle connection to a server that is killed is a goroutine that looks like ours.
+		s.DB().SetMaxIdleConns(0)
 	}
 	return c, nil
 }
@@ -171,8 +176,8 @@ func healed(t *testing.T, heal func(context.Context) error) {
 	})
 }
 
-// pass lets time pass where that is the point: how long a fault lasts, what a client thinks. It is never there to wait for
-// something.
+// pass lets time pass where that is the point: how long a fault lasts, what a client thinks. It is never
+// there to wait for something.
 func pass(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -230,7 +235,8 @@ func newTimeline() *timeline { return &timeline{began: time.Now()} }
 func (l *timeline) add(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.events = append(l.events, fmt.Sprintf("%7.2f s  %s", time.Since(l.began).Seconds(), fmt.Sprintf(format, args...)))
+	at := time.Since(l.began).Seconds()
+	l.events = append(l.events, fmt.Sprintf("%7.2f s  %s", at, fmt.Sprintf(format, args...)))
 }
 
 func (l *timeline) String() string {

@@ -48,13 +48,15 @@ func (e *engine) create(t *testing.T, c *servers.Cluster) {
 func slavesOnly(t *testing.T, trail *trail, n int) {
 	t.Helper()
 	_, routes := trail.last()
-	if len(routes) != n || slices.ContainsFunc(routes, func(r string) bool { return !strings.HasPrefix(r, "slave") }) {
+	other := func(route string) bool { return !strings.HasPrefix(route, "slave") }
+	if len(routes) != n || slices.ContainsFunc(routes, other) {
 		t.Errorf("by %v; want %d attempts on slaves", routes, n)
 	}
 }
 
-// TestStatementsErrorBlamesNobody has statements raise, under load, what a server says that does not serve. Each fails by
-// itself, on one slave. TestRefusedConnections is the control: there slaves say the same to who connects.
+// TestStatementsErrorBlamesNobody has statements raise, under load, what a server says that does not serve.
+// Each fails by itself, on one slave. TestRefusedConnections is the control: there slaves say the same to who
+// connects.
 func TestStatementsErrorBlamesNobody(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e *engine) {
 		c := e.cluster(t)
@@ -96,7 +98,8 @@ func (a *app) kills(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// runsAway begins a read that takes long, and has an operator end its connection, wherever it is, until it ends.
+// runsAway begins a read that takes long, and has an operator end its connection, wherever it is, until it
+// ends.
 func (a *app) runsAway(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, hangs)
 	defer cancel()
@@ -123,24 +126,26 @@ func (a *app) runsAway(ctx context.Context) error {
 
 var runaways atomic.Int64
 
-// ended tells whether a read failed because an operator has ended its session. PostgreSQL says so; it is not run again.
+// ended tells whether a read failed because an operator has ended its session. PostgreSQL says so; it is not
+// run again.
 func ended(err error) bool {
 	var said *pgconn.PgError
 	return errors.As(err, &said) && said.Code == "57P01"
 }
 
-// brokeTwice tells whether a read failed because the connections to two slaves have ended under it. It is not handed on:
-// it may be the read that breaks them.
+// brokeTwice tells whether a read failed because the connections to two slaves have ended under it. It is not
+// handed on: it may be the read that breaks them.
 func brokeTwice(err error, routes []string) bool {
 	if len(routes) < 2 || slices.Contains(routes, "master") {
 		return false
 	}
 	var network net.Error
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, mysql.ErrInvalidConn) ||
-		errors.As(err, &network)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, mysql.ErrInvalidConn) || errors.As(err, &network)
 }
 
-// TestKilledRead has an operator end the connection of a report that runs away. It is not begun again on every server.
+// TestKilledRead has an operator end the connection of a report that runs away. It is not begun again on
+// every server.
 func TestKilledRead(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e *engine) {
 		c := e.cluster(t)
@@ -182,7 +187,8 @@ func TestKilledRead(t *testing.T) {
 	})
 }
 
-// TestCrashingStatement has a statement crash its server process. No more than two slaves see it, and the master never.
+// TestCrashingStatement has a statement crash its server process. No more than two slaves see it, and the
+// master never.
 func TestCrashingStatement(t *testing.T) {
 	servers.Want(t, postgreSQL.name)
 	e := postgreSQL
@@ -207,7 +213,8 @@ func TestCrashingStatement(t *testing.T) {
 	eventually(t, "both serve again", func() error { return a.serving(a.slaves[:2]...) })
 }
 
-// TestStandbyCannotSerialize has slaves' sessions be serializable by default, unwatched: each read ends on the master.
+// TestStandbyCannotSerialize has slaves' sessions be serializable by default, unwatched: each read ends on
+// the master.
 func TestStandbyCannotSerialize(t *testing.T) {
 	servers.Want(t, postgreSQL.name)
 	e := postgreSQL
@@ -216,7 +223,8 @@ func TestStandbyCannotSerialize(t *testing.T) {
 	a := open(t, e, c, func(cfg *replicated.Config) {
 		cfg.Slaves, cfg.Probe.Interval = nil, -1
 		for _, s := range c.Slaves[:2] {
-			cfg.Slaves = append(cfg.Slaves, replicated.Server{Dialector: e.dial(s.DSN() + serializable), ID: s.String()})
+			slave := replicated.Server{Dialector: e.dial(s.DSN() + serializable), ID: s.String()}
+			cfg.Slaves = append(cfg.Slaves, slave)
 		}
 	})
 	for _, f := range forms[:len(forms)-1] { // what fails in a transaction is its caller's
@@ -237,8 +245,8 @@ func TestStandbyCannotSerialize(t *testing.T) {
 	}
 }
 
-// TestRefusedConnections has a slave refuse connections for many reasons, while those that there are go on until they are
-// a second old. No read fails, and Status says that the slave does not serve.
+// TestRefusedConnections has a slave refuse connections for many reasons, while those that there are go on
+// until they are a second old. No read fails, and Status says that the slave does not serve.
 func TestRefusedConnections(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e *engine) {
 		for _, refusal := range e.refusals {

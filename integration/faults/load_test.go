@@ -185,7 +185,8 @@ func readOf(t *testing.T, db *gorm.DB, perSecond int) *load {
 	return loadOf(t, nil, perSecond, nil, most, func(l *load, n int) { l.one(l.reads, db, n) })
 }
 
-// readInRequests has GETs read some times each, with pauses: what befalls their slave befalls many in between.
+// readInRequests has GETs read some times each, with pauses: what befalls their slave befalls many in
+// between.
 func (a *app) readInRequests(t *testing.T, perSecond int) *load {
 	t.Helper()
 	const reads, pause = 8, 50 * time.Millisecond
@@ -442,7 +443,8 @@ func (l *load) waits(then time.Time) bool {
 // grouped returns the errors, with how often each occurred. l.mu is held.
 func (l *load) grouped() string {
 	var b strings.Builder
-	for i, text := range slices.SortedFunc(maps.Keys(l.errors), func(a, b string) int { return l.errors[b] - l.errors[a] }) {
+	oftenFirst := func(a, b string) int { return l.errors[b] - l.errors[a] }
+	for i, text := range slices.SortedFunc(maps.Keys(l.errors), oftenFirst) {
 		if i == 15 {
 			fmt.Fprintf(&b, "\n  … and %d others", len(l.errors)-i)
 			break
@@ -459,8 +461,8 @@ func (l *load) report() string {
 	return l.tally.String() + l.grouped()
 }
 
-// writes has entries written at a steady rate, so that positions move; it lasts until the test ends or stop is called. Those
-// that fail are nobody's business.
+// writes has entries written at a steady rate, so that positions move; it lasts until the test ends or stop
+// is called. Those that fail are nobody's business.
 func (a *app) writes(t *testing.T, perSecond int) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -57,8 +57,8 @@ func TestBothSlavesDown(t *testing.T) {
 	})
 }
 
-// onlySome has as many reads run on the master as may, and tries more. Of the two loads, before and after that, it ends the first, which
-// would take the places, and returns the second.
+// onlySome has as many reads run on the master as may, and tries more. Of the two loads, before and after
+// that, it ends the first, which would take the places, and returns the second.
 func (a *app) onlySome(t *testing.T, l *load, limit int) *load {
 	t.Helper()
 	l.stop()
@@ -174,7 +174,8 @@ func TestMasterDown(t *testing.T) {
 			return a.serving(a.slaves[:2]...)
 		})
 		l.stop()
-		t.Logf("%v; while the master was down: %v; the first write %v after it was back", l.so(), during, wrote.Round(time.Millisecond))
+		t.Logf("%v; while the master was down: %v; the first write %v after it was back",
+			l.so(), during, wrote.Round(time.Millisecond))
 		l.noneFailed(t)
 		if n := during.served["slave 2"] + during.served["slave 3"]; n != during.reads-during.broken {
 			t.Errorf("while the master was down: %v; then the plugin saw:%s", during, state)
@@ -222,7 +223,8 @@ func TestReadOnlyMaster(t *testing.T) {
 			t.Errorf("while the master was read-only, it served: %v", during)
 		}
 		var found int64
-		must(t, master.Model(&Entry{}).Where("client = ? AND n BETWEEN ? AND ?", client, since, since+20).Count(&found).Error)
+		failed := master.Model(&Entry{}).Where("client = ? AND n BETWEEN ? AND ?", client, since, since+20)
+		must(t, failed.Count(&found).Error)
 		if found > 0 {
 			t.Errorf("%d of the writes that failed are there", found)
 		}
@@ -233,11 +235,12 @@ func TestReadOnlyMaster(t *testing.T) {
 func saysReadOnly(err error) bool {
 	var ofMariaDB *mysql.MySQLError
 	var ofPostgreSQL *pgconn.PgError
-	return errors.As(err, &ofMariaDB) && ofMariaDB.Number == 1290 || errors.As(err, &ofPostgreSQL) && ofPostgreSQL.Code == "25006"
+	return errors.As(err, &ofMariaDB) && ofMariaDB.Number == 1290 ||
+		errors.As(err, &ofPostgreSQL) && ofPostgreSQL.Code == "25006"
 }
 
-// TestLastSlaveWithoutMaster has the master go down just when the only slave that is left has come back, and does not get its whole share of
-// the reads yet. There is nobody else to serve the rest.
+// TestLastSlaveWithoutMaster has the master go down just when the only slave that is left has come back, and
+// does not get its whole share of the reads yet. There is nobody else to serve the rest.
 func TestLastSlaveWithoutMaster(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e *engine) {
 		c := e.cluster(t)
@@ -262,8 +265,8 @@ func TestLastSlaveWithoutMaster(t *testing.T) {
 	})
 }
 
-// TestPromotion has one of the slaves take the master's place, as the operator's tools do it: the address of the master leads there
-// from then on. The application is not restarted.
+// TestPromotion has one of the slaves take the master's place, as the operator's tools do it: the address of
+// the master leads there from then on. The application is not restarted.
 func TestPromotion(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e *engine) {
 		c := e.own(t, 2)
@@ -316,7 +319,8 @@ func TestPromotion(t *testing.T) {
 		})
 		w.more(t, 100)
 		line.add("%v serves", other)
-		t.Logf("writes after %v, reads by %v after %v; %v was promoted; status %+v", wrote.Round(time.Millisecond), other, read.Round(time.Millisecond), promoted, a.status(former))
+		t.Logf("writes after %v, reads by %v after %v; %v was promoted; status %+v", wrote.Round(time.Millisecond),
+			other, read.Round(time.Millisecond), promoted, a.status(former))
 
 		// The former master comes back as a slave, where the promoted one was.
 		must(t, e.attach(t.Context(), c.Master, promoted))

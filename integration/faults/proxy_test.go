@@ -15,7 +15,8 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// node is a server and the network before it: a Toxiproxy of this process, through which the plugin connects, and nobody else.
+// node is a server and the network before it: a Toxiproxy of this process, through which the plugin connects,
+// and nobody else.
 type node struct {
 	*servers.Server
 	engine *engine
@@ -72,8 +73,8 @@ func (n *node) lead(to *servers.Server) error {
 // attributes are those of a toxic, as Toxiproxy's manual has them.
 type attributes map[string]int
 
-// poison has the network do something to what the server sends ("downstream") or is sent ("upstream"), on connections that are
-// there as well, until cleanse.
+// poison has the network do something to what the server sends ("downstream") or is sent ("upstream"), on
+// connections that are there as well, until cleanse.
 func (n *node) poison(toxic, stream string, a attributes) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 	"github.com/gorm-replicated/replicated/integration/servers"
 )
 
-// TestRandomFaults has faults befall all servers, in an order and for times that a seed decides, while clients
-// write and read. Among them are planned switchovers, where servers are promoted from outside.
+// TestRandomFaults has faults befall all servers, in an order and for times that a seed decides, while
+// clients write and read. Among them are planned switchovers, where servers are promoted from outside.
 func TestRandomFaults(t *testing.T) {
 	lasts := inSoak(30*time.Second, soak)
 	eachEngine(t, func(t *testing.T, e *engine) {
@@ -119,7 +119,7 @@ type storm struct {
 	ctx    context.Context // ends when they have lasted long enough, or when one could not be brought about
 	cancel context.CancelFunc
 	lanes  sync.WaitGroup
-	calm   sync.RWMutex // held for reading while servers suffer, for writing by a switchover: it needs all of them
+	calm   sync.RWMutex // a fault holds it for reading; a switchover, which needs all servers, for writing
 
 	mu          sync.Mutex
 	left        map[bool][]fault // of a master, or of slaves: to have before any comes again

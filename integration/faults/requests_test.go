@@ -9,8 +9,9 @@ import (
 	"github.com/gorm-replicated/replicated"
 )
 
-// TestReadsInRequests has faults befall one slave after the other while requests go on to read from theirs: the plugin has a shorter way for
-// that, the shortest if nobody observes it. A read that fails on it runs elsewhere all the same.
+// TestReadsInRequests has faults befall one slave after the other while requests go on to read from theirs:
+// the plugin has a shorter way for that, the shortest if nobody observes it. A read that fails on it runs
+// elsewhere all the same.
 func TestReadsInRequests(t *testing.T) {
 	for _, variant := range []struct {
 		name    string
@@ -19,7 +20,8 @@ func TestReadsInRequests(t *testing.T) {
 		faults  []fault
 	}{
 		{"SlaveTimeout", slaveTimeout, false, []fault{frozen, blackHole, disconnected, killed}},
-		{"no SlaveTimeout, prepared", -1, true, []fault{refused, reset, lockedOut, killed}}, // a read that hangs would hang
+		// A read that hangs would hang.
+		{"no SlaveTimeout, prepared", -1, true, []fault{refused, reset, lockedOut, killed}},
 	} {
 		t.Run(variant.name, func(t *testing.T) {
 			eachEngine(t, func(t *testing.T, e *engine) {

@@ -19,8 +19,8 @@ const (
 	either               // it is read as often as it answers
 )
 
-// TestSingleFaults has one fault after the other befall one of two slaves, under load. Nobody notices; the plugin says what is wrong;
-// and when it is over, the slave is read again.
+// TestSingleFaults has one fault after the other befall one of two slaves, under load. Nobody notices; the
+// plugin says what is wrong; and when it is over, the slave is read again.
 func TestSingleFaults(t *testing.T) {
 	smallLag := func(cfg *replicated.Config) { cfg.MaxLag = 2 * time.Second }
 	tests := []struct {
@@ -30,7 +30,8 @@ func TestSingleFaults(t *testing.T) {
 		change func(*replicated.Config)
 	}{
 		{fault: refused, effect: leaves, reason: "refused|EOF|reset"},
-		{fault: stopped, effect: leaves, reason: "refused|EOF|reset|shut|terminat|kill|closed|broken|connection|conn crashed|login has been failing"},
+		{fault: stopped, effect: leaves, reason: "refused|EOF|reset|shut|terminat|kill|closed|broken|connection|" +
+			"conn crashed|login has been failing"},
 		{fault: reset, effect: leaves, reason: "reset|EOF|closed|broken|bad connection|invalid connection"},
 		{fault: blackHole, effect: leaves, reason: "answer|deadline|timeout"},
 		{fault: oneWay, effect: leaves, reason: "answer|deadline|timeout"},
@@ -111,7 +112,8 @@ func TestSingleFaults(t *testing.T) {
 				end()
 				again := l.served(t, 5, victim.String())
 				l.stop()
-				t.Logf("during it: %v; reason %q; served again after %v; in all %v", during, reason, again.Round(time.Millisecond), l.so())
+				t.Logf("during it: %v; reason %q; served again after %v; in all %v", during, reason,
+					again.Round(time.Millisecond), l.so())
 				if l.so().failed+l.so().busy > 0 {
 					t.Logf("the plugin saw:%s", a.state())
 				}

@@ -53,7 +53,8 @@ func openSite(t *testing.T, e *engine, c *servers.Cluster, change func(*replicat
 	})
 	mux.HandleFunc("GET /entries/{client}", func(w http.ResponseWriter, r *http.Request) {
 		var latest Entry
-		err := s.db.WithContext(r.Context()).Where("client = ?", r.PathValue("client")).Order("n DESC").Limit(1).Find(&latest).Error
+		written := s.db.WithContext(r.Context()).Where("client = ?", r.PathValue("client"))
+		err := written.Order("n DESC").Limit(1).Find(&latest).Error
 		s.answer(w, r, strconv.Itoa(latest.N), err)
 	})
 	mux.HandleFunc("GET /items/{form}", func(w http.ResponseWriter, r *http.Request) {
@@ -122,7 +123,8 @@ func (t *trouble) end() {
 	t.spans[len(t.spans)-1][1] = time.Now()
 }
 
-// overlaps tells whether it had one between two moments, or so shortly before that its connections may still be broken.
+// overlaps tells whether it had one between two moments, or so shortly before that its connections may still
+// be broken.
 func (t *trouble) overlaps(from, to time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -157,7 +159,10 @@ type crowd struct {
 
 var clients atomic.Int64
 
-func (s *site) crowd(t *testing.T, n int, pace time.Duration, visit func(ctx context.Context, c *crowd, name string, client *http.Client, n int)) *crowd {
+func (s *site) crowd(
+	t *testing.T, n int, pace time.Duration,
+	visit func(ctx context.Context, c *crowd, name string, client *http.Client, n int),
+) *crowd {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &crowd{site: s, cancel: cancel, errors: map[string]int{}, visits: visits{served: map[string]int{}}}
@@ -266,7 +271,8 @@ func (c *crowd) request(client *http.Client, method, path string) (string, error
 		v.excused++
 	default:
 		v.failed++
-		text := fmt.Sprintf("%s %s by %s: %v", method, strings.Join(strings.Split(path, "/")[:2], "/"), bare([]string{header.Get(pathHeader)}), err)
+		text := fmt.Sprintf("%s %s by %s: %v", method, strings.Join(strings.Split(path, "/")[:2], "/"),
+			bare([]string{header.Get(pathHeader)}), err)
 		if c.errors[text]++; c.errors[text] == 1 {
 			c.site.line.add("    %s, begun %v ago%s", text, ended.Sub(began).Round(time.Millisecond), c.site.state())
 		}
@@ -292,8 +298,10 @@ func (c *crowd) so() visits {
 }
 
 func (v visits) String() string {
-	return fmt.Sprintf("%d of %d writes acknowledged; %d reads, %d stale, %d broken, served %v; %d failed while the master had a fault, %d others; the longest took %v",
-		v.acked, v.writes, v.reads, v.stale, v.broken, v.served, v.excused, v.failed, v.longest.Round(time.Millisecond))
+	return fmt.Sprintf("%d of %d writes acknowledged; %d reads, %d stale, %d broken, served %v; "+
+		"%d failed while the master had a fault, %d others; the longest took %v",
+		v.acked, v.writes, v.reads, v.stale, v.broken, v.served,
+		v.excused, v.failed, v.longest.Round(time.Millisecond))
 }
 
 // more waits until there have been n more reads.
@@ -326,7 +334,8 @@ func (c *crowd) fine(t *testing.T, who string) {
 // compare compares what was acknowledged with what a server has.
 func (s *site) compare(t *testing.T, on *servers.Server) {
 	t.Helper()
-	rows, err := on.DB().QueryContext(t.Context(), "SELECT client, n, COUNT(*) FROM "+s.engine.schema+"entries GROUP BY client, n")
+	rows, err := on.DB().QueryContext(t.Context(),
+		"SELECT client, n, COUNT(*) FROM "+s.engine.schema+"entries GROUP BY client, n")
 	must(t, err)
 	defer rows.Close()
 	has := map[string]map[int]int{}
@@ -358,7 +367,8 @@ func (s *site) compare(t *testing.T, on *servers.Server) {
 			}
 		}
 	}
-	t.Logf("%d writes acknowledged, %d not; of the former %d lost; %d doubled", acked, unsure, len(lost), len(doubled))
+	t.Logf("%d writes acknowledged, %d not; of the former %d lost; %d doubled",
+		acked, unsure, len(lost), len(doubled))
 	if len(lost)+len(doubled) > 0 {
 		t.Errorf("%v: lost %v, doubled %v", on, lost, doubled)
 	}

@@ -114,7 +114,8 @@ func TestFrozenSlave(t *testing.T) {
 	})
 }
 
-// TestLostPosition has a slave fall to an earlier position than it has shown. Who wrote before, and has seen it there, never reads what it has then.
+// TestLostPosition has a slave fall to an earlier position than it has shown. Who wrote before, and has seen
+// it there, never reads what it has then.
 func TestLostPosition(t *testing.T) {
 	eachOf(t, (*engine).positioned, func(t *testing.T, e *engine) {
 		a := open(t, e, e.cluster(t), func(cfg *replicated.Config) { cfg.Slaves = cfg.Slaves[:1] })
@@ -193,7 +194,8 @@ func TestLostPosition(t *testing.T) {
 		}
 		eventually(t, "the plugin has asked it", known)
 		// The control: so reads who asks it past the plugin.
-		there, err := ask[int](t.Context(), victim.Server, fmt.Sprintf("SELECT COALESCE(MAX(n), 0) FROM %sentries WHERE client = '%s'", e.schema, client))
+		there, err := ask[int](t.Context(), victim.Server,
+			fmt.Sprintf("SELECT COALESCE(MAX(n), 0) FROM %sentries WHERE client = '%s'", e.schema, client))
 		must(t, err)
 		if there >= n {
 			t.Errorf("the control: it has %d of %d entries: has it lost anything?", there, n)
@@ -207,8 +209,8 @@ func TestLostPosition(t *testing.T) {
 		reason := a.status(victim).Reason
 		end()
 		again := eventually(t, "the slave shows it again", shows)
-		t.Logf("it had %d of %d entries; reason %q; %d reads while it fell, by %v; it shows all again after %v", there, n, reason, reads, served,
-			again.Round(time.Millisecond))
+		t.Logf("it had %d of %d entries; reason %q; %d reads while it fell, by %v; it shows all again after %v",
+			there, n, reason, reads, served, again.Round(time.Millisecond))
 	})
 }
 
@@ -265,7 +267,8 @@ func TestSlowQuery(t *testing.T) {
 	})
 }
 
-// TestTruncated cuts the connection while a large answer is being read: that is an error, and never a short answer.
+// TestTruncated cuts the connection while a large answer is being read: that is an error, and never a short
+// answer.
 func TestTruncated(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e *engine) {
 		c := e.cluster(t)
@@ -297,7 +300,8 @@ func TestTruncated(t *testing.T) {
 			trail.mu.Lock()
 			handed := !trail.answered.IsZero()
 			trail.mu.Unlock()
-			if err == nil && server == victim.String() || strings.Contains(fmt.Sprint(err), errTruncated.Error()) || err != nil && !handed {
+			if err == nil && server == victim.String() ||
+				strings.Contains(fmt.Sprint(err), errTruncated.Error()) || err != nil && !handed {
 				t.Errorf("%s: %v, by %v; rows were handed out: %v; want an error after that", name, err, routes, handed)
 			}
 			if err := forms[0].read(a.db.WithContext(ctx), nil); err != nil {
@@ -356,7 +360,8 @@ func TestSetSlaves(t *testing.T) {
 		must(t, a.plugin.SetSlaves(a.dialector(second), a.dialector(third), a.dialector(fourth)))
 		again := l.served(t, 5, third.String())
 		l.stop()
-		t.Logf("%v; the new slave had served after %v, the old one had no connections after %v, and served again after %v", l.so(),
+		t.Logf("%v; the new slave had served after %v, the old one had no connections after %v, "+
+			"and served again after %v", l.so(),
 			added.Round(time.Millisecond), none.Round(time.Millisecond), again.Round(time.Millisecond))
 		l.noneFailed(t)
 		ids := []string{}

@@ -171,8 +171,8 @@ func TestPlannedSwitchover(t *testing.T) {
 	})
 }
 
-// afterSwitchover does it, to servers of their own. Then the slave that is left does not replay, until release,
-// while the writers it returns have written and read.
+// afterSwitchover does it, to servers of their own. Then the slave that is left does not replay, until
+// release, while the writers it returns have written and read.
 func afterSwitchover(
 	t *testing.T, e *engine, change func(*replicated.Config),
 ) (s *site, writers *crowd, release func()) {
