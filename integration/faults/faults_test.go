@@ -42,8 +42,8 @@ func inSoak[T any](ci, long T) T {
 }
 
 // hangs is what takes longer than that. Nothing here is about speed: what must not wait for a fault to end
-// has to happen while it lasts, and how long that may take is shown in virtual time, by attempt_frozen_test.go
-// of the root and internal/cluster.
+// has to happen while it lasts, and how long that may take is shown in virtual time, by
+// attempt_frozen_test.go of the root and internal/cluster.
 const hangs = 2 * time.Minute
 
 // idle is after how long an unused connection to the master is closed: one that a fault has broken.

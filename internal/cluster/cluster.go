@@ -84,8 +84,8 @@ func pools(servers []*Server) []gorm.ConnPool {
 // View returns the current view; it is never nil.
 func (c *Cluster) View() *View { return c.view.Load() }
 
-// Close stops the monitor, empties the view, then closes the pools of the slaves and waits for the queries that
-// run on them, as [sql.DB.Close] does. Later calls return what the first one returned.
+// Close stops the monitor, empties the view, then closes the pools of the slaves and waits for the queries
+// that run on them, as [sql.DB.Close] does. Later calls return what the first one returned.
 func (c *Cluster) Close() error { return c.close() }
 
 // Abandon closes the pools that were opened, of masters too, and leaves those alone that were there before.

@@ -18,9 +18,9 @@ const (
 	pinnable = 4
 )
 
-// connection asks a server over a connection that it keeps: one of a pool of its own, where the dialector can
-// open the server a second time, otherwise one out of the server's pool. A small pool gets its connection back
-// after each question. While such a pool has none to give, nothing can be told.
+// connection asks a server over a connection that it keeps: one of a pool of its own, where the dialector
+// can open the server a second time, otherwise one out of the server's pool. A small pool gets its
+// connection back after each question. While such a pool has none to give, nothing can be told.
 type connection struct {
 	server *Server
 	cfg    position.Config

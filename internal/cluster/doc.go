@@ -18,7 +18,7 @@
 // Routing takes a server out of the View, or has [PickLeast] choose (pick.go, load.go). A slave that has just
 // come back gets less than its share (ramp.go).
 //
-// When a statement fails, [Server.PlaceOf] knows whether there was a connection (connector.go), errors.go what
-// the error is about, and [Judge] whose fault it is. What it cannot tell alone the server is asked
+// When a statement fails, [Server.PlaceOf] knows whether there was a connection (connector.go), errors.go
+// what the error is about, and [Judge] whose fault it is. What it cannot tell alone the server is asked
 // ([Cluster.Serves], [Cluster.Answers]: ask.go). [Describe] says it in words that hold no secret.
 package cluster

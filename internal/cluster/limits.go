@@ -8,15 +8,15 @@ import (
 	"gorm.io/gorm"
 )
 
-// Limits are the limits of a slave's connection pool, as database/sql takes them: 0 is database/sql's own zero,
-// not a default of ours.
+// Limits are the limits of a slave's connection pool, as database/sql takes them: 0 is database/sql's own
+// zero, not a default of ours.
 type Limits struct {
 	MaxOpen, MaxIdle         int
 	MaxLifetime, MaxIdleTime time.Duration
 }
 
-// Fill returns l with its zero fields replaced by the defaults for a slave of the given dialect whose master's
-// pool is master. A negative field asks for database/sql's zero: no limit, or no idle connections.
+// Fill returns l with its zero fields replaced by the defaults for a slave of the given dialect whose
+// master's pool is master. A negative field asks for database/sql's zero: no limit, or no idle connections.
 func (l Limits) Fill(dialect string, master gorm.ConnPool) Limits {
 	if dialect == "sqlite" {
 		// A connection to a file costs nothing to keep, and the last one to close takes an in-memory database

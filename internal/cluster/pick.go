@@ -34,9 +34,9 @@ func PickWeighted(servers []*Server, random func() uint64) *Server {
 	return s
 }
 
-// PickLeast returns the cheaper of two servers, which it draws in proportion to their Weight; nil if there are
-// none. Two are enough to keep off the busy one, without all callers going for the same best one at the same
-// time: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.
+// PickLeast returns the cheaper of two servers, which it draws in proportion to their Weight; nil if there
+// are none. Two are enough to keep off the busy one, without all callers going for the same best one at the
+// same time: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.
 //
 // A server costs latency × (1 + reads in flight / weight), nearly as in Finagle's Peak EWMA. Divided by the
 // weight as a whole, the heavier one would get all reads of a quiet time. For example:

@@ -25,8 +25,8 @@ func (s *Server) Prepared() *gorm.PreparedStmtDB {
 	return s.prepared.Load()
 }
 
-// Adopt makes the statements of p, a cache that GORM keeps for this server, the server's own, unless it has some
-// already.
+// Adopt makes the statements of p, a cache that GORM keeps for this server, the server's own, unless it has
+// some already.
 func (s *Server) Adopt(p *gorm.PreparedStmtDB) {
 	if s.prepared.Load() == nil {
 		s.prepared.CompareAndSwap(nil, &gorm.PreparedStmtDB{ConnPool: s.Pool, Mux: p.Mux, Stmts: p.Stmts})

@@ -13,13 +13,14 @@ import (
 //	the master was asked at  10 s  11 s  12 s  13 s
 //	and had come to           100   110   120   130
 //
-// A slave that has come to 125 is fresh as of 12 s: what it lacks was committed after that. At 14.5 s its lag
-// is told as 2.5 s, which is no less than it is. One that has come to 130 is fresh as of 13 s. While the master
-// is idle, its last entry is of the latest question: at 60 s that slave is fresh as of 60 s, or a little less.
+// A slave that has come to 125 is fresh as of 12 s: what it lacks was committed after that. At 14.5 s its
+// lag is told as 2.5 s, which is no less than it is. One that has come to 130 is fresh as of 13 s. While
+// the master is idle, its last entry is of the latest question: at 60 s that slave is fresh as of 60 s, or
+// a little less.
 //
-// The ring spans maxLag and is thinned: entries may be the further apart the older they are. The neighbours of
-// one that is 32 s old may be 2 s apart without it. So a lag of 32 s may be told as 34 s, and there are some
-// hundred entries however often the master is asked (TestRingIsBounded).
+// The ring spans maxLag and is thinned: entries may be the further apart the older they are. The neighbours
+// of one that is 32 s old may be 2 s apart without it. So a lag of 32 s may be told as 34 s, and there are
+// some hundred entries however often the master is asked (TestRingIsBounded).
 type ring struct {
 	maxLag  time.Duration
 	entries []entry // in the order of time

@@ -46,8 +46,8 @@ type Server struct {
 	expiry   atomic.Pointer[expiry] // of what is prepared
 }
 
-// NewServer describes a master whose pool dialector has already opened. maxStmts and stmtTTL are gorm.Config's
-// PrepareStmtMaxSize and PrepareStmtTTL.
+// NewServer describes a master whose pool dialector has already opened. maxStmts and stmtTTL are
+// gorm.Config's PrepareStmtMaxSize and PrepareStmtTTL.
 func NewServer(id string, pool gorm.ConnPool, dialector gorm.Dialector, maxStmts int,
 	stmtTTL time.Duration) *Server {
 	return &Server{

@@ -81,7 +81,10 @@ func TestLag(t *testing.T) {
 		known bool
 	}{
 		{"it is behind", State{FreshAsOf: now.Add(-time.Second)}, time.Second, true},
-		{"it stands still", State{FreshAsOf: now.Add(-time.Hour), stood: now.Add(-time.Minute)}, 59 * time.Minute, true},
+		{
+			"it stands still", State{FreshAsOf: now.Add(-time.Hour), stood: now.Add(-time.Minute)},
+			59 * time.Minute, true,
+		},
 		{"the state is newer", State{FreshAsOf: now.Add(time.Second)}, 0, true},
 		{"it is not known", State{stood: now}, 0, false},
 	} {
