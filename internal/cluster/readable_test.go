@@ -113,15 +113,30 @@ func TestReadable(t *testing.T) {
 	}
 }
 
-// TestBlindLacksNothing: nobody has to do anything for positions that nobody wants.
-func TestBlindLacksNothing(t *testing.T) {
-	s := &slave{watched: watched{server: &Server{}}, recovery: recovery{life: LifeServing}}
-	s.reading.Remedy = "a DSN"
-	s.server.state.Store(&State{Readable: true})
-	for _, blind := range []bool{true, false} {
-		p := picture{blind: blind, slaves: []*slave{s}}
-		if lacks := p.lacking() != nil; lacks == blind {
-			t.Errorf("blind %v: lacks %v", blind, lacks)
+// TestLacking: it is a slave because of which a group has no positions, where the master has not answered.
+func TestLacking(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*picture, *slave)
+		want   bool
+	}{
+		{"it needs something", func(*picture, *slave) {}, true},
+		{"it needs nothing", func(_ *picture, s *slave) { s.reading.Remedy = "" }, false},
+		{"it is no slave", func(_ *picture, s *slave) { s.reading.WrongRole = true }, false},
+		{"nobody is asked for positions", func(p *picture, _ *slave) { p.blind = true }, false},
+		{"there are positions", func(p *picture, _ *slave) { p.positions = true }, false},
+		{"the master may still answer", func(p *picture, _ *slave) { p.masters[0].failed = missed - 1 }, false},
+		{"no slave is read", func(p *picture, _ *slave) { p.slaves = p.slaves[:1] }, false},
+	} {
+		m := &master{watched: watched{server: &Server{}, failed: missed}}
+		s := &slave{watched: watched{server: &Server{}}, recovery: recovery{life: LifeServing}}
+		s.reading.Remedy = "GTIDs"
+		read := &slave{watched: watched{server: &Server{}}}
+		read.server.state.Store(&State{Readable: true})
+		p := picture{masters: []*master{m}, slaves: []*slave{s, read}}
+		test.change(&p, s)
+		if w := p.lacking(); (w != nil) != test.want || w != nil && w != &s.watched {
+			t.Errorf("%s: lacks %v", test.name, w != nil)
 		}
 	}
 }
