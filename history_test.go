@@ -2,7 +2,11 @@ package replicated_test
 
 import (
 	"database/sql"
+	"database/sql/driver"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -149,4 +153,84 @@ func TestATokenOfAGroupWithoutSlaves(t *testing.T) {
 		time.Sleep(time.Second)
 		served(t, other.read(token, find("users")), ofUsers) // it has asked
 	})
+}
+
+// TestHistoriesWithoutNames: servers of MySQL that do not say who they are have positions all the same. Those
+// tell which groups a token is about.
+func TestHistoriesWithoutNames(t *testing.T) {
+	const uuid = "3e11fa47-71ca-11e1-9e33-c80aa942956"
+	const posts, orders, promoted, gone = uuid + "1:", uuid + "2:", uuid + "3:", uuid + "4:"
+	for _, test := range []struct {
+		name                  string
+		written, master, late string // the position of the write; the master's then; the slave's, when it has it
+		before, after         string // the routes of posts until the slave has the write, and from then on
+		orders                string // that of orders
+	}{
+		{"the master goes on", posts + "1-6", posts + "1-7", posts + "1-6",
+			"master: no slave covers the token", "slave: method", "orders-slave: method"},
+		{"a slave was promoted", posts + "1-6", posts + "1-6," + promoted + "1-2", posts + "1-6," + promoted + "1",
+			"master: no slave covers the token", "slave: method", "orders-slave: method"},
+		{"nobody has that history any longer", gone + "1-6", posts + "1-7", posts + "1-7",
+			"master: no slave covers the token", "master: no slave covers the token",
+			"orders-master: no slave covers the token"},
+	} {
+		bubble(t, test.name, func(t *testing.T) {
+			positions := map[string]*atomic.Pointer[string]{}
+			set := func(server, position string) { positions[server].Store(&position) }
+			open := func(name, position string) *recordedServer {
+				s := newRecorded(name, mySQL("ON"))
+				positions[name] = new(atomic.Pointer[string])
+				set(name, position)
+				readOnly := !strings.Contains(name, "master")
+				s.answer = func(query string) driver.Rows {
+					r := mySQL("ON")
+					r.position, r.readOnly = *positions[name].Load(), readOnly
+					return r.answer(query)
+				}
+				return s
+			}
+			var log logBuffer
+			routes := &routes{}
+			cfg := log.config(t, open("slave", posts+"1-5"))
+			cfg.Observer = routes
+			ordersMaster, ordersSlave := open("orders-master", orders+"1-9"), open("orders-slave", orders+"1-9")
+			p := replicated.New(cfg).Register(replicated.Group{
+				Masters: []gorm.Dialector{ordersMaster.dialector(t)},
+				Slaves:  []gorm.Dialector{ordersSlave.dialector(t)},
+			}, "orders")
+			db := open("master", posts+"1-5").use(t, p)
+			token := func() string { // of another instance
+				p := replicated.New(log.config(t))
+				db := open("writing-master", test.written).use(t, p)
+				ctx := p.WithToken(endless(t), "")
+				token, err := p.Token(db.WithContext(ctx).Create(&User{}).Statement.Context)
+				if err != nil || token == "" {
+					t.Fatalf("no token: %v", err)
+				}
+				return token
+			}()
+			read := func(find func(*gorm.DB) error, want string) {
+				t.Helper()
+				routes.take()
+				r := httptest.NewRequest("GET", "/", nil)
+				r.Header.Set("Replicated-Token", token)
+				p.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					if err := find(db.WithContext(r.Context())); err != nil {
+						t.Error(err)
+					}
+				})).ServeHTTP(httptest.NewRecorder(), r)
+				served(t, strings.Join(routes.take(), ", "), want)
+			}
+			findPosts := func(db *gorm.DB) error { return db.Find(&[]User{}).Error }
+			findOrders := func(db *gorm.DB) error { return db.Find(&[]Order{}).Error }
+			set("master", test.master)
+			time.Sleep(20 * time.Second) // until it is known
+			read(findPosts, test.before)
+			read(findOrders, test.orders)
+			set("slave", test.late)
+			time.Sleep(20 * time.Second)
+			read(findPosts, test.after)
+			read(findOrders, test.orders)
+		})
+	}
 }
