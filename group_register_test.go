@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/plugin/dbresolver"
@@ -164,6 +166,28 @@ func TestRegisterAfterUse(t *testing.T) {
 			// The control: other tables go on.
 			if err := errors.Join(db.Find(&[]User{}).Error, db.Create(&User{}).Error); err != nil {
 				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestMaxLagOfAGroup has servers be asked for positions whose pools were brought ready-made, as Config's MaxLag
+// does.
+func TestMaxLagOfAGroup(t *testing.T) {
+	for _, maxLag := range []time.Duration{0, 10 * time.Second} {
+		bubble(t, maxLag.String(), func(t *testing.T) {
+			log := &fakeLog{}
+			slave := dialector(openPool(t, &fake{name: "orders-slave", log: log}))
+			db := openFake(t, openPool(t, &fake{name: "master"}), gorm.Config{})
+			p := replicated.New(replicated.Config{Logger: slog.New(slog.DiscardHandler)}).
+				Register(replicated.Group{Slaves: []gorm.Dialector{slave}, MaxLag: maxLag}, "orders")
+			if err := db.Use(p); err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			synctest.Wait()
+			if asked := len(log.take()) > 0; asked != (maxLag > 0) {
+				t.Errorf("asked: %v", asked)
 			}
 		})
 	}
