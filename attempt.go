@@ -240,7 +240,7 @@ func (st *statement) toMaster(ctx context.Context, slave *cluster.Server) (to de
 		rt.config.Logger.Warn("replicated: a slave refused a statement as a write; "+
 			"from now on it goes to the master", "server", slave.ID, "sql", shape)
 	}
-	if rt.rejects {
+	if rt.rejectWrites {
 		return to, ErrWriteOnSlave
 	}
 	rt.remember(ctx, judgement{unknown, false, rt.judge(original, st.built).tables}, g)

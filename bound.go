@@ -148,7 +148,7 @@ func (rt *router) admitBound(
 	ctx context.Context, bound gorm.ConnPool, query string, built, locks bool, clause choice,
 ) error {
 	if tx, _ := slaveTxOf(rt.lookInto(bound).bound); tx != nil {
-		if locks || tx.refuses(query) {
+		if locks || tx.rejects(query) {
 			return ErrWriteOnSlave
 		}
 		return nil
@@ -335,7 +335,7 @@ func (rt *router) misplaced(g *group, master *cluster.Server) {
 	if g == nil || master == nil || slices.Contains(g.cluster.Masters, master) {
 		return
 	}
-	g.warned.Do(func() {
+	g.saidMisplaced.Do(func() {
 		rt.config.Logger.Warn("replicated: a transaction or connection of another group writes to a table of "+
 			"this one, and stays where it is: begin it behind db.Clauses(dbresolver.Use(name))",
 			"group", g.name, "server", master.ID)

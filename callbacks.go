@@ -90,19 +90,19 @@ func (rt *router) poolOf(stmt *gorm.Statement) (c *pool, prepared, wrapped bool)
 
 // derive returns where a query comes from that came with c, and the clause that counts for it.
 func (c *pool) derive(stmt *gorm.Statement, wrapped bool) (origin, choice) {
-	asked := c.clause
+	counts := c.clause
 	if wrapped { // the pool of a wrapper does not carry the clause
-		asked = cmp.Or(clauseOf(stmt), asked)
+		counts = cmp.Or(clauseOf(stmt), counts)
 	}
 	switch {
-	case asked == chooseSlave && clauseOf(stmt) == chooseSlave:
-		return hasClause, asked
-	case asked == chooseSlave:
-		return ofClause, asked
-	case asked == undecided && (c.origin == ofWrite || c.origin == ofBareWrite):
+	case counts == chooseSlave && clauseOf(stmt) == chooseSlave:
+		return hasClause, counts
+	case counts == chooseSlave:
+		return ofClause, counts
+	case counts == undecided && (c.origin == ofWrite || c.origin == ofBareWrite):
 		return inHook, undecided
 	}
-	return c.origin, asked
+	return c.origin, counts
 }
 
 // lookAtClauses looks for what GORM has built of a query that its SQL will not show.
@@ -205,7 +205,7 @@ func (rt *router) admitWrite(db *gorm.DB, g *group, f *facts) *memory {
 		_ = db.AddError(ErrWriteOnSlave)
 		return memory
 	}
-	if rt.rejects && f.clause == chooseMaster {
+	if rt.rejectWrites && f.clause == chooseMaster {
 		// It holds for associations and hooks, which do not inherit the clause.
 		stmt.Context = WithMaster(stmt.Context)
 	}

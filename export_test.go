@@ -38,8 +38,8 @@ func (p *Plugin) ByTheRules(ctx context.Context, query string) (server string, a
 		}
 		session := lookup(ctx).of(&p.router)
 		fresh := demands{limited: st.limited, staleness: st.staleness, now: time.Now()}
-		if token := session.demandsOn(st.group, st.tables); token != nil {
-			fresh.token = &demand{position: token.position, until: token.until}
+		if token := session.minPositionOn(st.group, st.tables); token != nil {
+			fresh.token = &minPosition{position: token.position, until: token.until}
 		}
 		var fit []*cluster.Server
 		if intent, _ := resolve(&st.facts); intent == Slave && !p.shadow.Load() {

@@ -47,7 +47,7 @@ func (n nature) unjudged(built bool) nature {
 // rejectsWrite applies Config.RejectWrites. Raw SQL in a dialect that cannot be
 // judged is not refused: most of it only reads.
 func (rt *router) rejectsWrite(f *facts) bool {
-	return rt.rejects && f.rejectsWrite() && !(f.nature == unknown && rt.dialect == sqlkind.Other)
+	return rt.rejectWrites && f.writesAgainstIntent() && !(f.nature == unknown && rt.dialect == sqlkind.Other)
 }
 
 // fill adds what the context and the configuration say about a statement of g, and returns the session and

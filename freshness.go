@@ -79,7 +79,7 @@ func (s *session) accept(text string) bool {
 
 // await waits until a slave may have what a statement demands, and tells whether it is worth a look. All
 // reads of a session together wait for Token.Wait.
-func (s *session) await(ctx context.Context, g *group, d *demand, v *cluster.View) bool {
+func (s *session) await(ctx context.Context, g *group, d *minPosition, v *cluster.View) bool {
 	if s == nil || s.router.config.Token.Wait == 0 {
 		return false
 	}
@@ -107,16 +107,16 @@ func (s *session) await(ctx context.Context, g *group, d *demand, v *cluster.Vie
 	}
 }
 
-// settle brings the demands of a session up to what it has written and, if tokens are monotonic, read. It
+// catchUp brings the demands of a session up to what it has written and, if tokens are monotonic, read. It
 // tells which of that its client has to hear of.
-func (s *session) settle(ctx context.Context) (wrote, read bool) {
+func (s *session) catchUp(ctx context.Context) (wrote, read bool) {
 	rt := s.router
 	wrote = s.carried.raised.Load()
 	var asking sync.WaitGroup // one server that hangs must not take the others' time
 	var questions context.Context
 	for _, g := range rt.groups {
 		m := s.memoryOf(g)
-		gWrote, gRead := m.wrote.Load(), m.read.Load()
+		gWrote, gRead := m.wrote.Load(), m.readServers.Load()
 		if !gWrote && gRead == 0 || rt.sealer == nil && !g.givesCookies.Load() {
 			continue
 		}
@@ -125,7 +125,7 @@ func (s *session) settle(ctx context.Context) (wrote, read bool) {
 			continue
 		}
 		if g.unwatched != "" {
-			s.demand(g, g.cluster.Masters[0], gWrote, position.Reading{Reason: g.unwatched}, nil)
+			s.takeAnswer(g, g.cluster.Masters[0], gWrote, position.Reading{Reason: g.unwatched}, nil)
 			continue
 		}
 		if questions == nil {
@@ -137,7 +137,7 @@ func (s *session) settle(ctx context.Context) (wrote, read bool) {
 		for _, server := range g.used(m, gWrote, gRead) {
 			asking.Go(func() {
 				reading, err := g.position(questions, server)
-				s.demand(g, server, gWrote, reading, err)
+				s.takeAnswer(g, server, gWrote, reading, err)
 			})
 		}
 	}
@@ -178,12 +178,14 @@ func (g *group) position(ctx context.Context, s *cluster.Server) (position.Readi
 
 // demand makes a session demand what a server said when it was asked for its position, or a time if it did
 // not say.
-func (s *session) demand(g *group, server *cluster.Server, wrote bool, reading position.Reading, err error) {
+func (s *session) takeAnswer(
+	g *group, server *cluster.Server, wrote bool, answer position.Reading, err error,
+) {
 	rt, now := s.router, time.Now()
-	if err == nil && !wrote && !reading.Position.Known() {
+	if err == nil && !wrote && !answer.Position.Known() {
 		return // there are no positions: who only reads would read the master for good
 	}
-	q := point{history: g.historyOf(server, reading), position: reading.Position, since: now}
+	q := point{history: g.historyOf(server, answer), position: answer.Position, since: now}
 	if err == nil && q.position.Known() {
 		s.take(q, now)
 		return
@@ -195,9 +197,9 @@ func (s *session) demand(g *group, server *cluster.Server, wrote bool, reading p
 		return
 	}
 	if err != nil {
-		reading.Reason = cluster.Describe(err)
+		answer.Reason = cluster.Describe(err)
 	}
-	rt.timeOnly(g.name, reading.Reason)
+	rt.noteTimeOnly(g.name, answer.Reason)
 }
 
 // historyOf names the history that a server of g is on: a slave's is that of its master. "" if it is not
@@ -225,7 +227,7 @@ func (s *session) seal() (string, error) {
 	text, err := rt.sealer.Seal(t, now)
 	for shortened := true; err == token.ErrTooLarge && shortened; {
 		if t, shortened = shorten(t, now.Add(rt.config.Token.Window)); shortened {
-			rt.timeOnly("", "all positions together do not fit into a header")
+			rt.noteTimeOnly("", "all positions together do not fit into a header")
 			text, err = rt.sealer.Seal(t, now)
 		}
 	}

@@ -34,7 +34,7 @@ type group struct {
 	limits       PoolConfig
 	related      []*group     // those on the same master, g too
 	givesCookies atomic.Bool  // to those that wrote to it, without Secrets
-	asked        atomic.Int64 // when askUnwatched last did, in nanoseconds since 1970
+	lastAsked    atomic.Int64 // when askUnwatched last did, in nanoseconds since 1970
 	unwatched    string       // why its servers are not asked for anything; "" if they are
 
 	now         func() time.Duration
@@ -42,10 +42,10 @@ type group struct {
 	onMaster    atomic.Int64               // reads that count, while there is a limit
 	flights     [64]atomic.Pointer[flight] // of reads without a session, by their contexts
 
-	policies *sync.Mutex       // serialises all policies: dbresolver's round robin races, and may be used twice
-	policy   dbresolver.Policy // nil: any server
-	measures bool              // the policy is LeastLatency
-	warned   sync.Once         // that a transaction elsewhere writes its tables
+	policies      *sync.Mutex       // held while any policy is asked: dbresolver's round robin races
+	policy        dbresolver.Policy // nil: any server
+	measures      bool              // the policy is LeastLatency
+	saidMisplaced sync.Once         // that a transaction elsewhere writes its tables
 
 	saidNoPositions atomic.Bool // see warnNoPositions
 }

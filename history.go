@@ -57,13 +57,13 @@ func (s *session) impose(p *point, now time.Time) (known bool) {
 		strongest = max(strongest, g.relationTo(p))
 	}
 	for _, g := range s.router.groups {
-		d := &demand{position: p.position, until: p.until}
+		d := &minPosition{position: p.position, until: p.until}
 		switch r := g.relationTo(p); {
 		case r == isOn, r == mayBeOn && strongest == mayBeOn && g.comparesTo(p):
 		case strongest == isOn, strongest == mayBeOn && r == isOnAnother:
 			continue
 		case p.position.Known():
-			d = &demand{until: later(p.until, p.since.Add(ttl))}
+			d = &minPosition{until: later(p.until, p.since.Add(ttl))}
 		}
 		s.memoryOf(g).raise(d, now, ttl)
 	}
@@ -77,11 +77,11 @@ func (s *session) impose(p *point, now time.Time) (known bool) {
 // token of theirs would be taken for one of a history that nobody knows. It does so once a second at most.
 func (rt *router) askUnwatched(now time.Time) {
 	for _, g := range rt.groups {
-		last := g.asked.Load()
+		last := g.lastAsked.Load()
 		if g.unwatched != "" || g.hasSlaves() || now.Sub(time.Unix(0, last)).Abs() < time.Second {
 			continue
 		}
-		if g.asked.CompareAndSwap(last, now.UnixNano()) {
+		if g.lastAsked.CompareAndSwap(last, now.UnixNano()) {
 			g.askMasters()
 		}
 	}

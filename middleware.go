@@ -30,7 +30,7 @@ func (p *Plugin) Middleware(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		ctx, session, first := p.begin(r)
+		ctx, session, first := p.newRequestSession(r)
 		r = r.WithContext(ctx)
 		if !first || p.sealer == nil && !p.givesCookies.Load() {
 			next.ServeHTTP(w, r)
@@ -43,8 +43,8 @@ func (p *Plugin) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// begin begins the session of a request, and tells whether it is its first one of p.
-func (rt *router) begin(r *http.Request) (_ context.Context, _ *session, first bool) {
+// newRequestSession begins the session of a request, and tells whether it is its first one of p.
+func (rt *router) newRequestSession(r *http.Request) (_ context.Context, _ *session, first bool) {
 	outer := lookup(r.Context()).of(rt)
 	ctx, session := rt.newSession(r.Context())
 	ctx.done = r.Context().Done()
@@ -115,7 +115,7 @@ func dropCookies(h http.Header, name string) {
 // something.
 func (s *session) answer(h http.Header, r *http.Request) {
 	s.takeOver(h)
-	wrote, read := s.settle(r.Context())
+	wrote, read := s.catchUp(r.Context())
 	if !wrote && !read {
 		return
 	}

@@ -141,7 +141,7 @@ func (rt *router) setSlaves(g *group, slaves []gorm.Dialector) error {
 	if len(found) > 0 {
 		return errors.Join(found...)
 	}
-	servers, fresh := next.keep(g.cluster.Slaves(), specs)
+	servers, fresh := next.reuse(g.cluster.Slaves(), specs)
 	var others []*cluster.Server
 	for _, other := range rt.groups {
 		others = slices.Concat(others, other.cluster.Masters, other.cluster.Slaves())
@@ -168,9 +168,9 @@ func (rt *router) setSlaves(g *group, slaves []gorm.Dialector) error {
 	return nil
 }
 
-// keep returns which of the slaves that are there are those of g, nil where none is, and how to open the
+// reuse returns which of the slaves that are there are those of g, nil where none is, and how to open the
 // others.
-func (g Group) keep(before []*cluster.Server, specs []cluster.Spec) (
+func (g Group) reuse(before []*cluster.Server, specs []cluster.Spec) (
 	servers []*cluster.Server, fresh []cluster.Spec,
 ) {
 	servers = make([]*cluster.Server, len(specs))
@@ -342,15 +342,15 @@ func (rt *router) grant() {
 	}
 }
 
-// watch has SQL be looked through for the names of x from now on. A statement that runs meanwhile may find
+// setIndex has SQL be looked through for the names of x from now on. A statement that runs meanwhile may find
 // a name in its SQL and not in the index.
-func (rt *router) watch(x index) {
+func (rt *router) setIndex(x index) {
 	kinds := sqlkind.NewCache(rt.dialect, rt.config.WriteFunctions...)
 	if len(x) > 0 {
 		kinds.Watch(slices.Collect(maps.Keys(x)))
 	}
 	rt.kinds.Store(kinds)
 	if len(x) > 0 {
-		rt.names.Store(&x)
+		rt.byName.Store(&x)
 	}
 }

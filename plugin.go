@@ -52,7 +52,7 @@ func New(cfg Config) *Plugin {
 	probes := len(cfg.Secrets) > 0 || cfg.MaxLag > 0 || cfg.Probe.Interval > 0 || cfg.Probe.Source != nil
 	cfg = cfg.normalised()
 	p := &Plugin{router{
-		probes: probes, config: cfg, rejects: cfg.RejectWrites, byDefault: cfg.DefaultIntent,
+		probes: probes, config: cfg, rejectWrites: cfg.RejectWrites, byDefault: cfg.DefaultIntent,
 		observer: cfg.Observer,
 		timeout:  cfg.Failover.SlaveTimeout, base: time.Now(),
 	}}
@@ -130,8 +130,8 @@ func (p *Plugin) initialize(db *gorm.DB, deadline time.Time) error {
 	p.dialect = sqlkind.DialectOf(p.dialectName)
 	p.locksShow = p.dialect == sqlkind.MySQL || p.dialect == sqlkind.PostgreSQL
 	p.groups = groups
-	p.watch(index)
-	p.own, p.routes, p.callbacks = recognisable(own), routes, db.Callback()
+	p.setIndex(index)
+	p.ownPool, p.routes, p.callbacks = recognisable(own), routes, db.Callback()
 	if err := p.register(db); err != nil {
 		p.abandonGroups()
 		return err
@@ -192,7 +192,7 @@ func (p *Plugin) Register(g Group, tables ...any) *Plugin {
 	p.openGroup(late, p.groups[0].cluster, nil)
 	late.related = []*group{late}
 	x, _ := p.index().with(late, names)
-	p.watch(x)
+	p.setIndex(x)
 	return p
 }
 

@@ -301,7 +301,7 @@ func (rt *router) ours(cp gorm.ConnPool) (_ *pool, prepared bool) {
 	switch c, ok := inner.(*pool); {
 	case ok && c.router == rt:
 		return c, statements != nil || c.prepared
-	case !ok && inner != nil && inner == rt.own:
+	case !ok && inner != nil && inner == rt.ownPool:
 		return rt.pool(pool{group: rt.groups[0]}), statements != nil
 	}
 	return nil, false

@@ -173,9 +173,9 @@ func (f facts) asksForSlave() bool {
 	return false
 }
 
-// rejectsWrite tells whether Config.RejectWrites refuses the statement: it writes, or may well write, and the
-// intent was to read.
-func (f facts) rejectsWrite() bool {
+// writesAgainstIntent tells whether Config.RejectWrites refuses the statement: it writes, or may well write,
+// and the intent was to read.
+func (f facts) writesAgainstIntent() bool {
 	if !f.nature.mayWrite() || f.nature == unknown && f.clause == chooseSlave {
 		return false // where there is a clause, the code vouches for this very statement
 	}
@@ -185,7 +185,7 @@ func (f facts) rejectsWrite() bool {
 
 // demands is what a slave has to meet for a statement.
 type demands struct {
-	token     *demand           // of the session; nil: none
+	token     *minPosition      // of the session; nil: none
 	limited   bool              // WithMaxStaleness
 	staleness time.Duration     // if limited
 	now       time.Time         // zero if nothing depends on it: see setNow

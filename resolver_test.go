@@ -119,7 +119,7 @@ func TestRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			q := facts{hasSlaves: true, nature: writes, inRequest: true, method: chooseSlave, auto: true}
 			test.change(&q)
-			if got := q.rejectsWrite(); got != test.want {
+			if got := q.writesAgainstIntent(); got != test.want {
 				t.Errorf("got %v", got)
 			}
 		})
@@ -174,12 +174,12 @@ func TestCandidates(t *testing.T) {
 		return v
 	}
 	const everything = "fresh behind far dead unknown"
-	token := func(n uint64) *demand { return &demand{position: at(n)} }
-	until := func(d time.Duration) *demand { return &demand{until: now.Add(d)} }
+	token := func(n uint64) *minPosition { return &minPosition{position: at(n)} }
+	until := func(d time.Duration) *minPosition { return &minPosition{until: now.Add(d)} }
 	for _, test := range []struct {
 		name    string
 		slaves  string
-		demand  *demand
+		demand  *minPosition
 		within  time.Duration // WithMaxStaleness, if positive
 		asks    bool
 		want    string
@@ -189,11 +189,13 @@ func TestCandidates(t *testing.T) {
 		{name: "what the token demands", slaves: everything, demand: token(9), want: "fresh"},
 		{name: "a demand that all meet", slaves: everything, demand: token(3), want: "fresh behind"},
 		{name: "a demand that nobody meets", slaves: everything, demand: token(11), missing: ReasonToken},
-		{name: "of another history", slaves: everything, demand: &demand{position: position.Sequence("other", 1)},
+		{name: "of another history", slaves: everything,
+			demand:  &minPosition{position: position.Sequence("other", 1)},
 			missing: ReasonToken},
 		{name: "until", slaves: everything, demand: until(1), missing: ReasonToken},
 		{name: "until is over", slaves: everything, demand: until(0), want: "fresh behind"},
-		{name: "both have to be met", slaves: everything, demand: &demand{position: at(1), until: now.Add(1)},
+		{name: "both have to be met", slaves: everything,
+			demand:  &minPosition{position: at(1), until: now.Add(1)},
 			missing: ReasonToken},
 		{name: "staleness", slaves: everything, within: 2 * time.Second, want: "fresh"},
 		{name: "staleness that nobody has", slaves: everything, within: time.Millisecond, missing: ReasonStaleness},
@@ -237,12 +239,12 @@ func TestCandidates(t *testing.T) {
 // TestDemandsAdd has what two tokens demand together.
 func TestDemandsAdd(t *testing.T) {
 	now := time.Now()
-	at := func(name string, n uint64) *demand { return &demand{position: position.Sequence(name, n)} }
-	until := func(d time.Duration) *demand { return &demand{until: now.Add(d)} }
+	at := func(name string, n uint64) *minPosition { return &minPosition{position: position.Sequence(name, n)} }
+	until := func(d time.Duration) *minPosition { return &minPosition{until: now.Add(d)} }
 	const window = 5 * time.Second
 	for _, test := range []struct {
 		name       string
-		old, newer *demand
+		old, newer *minPosition
 		want       string
 		until      time.Duration // 0: none
 	}{

@@ -20,25 +20,25 @@ import (
 type router struct {
 	// Every statement looks at these. They stand together: in a real program they come from memory, not from the
 	// nearest cache. But for the atomics they are immutable after Initialize.
-	auto        atomic.Bool // AutoReadOnSlave
-	shadow      atomic.Bool
-	wrapped     atomic.Bool // a pool of another plugin was seen around one of ours
-	initialized atomic.Bool
-	rejects     bool   // RejectWrites
-	locksShow   bool   // in the SQL: SQLite's dialector leaves clause.Locking out
-	byDefault   Intent // Config.DefaultIntent
-	dialect     sqlkind.Dialect
-	kinds       atomic.Pointer[sqlkind.Cache]
-	names       atomic.Pointer[index] // nil while there is one group
-	timeout     time.Duration         // Failover.SlaveTimeout
-	base        time.Time             // of now
-	observer    Observer
-	groups      []*group // the global one first
+	auto         atomic.Bool // AutoReadOnSlave
+	shadow       atomic.Bool
+	wrapped      atomic.Bool // a pool of another plugin was seen around one of ours
+	initialized  atomic.Bool
+	rejectWrites bool   // RejectWrites
+	locksShow    bool   // in the SQL: SQLite's dialector leaves clause.Locking out
+	byDefault    Intent // Config.DefaultIntent
+	dialect      sqlkind.Dialect
+	kinds        atomic.Pointer[sqlkind.Cache]
+	byName       atomic.Pointer[index] // nil while there is one group
+	timeout      time.Duration         // Failover.SlaveTimeout
+	base         time.Time             // of now
+	observer     Observer
+	groups       []*group // the global one first
 
 	// These are immutable after Initialize, too.
 	config      Config // its Logger is that of log
 	dialectName string
-	own         gorm.ConnPool   // of sessions made before db.Use; nil if it cannot be recognised
+	ownPool     gorm.ConnPool   // of sessions made before db.Use; nil if it cannot be recognised
 	ownServer   *cluster.Server // of the connection of the *gorm.DB
 	callbacks   any             // of the *gorm.DB
 	routes      *matcher
@@ -58,7 +58,7 @@ type router struct {
 	tokens        tokens
 	withoutIntent atomic.Uint64
 	replans       atomic.Uint64 // see anotherText
-	unknown       names         // in dbresolver.Use, that nobody registered
+	unregistered  nameSet       // in dbresolver.Use, that nobody registered
 	saidUndone    sync.Once
 	saidWrapped   sync.Once
 	saidSharding  sync.Once
@@ -71,8 +71,8 @@ type tokens struct {
 	saidTimeOnly, saidLate, saidMarker, saidClash sync.Once
 }
 
-// timeOnly tells that a token carries a time instead of a position.
-func (rt *router) timeOnly(group, reason string) {
+// noteTimeOnly tells that a token carries a time instead of a position.
+func (rt *router) noteTimeOnly(group, reason string) {
 	rt.tokens.timeOnly.Add(1)
 	rt.tokens.saidTimeOnly.Do(func() {
 		rt.config.Logger.Warn("replicated: a token carries a time instead of a position: its client reads the "+
@@ -81,8 +81,8 @@ func (rt *router) timeOnly(group, reason string) {
 	})
 }
 
-// tooLate tells of a write, or a token, that the response's own token cannot tell of.
-func (rt *router) tooLate() {
+// noteLate tells of a write, or a token, that the response's own token cannot tell of.
+func (rt *router) noteLate() {
 	rt.tokens.late.Add(1)
 	rt.tokens.saidLate.Do(func() {
 		rt.config.Logger.Warn("replicated: a handler wrote to the database, or to another service, after the " +
@@ -93,7 +93,7 @@ func (rt *router) tooLate() {
 
 // index returns nil while there is only the global group.
 func (rt *router) index() index {
-	if x := rt.names.Load(); x != nil {
+	if x := rt.byName.Load(); x != nil {
 		return *x
 	}
 	return nil
@@ -102,8 +102,8 @@ func (rt *router) index() index {
 // now is a time that costs half of what time.Now does.
 func (rt *router) now() time.Duration { return time.Since(rt.base) }
 
-// names remembers names, but no more than mostNames: they may come with a request.
-type names struct {
+// nameSet remembers names, but no more than mostNames: they may come with a request.
+type nameSet struct {
 	mu    sync.Mutex
 	known map[string]bool
 }
@@ -111,7 +111,7 @@ type names struct {
 const mostNames = 16
 
 // add reports whether the name is new, and remembered from now on.
-func (n *names) add(name string) bool {
+func (n *nameSet) add(name string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.known[name] || len(n.known) == mostNames {

@@ -100,8 +100,8 @@ func (s *scope) of(rt *router) *session {
 	return nil
 }
 
-// remembers returns the session of p in s that is to remember a write, or nil.
-func (s *scope) remembers(rt *router) *session {
+// sessionOfWrite returns the session of p in s that is to remember a write, or nil.
+func (s *scope) sessionOfWrite(rt *router) *session {
 	if s == nil || s.forgets {
 		return nil
 	}

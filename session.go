@@ -46,34 +46,34 @@ func (s *session) markWritten(g *group) {
 		m.wrote.Store(true)
 	}
 	if s.carried.late() {
-		s.router.tooLate()
+		s.router.noteLate()
 	}
 }
 
 // memory is the part of a session that changes while the request is served,
 // by as many goroutines as the handler likes. There is one for each group.
 type memory struct {
-	wrote  atomic.Bool
-	demand atomic.Pointer[demand] // of its tokens; nil: none
-	slave  atomic.Pointer[cluster.Server]
-	read   atomic.Uint64                  // which servers, with Token.Monotonic: see noteRead
-	master atomic.Pointer[cluster.Server] // if there are several
-	flight atomic.Pointer[flight]         // its reads
+	wrote       atomic.Bool
+	min         atomic.Pointer[minPosition] // of its tokens; nil: none
+	slave       atomic.Pointer[cluster.Server]
+	readServers atomic.Uint64                  // which servers, with Token.Monotonic: see noteRead
+	master      atomic.Pointer[cluster.Server] // if there are several
+	flight      atomic.Pointer[flight]         // its reads
 }
 
 func (m *memory) wroteTo() bool { return m != nil && m.wrote.Load() }
 
-// demands returns what the session must not read behind, or nil.
-func (m *memory) demands() *demand {
+// minPosition returns what the session must not read behind, or nil.
+func (m *memory) minPosition() *minPosition {
 	if m == nil {
 		return nil
 	}
-	return m.demand.Load()
+	return m.min.Load()
 }
 
-// kept returns the slave that serves the session: its first one, while that
+// currentSlave returns the slave that serves the session: its first one, while that
 // may be read. One request reads one state.
-func (m *memory) kept(now time.Duration) *cluster.Server {
+func (m *memory) currentSlave(now time.Duration) *cluster.Server {
 	if m == nil {
 		return nil
 	}
@@ -83,37 +83,32 @@ func (m *memory) kept(now time.Duration) *cluster.Server {
 	return nil
 }
 
-// keep makes slave the session's, unless another goroutine of the request was
+// stickTo makes slave the session's, unless another goroutine of the request was
 // faster, and returns the session's.
-func (m *memory) keep(slave *cluster.Server) *cluster.Server {
+func (m *memory) stickTo(slave *cluster.Server) *cluster.Server {
 	if m == nil {
 		return slave
 	}
-	return keep(&m.slave, slave)
+	for {
+		old := m.slave.Load()
+		if old != nil && old.Fits() {
+			return old
+		}
+		if m.slave.CompareAndSwap(old, slave) {
+			return slave
+		}
+	}
 }
 
-// change makes slave the session's, whatever it was before, and returns it.
-func (m *memory) change(slave *cluster.Server) *cluster.Server {
+// switchTo makes slave the session's, whatever it was before, and returns it.
+func (m *memory) switchTo(slave *cluster.Server) *cluster.Server {
 	if m != nil {
 		m.slave.Store(slave)
 	}
 	return slave
 }
 
-// keep stores server in p, unless one is there that may be read, and returns what is there then.
-func keep(p *atomic.Pointer[cluster.Server], server *cluster.Server) *cluster.Server {
-	for {
-		old := p.Load()
-		if old != nil && old.Fits() {
-			return old
-		}
-		if p.CompareAndSwap(old, server) {
-			return server
-		}
-	}
-}
-
-// masterRead is the bit of memory.read for the master, and for all slaves that have none.
+// masterRead is the bit of memory.readServers for the master, and for all slaves that have none.
 const masterRead = 63
 
 // noteRead remembers which server was read.
@@ -125,7 +120,7 @@ func (m *memory) noteRead(s *cluster.Server) {
 	if s.Slave {
 		bit = min(bit, s.Slot())
 	}
-	m.read.Or(1 << bit)
+	m.readServers.Or(1 << bit)
 }
 
 // carried is what a session has to do with its client, beside the points.
@@ -141,10 +136,10 @@ type carried struct {
 func (c *carried) late() bool { return c.response != nil && c.response.Begun() }
 
 // raise adds to what the session must not read behind.
-func (m *memory) raise(newer *demand, now time.Time, ttl time.Duration) {
+func (m *memory) raise(newer *minPosition, now time.Time, ttl time.Duration) {
 	for {
-		old := m.demand.Load()
-		if m.demand.CompareAndSwap(old, old.and(newer, now, ttl)) {
+		old := m.min.Load()
+		if m.min.CompareAndSwap(old, old.and(newer, now, ttl)) {
 			return
 		}
 	}

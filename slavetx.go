@@ -53,38 +53,38 @@ func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
 // take a connection of its own from it, and write there.
 func (t *slaveTx) GetDBConn() (*sql.DB, error) { return t.group.cluster.Masters[0].DB() }
 
-// refuses tells whether a statement may not run here. A lock that is taken on a slave keeps nobody out who
+// rejects tells whether a statement may not run here. A lock that is taken on a slave keeps nobody out who
 // writes, and may stop the replay: MariaDB takes those of LOCK IN SHARE MODE in a read-only transaction, too.
 // MySQL and PostgreSQL see for themselves that a statement writes, since the transaction is read-only there;
 // SQLite does not.
-func (t *slaveTx) refuses(query string) bool {
+func (t *slaveTx) rejects(query string) bool {
 	n := t.router.judge(query, true).nature
 	return n == writes || n == locks || n == unknown && t.router.dialect == sqlkind.SQLite
 }
 
 func (t *slaveTx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
-	if t.refuses(query) {
+	if t.rejects(query) {
 		return nil, ErrWriteOnSlave
 	}
 	return t.Tx.PrepareContext(ctx, query)
 }
 
 func (t *slaveTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	if t.refuses(query) {
+	if t.rejects(query) {
 		return nil, ErrWriteOnSlave
 	}
 	return t.Tx.ExecContext(ctx, query, args...)
 }
 
 func (t *slaveTx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if t.refuses(query) {
+	if t.rejects(query) {
 		return nil, ErrWriteOnSlave
 	}
 	return t.Tx.QueryContext(ctx, query, args...)
 }
 
 func (t *slaveTx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	if t.refuses(query) {
+	if t.rejects(query) {
 		return errorRow(ErrWriteOnSlave)
 	}
 	return t.Tx.QueryRowContext(ctx, query, args...)

@@ -133,7 +133,7 @@ func (st *statement) slave(
 ) (*cluster.Server, Reason) {
 	g := st.group
 	st.now = cluster.Now()
-	kept, token := st.memory.kept(st.now), session.demandsOn(g, st.tables)
+	kept, token := st.memory.currentSlave(st.now), session.minPositionOn(g, st.tables)
 	if slave := st.atOnce(view, kept, token); slave != nil {
 		return slave, 0
 	}
@@ -160,7 +160,7 @@ func (st *statement) slave(
 // atOnce returns the session's own slave, if nothing has changed since it was picked, or any readable one,
 // if the statement demands nothing of it. It returns nil if the slaves have to be looked at more closely.
 func (st *statement) atOnce(
-	view *cluster.View, kept *cluster.Server, token *demand,
+	view *cluster.View, kept *cluster.Server, token *minPosition,
 ) *cluster.Server {
 	g := st.group
 	switch {
@@ -173,7 +173,7 @@ func (st *statement) atOnce(
 		return kept
 	case token == nil && len(view.Slaves) > 0 && !view.Recovering && view.Holds(time.Now()):
 		g.cluster.Used()
-		return st.memory.keep(g.choose(view.Slaves, view.Pools))
+		return st.memory.stickTo(g.choose(view.Slaves, view.Pools))
 	}
 	return nil
 }
@@ -213,7 +213,7 @@ func (st *statement) among(
 		}
 	}
 	if len(fit) > 0 {
-		return st.memory.change(st.group.choose(fit, pools)), 0
+		return st.memory.switchTo(st.group.choose(fit, pools)), 0
 	}
 	return nil, missing
 }

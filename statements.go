@@ -144,8 +144,8 @@ func sessionStatements(db *gorm.DB) (shared *gorm.PreparedStmtDB, isNew bool) {
 	config := *db.Config
 	mark := &gorm.PreparedStmtDB{}
 	config.ConnPool, config.PrepareStmtTTL = mark, cluster.NoExpiry
-	asked := &gorm.DB{Config: &config, Statement: &gorm.Statement{ConnPool: (*sql.Tx)(nil)}}
-	session := asked.Session(&gorm.Session{PrepareStmt: true})
+	probe := &gorm.DB{Config: &config, Statement: &gorm.Statement{ConnPool: (*sql.Tx)(nil)}}
+	session := probe.Session(&gorm.Session{PrepareStmt: true})
 	tx, ok := session.Statement.ConnPool.(*gorm.PreparedStmtTX)
 	if !ok {
 		return nil, false

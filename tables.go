@@ -40,7 +40,7 @@ func (rt *router) groupOf(stmt *gorm.Statement) *group {
 		if g := x.exactly(name); g != nil {
 			return g
 		}
-		if rt.unknown.add(name) {
+		if rt.unregistered.add(name) {
 			rt.config.Logger.Warn("replicated: dbresolver.Use of a name that was not registered has no effect",
 				"name", name)
 		}

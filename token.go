@@ -34,7 +34,7 @@ func (p *Plugin) Token(ctx context.Context) (string, error) {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	}
-	session.settle(ctx)
+	session.catchUp(ctx)
 	return session.seal()
 }
 
@@ -66,7 +66,7 @@ func (s *session) bring(text string) {
 	}
 	s.carried.raised.Store(true)
 	if s.carried.late() {
-		s.router.tooLate()
+		s.router.noteLate()
 	}
 }
 

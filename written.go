@@ -13,7 +13,7 @@ import (
 // ran on a master of g, or on one that is not known if that is nil. If its SQL is unknown, or a function in
 // it, it may have written to every group that is there.
 func (rt *router) remember(ctx context.Context, j judgement, g *group) {
-	session := lookup(ctx).remembers(rt)
+	session := lookup(ctx).sessionOfWrite(rt)
 	if session == nil {
 		return
 	}
@@ -62,20 +62,20 @@ func (rt *router) wrote(ctx context.Context, g *group, tables *sqlkind.Tables) b
 	})
 }
 
-// demandsOn returns what a session must not read behind on a slave of g with a statement about these
+// minPositionOn returns what a session must not read behind on a slave of g with a statement about these
 // tables, nil for a transaction.
-func (s *session) demandsOn(g *group, tables *sqlkind.Tables) *demand {
-	d := s.memoryOf(g).demands()
+func (s *session) minPositionOn(g *group, tables *sqlkind.Tables) *minPosition {
+	d := s.memoryOf(g).minPosition()
 	if s == nil || len(s.router.groups) == 1 {
 		return d
 	}
 	s.router.touched(g, tables, func(other *group) bool {
-		switch theirs := s.memoryOf(other).demands(); {
+		switch theirs := s.memoryOf(other).minPosition(); {
 		case other == g || theirs == nil:
 		case g.shares(other):
 			d = d.and(theirs, time.Now(), s.router.config.Token.TTL)
 		default: // a position of another master tells nothing about a slave of this one
-			d = &demand{until: forever}
+			d = &minPosition{until: forever}
 		}
 		return false
 	})
@@ -84,7 +84,7 @@ func (s *session) demandsOn(g *group, tables *sqlkind.Tables) *demand {
 
 // rememberTable remembers that a session has written to the table of a create, update or delete.
 func (rt *router) rememberTable(stmt *gorm.Statement) {
-	session := lookup(stmt.Context).remembers(rt)
+	session := lookup(stmt.Context).sessionOfWrite(rt)
 	if session == nil {
 		return
 	}

@@ -13,7 +13,7 @@ var rooms = []struct{ heading, files string }{
 	{"doors", "middleware.go token.go status.go plugin.go open.go"},
 	{"the way", "callbacks.go bound.go beside.go pool.go slavetx.go attempt.go statement.go lease.go " +
 		"statements.go"},
-	{"deciding", "written.go facts.go freshness.go history.go resolver.go scope.go session.go demand.go " +
+	{"deciding", "written.go facts.go freshness.go history.go resolver.go scope.go session.go minposition.go " +
 		"points.go tables.go router.go group.go"},
 	{"words", "policy.go validate.go routes.go config.go position.go route.go intent.go"},
 }

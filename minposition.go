@@ -8,8 +8,8 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// demand is what a session must not read behind in one group. Once made it is not changed, but for met.
-type demand struct {
+// minPosition is what a session must not read behind in one group. Once made it is not changed, but for met.
+type minPosition struct {
 	position position.Position // a slave has to cover it, if it is known
 	until    time.Time         // the master has to be read until then
 
@@ -17,20 +17,20 @@ type demand struct {
 }
 
 // metBy tells whether a slave at p may be read.
-func (d *demand) metBy(p position.Position, now time.Time) bool {
+func (d *minPosition) metBy(p position.Position, now time.Time) bool {
 	return d == nil || !now.Before(d.until) && (!d.position.Known() || p.Covers(d.position))
 }
 
 // timed tells whether metBy needs to know the time.
-func (d *demand) timed() bool { return d != nil && !d.until.IsZero() }
+func (d *minPosition) timed() bool { return d != nil && !d.until.IsZero() }
 
 // and returns what demands as much as d and newer do. Two positions may have no common one, such as those
 // before and after a failover: then only the master does for both, for as long as the older one may count.
-func (d *demand) and(newer *demand, now time.Time, ttl time.Duration) *demand {
+func (d *minPosition) and(newer *minPosition, now time.Time, ttl time.Duration) *minPosition {
 	if d == nil {
 		return newer
 	}
-	both := demand{position: newer.position, until: later(d.until, newer.until)}
+	both := minPosition{position: newer.position, until: later(d.until, newer.until)}
 	switch merged := position.Merge(d.position, newer.position); {
 	case merged.Known():
 		both.position = merged
