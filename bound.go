@@ -11,8 +11,8 @@ import (
 	"github.com/gorm-replicated/replicated/internal/cluster"
 )
 
-// boundRead handles a query, row or raw statement that is bound to a
-// transaction or a connection, or runs on a pool that the plugin does not know. It stays there.
+// boundRead handles a query, row or raw statement that is bound to a transaction or a connection, or runs
+// on a pool that the plugin does not know. It stays there.
 func (rt *router) boundRead(db *gorm.DB) {
 	stmt := db.Statement
 	stmt.ConnPool = dismiss(stmt.ConnPool)
@@ -60,8 +60,8 @@ func (rt *router) boundWrite(db *gorm.DB) {
 	}
 }
 
-// attendant stands before the pool of a bound statement until its final SQL
-// comes by, to see whether it writes. Then it steps back.
+// attendant stands before the pool of a bound statement until its final SQL comes by, to see whether it
+// writes. Then it steps back.
 type attendant struct {
 	gorm.ConnPool
 	runsOn gorm.ConnPool // see admitted
@@ -71,8 +71,8 @@ type attendant struct {
 	locks  bool // with clause.Locking, which the SQL does not show
 }
 
-// txAttendant is an attendant that can be told for a transaction, and
-// connAttendant one that can begin one: callbacks that run in between look.
+// txAttendant is an attendant that can be told for a transaction, and connAttendant one that can begin one:
+// callbacks that run in between look.
 type (
 	txAttendant struct {
 		*attendant
@@ -118,8 +118,7 @@ func (rt *router) attend(stmt *gorm.Statement) {
 	}
 }
 
-// dismiss takes an attendant away that saw nothing: somebody answered the
-// statement in the place of GORM.
+// dismiss takes an attendant away that saw nothing: somebody answered the statement in the place of GORM.
 func dismiss(p gorm.ConnPool) gorm.ConnPool {
 	switch a := p.(type) {
 	case txAttendant:
@@ -230,8 +229,8 @@ func (a *attendant) heed(query string, err error) {
 	}
 }
 
-// reportBound reports a statement that stays where it is; tx is the slave's
-// transaction that it is bound to, if any.
+// reportBound reports a statement that stays where it is; tx is the slave's transaction that it is bound
+// to, if any.
 func (rt *router) reportBound(db *gorm.DB, tx *slaveTx) {
 	if rt.observer == nil {
 		return
@@ -289,8 +288,8 @@ func (rt *router) ownStatements(stmt *gorm.Statement) {
 	}
 }
 
-// sqlDBOf returns the *sql.DB that a transaction or a connection belongs to,
-// or nil. database/sql does not tell; GORM's own DB method looks into *sql.Tx the same way.
+// sqlDBOf returns the *sql.DB that a transaction or a connection belongs to, or nil. database/sql does not
+// tell; GORM's own DB method looks into *sql.Tx the same way.
 func sqlDBOf(p gorm.ConnPool) *sql.DB {
 	for {
 		t, ok := p.(*gorm.PreparedStmtTX)
@@ -321,8 +320,7 @@ func (rt *router) admitPrepared(ctx context.Context, conn any, query string) err
 	return rt.admitBound(ctx, cp, query, false, false, undecided)
 }
 
-// connKey is the setting under which a write remembers the connection that
-// it is bound to.
+// connKey is the setting under which a write remembers the connection that it is bound to.
 type connKey struct{}
 
 func isLocking(stmt *gorm.Statement) bool {

@@ -6,10 +6,11 @@ import (
 	"reflect"
 	"slices"
 
-	"github.com/gorm-replicated/replicated/internal/sqlkind"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/plugin/dbresolver"
+
+	"github.com/gorm-replicated/replicated/internal/sqlkind"
 )
 
 func (rt *router) register(db *gorm.DB) error {
@@ -223,9 +224,9 @@ func (rt *router) reportWrite(stmt *gorm.Statement, to *pool, f *facts) {
 	})
 }
 
-// settleWrite runs after creates, updates and deletes. When GORM ends the
-// transaction around one, it resets the statement to the pool of the *gorm.DB, which would take
-// the rest of a db.Connection block off its connection.
+// settleWrite runs after creates, updates and deletes. When GORM ends the transaction around one, it resets
+// the statement to the pool of the *gorm.DB, which would take the rest of a db.Connection block off its
+// connection.
 func (rt *router) settleWrite(db *gorm.DB) {
 	if db.SkipDefaultTransaction || recognisable(db.ConnPool) == nil || db.Statement.ConnPool != db.ConnPool {
 		return
@@ -235,8 +236,8 @@ func (rt *router) settleWrite(db *gorm.DB) {
 	}
 }
 
-// notice is called whenever somebody registers a callback for queries: GORM
-// asks then which of them apply. Ours always does; dbresolver's would undo it.
+// notice is called whenever somebody registers a callback for queries: GORM asks then which of them apply.
+// Ours always does; dbresolver's would undo it.
 func (rt *router) notice(db *gorm.DB) bool {
 	if db.Callback().Create().Get(clauseName) != nil {
 		rt.saidUndone.Do(func() { rt.config.Logger.Error("replicated: routing is undone", "error", errDBResolver) })

@@ -10,8 +10,8 @@ import (
 	"gorm.io/plugin/dbresolver"
 )
 
-// Config configures a [Plugin]. Most applications set Slaves and Secrets.
-// The zero value has no slaves: everything runs on the master.
+// Config configures a [Plugin]. Most applications set Slaves and Secrets. The zero value has no slaves:
+// everything runs on the master.
 //
 // [New] copies it: changing it later has no effect.
 type Config struct {
@@ -39,28 +39,26 @@ type Config struct {
 	// never touched.
 	Pool PoolConfig
 
-	// AutoReadOnSlave lets the request's method and DefaultIntent choose a
-	// slave (AUTO_READ_ON_SLAVE in Flask-Replicated). If it is false, only what is marked
-	// reads from slaves: UseSlave, WithSlave, Routes, a clause.
-	// [Plugin.SetAutoReadOnSlave] changes it while requests run. Default: true.
+	// AutoReadOnSlave lets the request's method and DefaultIntent choose a slave (AUTO_READ_ON_SLAVE in
+	// Flask-Replicated). If it is false, only what is marked reads from slaves: UseSlave, WithSlave, Routes, a
+	// clause. [Plugin.SetAutoReadOnSlave] changes it while requests run. Default: true.
 	AutoReadOnSlave *bool
 
 	// ReadOnlyMethods are the HTTP methods whose requests only read; their case does not matter.
 	// Default, if nil: GET and HEAD. Empty and not nil: none.
 	ReadOnlyMethods []string
 
-	// Routes gives requests an intent by pattern, whatever their method and
-	// whether or not AutoReadOnSlave is on: {"POST /search": replicated.Slave}.
-	// Patterns are those of [http.ServeMux], matched against the request as Middleware sees it;
-	// the most specific one counts. Default: none.
+	// Routes gives requests an intent by pattern, whatever their method and whether or not AutoReadOnSlave is
+	// on: {"POST /search": replicated.Slave}. Patterns are those of [http.ServeMux], matched against the
+	// request as Middleware sees it; the most specific one counts. Default: none.
 	Routes map[string]Intent
 
-	// DefaultIntent is the intent where there is no request, such as in a
-	// background job, while AutoReadOnSlave is on. Default: Master.
+	// DefaultIntent is the intent where there is no request, such as in a background job, while
+	// AutoReadOnSlave is on. Default: Master.
 	DefaultIntent Intent
 
-	// RejectWrites makes a write under a Slave intent fail with
-	// [ErrWriteOnSlave], before anything is executed. Default: it runs on the master.
+	// RejectWrites makes a write under a Slave intent fail with [ErrWriteOnSlave], before anything is
+	// executed. Default: it runs on the master.
 	RejectWrites bool
 
 	// WriteFunctions names functions that write although a SELECT calls them, such as stored ones. Case and
@@ -162,10 +160,11 @@ type ProbeConfig struct {
 // connection or says that it does not serve runs on the next slave, then on the master, in the same call:
 // docs/operations.md.
 type FailoverConfig struct {
-	// SlaveTimeout is after how long a read that a slave has not answered makes the plugin ask whether that
-	// slave is alive, over a connection of its own, for a second at most. If it is, the read goes on, for as
-	// long as it takes; it runs once. If not, it is cancelled there and runs elsewhere. What counts is the
-	// time until the first row. Default: 1 s. Negative: reads wait for as long as their context allows.
+	// SlaveTimeout is how long a slave may take to the first row of a read before the plugin asks whether that
+	// slave is alive. The question goes over a connection of the plugin's own, and waits for a second at most.
+	// If the slave answers, the read goes on for as long as it takes, and runs once. If the slave does not,
+	// the read is cancelled there and runs elsewhere. Default: 1 s. Negative: reads wait for as long as their
+	// context allows.
 	SlaveTimeout time.Duration
 
 	// MaxOnMaster is how many reads of each group may run on the master at once, until their rows are closed,
@@ -183,8 +182,8 @@ type PoolConfig struct {
 	// MaxIdle is the number of idle connections at most; negative: none are kept.
 	// Default: MaxOpen, or 16 if that is unlimited.
 	MaxIdle int
-	// MaxLifetime is the age at which a connection is closed; negative: none.
-	// Default: 3 minutes; none for SQLite.
+	// MaxLifetime is the age at which a connection is closed; negative: none. Default: 3 minutes; none for
+	// SQLite.
 	MaxLifetime time.Duration
 	// MaxIdleTime is how long a connection may be idle. Default: any time.
 	MaxIdleTime time.Duration

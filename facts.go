@@ -9,8 +9,11 @@ import (
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
 )
 
-// judge judges SQL. Where the dialect is not known, what GORM built is
-// taken for the read it looks like, and anything else may write.
+// What the rules of resolver.go look at is gathered here: judge asks the SQL, fill the context and the
+// configuration.
+
+// judge judges SQL. Where the dialect is not known, what GORM built is taken for the read it looks like,
+// and anything else may write.
 func (rt *router) judge(query string, built bool) judgement {
 	v := rt.kinds.Load().Look(query)
 	j := judgement{natures[v.Kind], v.CallsUnknown, v.Tables}

@@ -12,6 +12,9 @@ import (
 	"github.com/gorm-replicated/replicated/internal/token"
 )
 
+// Tokens come in by accept, which makes the session demand what they hold. Before a token goes out, catchUp
+// adds what the session has written and read, and seal encrypts all of it.
+
 // readMaster makes a session, and the next one of its client if that hears of it, read the master for some
 // time.
 func (s *session) readMaster(d time.Duration) {
@@ -183,7 +186,7 @@ func (s *session) takeAnswer(
 ) {
 	rt, now := s.router, time.Now()
 	if err == nil && !wrote && !answer.Position.Known() {
-		return // there are no positions: who only reads would read the master for good
+		return // no positions: a client that only reads would read the master for good
 	}
 	q := point{history: g.historyOf(server, answer), position: answer.Position, since: now}
 	if err == nil && q.position.Known() {
@@ -202,8 +205,8 @@ func (s *session) takeAnswer(
 	rt.noteTimeOnly(g.name, answer.Reason)
 }
 
-// historyOf names the history that a server of g is on: a slave's is that of its master. "" if it is not
-// known.
+// historyOf names the history that a server of g is on: a slave's is that of its master. It returns ""
+// where the history is not known.
 func (g *group) historyOf(s *cluster.Server, reading position.Reading) string {
 	if !s.Slave && reading.Position.Known() {
 		return reading.History()

@@ -9,16 +9,15 @@ import (
 
 // Intent says what a request, or a piece of code, means to do.
 //
-// It is also a clause: db.Clauses(replicated.Slave).Find(&posts) settles the
-// question for one statement and for what follows from it: preloads, hooks,
-// and the transaction that Begin opens.
+// It is also a clause: db.Clauses(replicated.Slave).Find(&posts) settles the question for one statement and
+// for what follows from it: preloads, hooks, and the transaction that Begin opens.
 type Intent uint8
 
 const (
 	// Master is the intent to write, or to see the newest state. It is the zero value.
 	Master Intent = iota
-	// Slave is the intent to read only. Statements that write, lock rows or
-	// depend on one connection's state run on the master all the same.
+	// Slave is the intent to read only. Statements that write, lock rows or depend on one connection's state
+	// run on the master all the same.
 	Slave
 )
 
@@ -41,8 +40,8 @@ func (i Intent) valid() bool { return i <= Slave }
 // Build makes Intent a [clause.Expression]; it writes nothing.
 func (i Intent) Build(clause.Builder) {}
 
-// ModifyStatement makes Intent a [gorm.StatementModifier]: it is what
-// db.Clauses(replicated.Master) calls. Without the plugin it does nothing.
+// ModifyStatement makes Intent a [gorm.StatementModifier]: it is what db.Clauses(replicated.Master) calls.
+// Without the plugin it does nothing.
 func (i Intent) ModifyStatement(stmt *gorm.Statement) {
 	if !i.valid() {
 		_ = stmt.AddError(fmt.Errorf("replicated: unknown intent %v as a clause", i))

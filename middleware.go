@@ -43,7 +43,8 @@ func (p *Plugin) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// newRequestSession begins the session of a request, and tells whether it is its first one of p.
+// newRequestSession returns the session of a request with its context, and tells whether it is the first
+// one of this plugin.
 func (rt *router) newRequestSession(r *http.Request) (_ context.Context, _ *session, first bool) {
 	outer := lookup(r.Context()).of(rt)
 	ctx, session := rt.newSession(r.Context())

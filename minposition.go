@@ -8,7 +8,7 @@ import (
 	"github.com/gorm-replicated/replicated/internal/position"
 )
 
-// minPosition is what a session must not read behind in one group. Once made it is not changed, but for met.
+// minPosition is what a session must not read behind in one group. Nothing but met changes once it is made.
 type minPosition struct {
 	position position.Position // a slave has to cover it, if it is known
 	until    time.Time         // the master has to be read until then

@@ -10,11 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"gorm.io/gorm"
+	"gorm.io/plugin/dbresolver"
+
 	"github.com/gorm-replicated/replicated/internal/cluster"
 	"github.com/gorm-replicated/replicated/internal/position"
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
-	"gorm.io/gorm"
-	"gorm.io/plugin/dbresolver"
 )
 
 // openGroups opens the servers of all groups, after every mistake in their configuration was added to

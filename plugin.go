@@ -36,9 +36,9 @@ import (
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
 )
 
-// Plugin routes the statements of one *gorm.DB: give it to db.Use, and wrap
-// the HTTP handlers with [Plugin.Middleware]. Make one with [New]. All its methods are safe for
-// concurrent use, but db.Use, as every use of GORM's callbacks, must not run beside queries.
+// Plugin routes the statements of one *gorm.DB: give it to db.Use, and wrap the HTTP handlers with
+// [Plugin.Middleware]. Make one with [New]. All its methods are safe for concurrent use, but db.Use, as
+// every use of GORM's callbacks, must not run beside queries.
 type Plugin struct{ router }
 
 var (
@@ -74,8 +74,8 @@ func From(db *gorm.DB) *Plugin {
 // Name returns "replicated".
 func (p *Plugin) Name() string { return pluginName }
 
-// SetAutoReadOnSlave turns AutoReadOnSlave on or off. Statements that start
-// after it returns see the change, also those of requests that already run.
+// SetAutoReadOnSlave turns AutoReadOnSlave on or off. Statements that start after it returns see the
+// change, also those of requests that already run.
 func (p *Plugin) SetAutoReadOnSlave(on bool) {
 	p.auto.Store(on)
 }

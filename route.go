@@ -83,8 +83,8 @@ var reasons = [...]string{
 	ReasonRecovering:      "recovering",
 }
 
-// String returns a short text, such as "method" or "session wrote", for logs
-// and labels: it stays the same for a reason.
+// String returns a short text, such as "method" or "session wrote", for logs and labels: it stays the same
+// for a reason.
 func (r Reason) String() string {
 	if int(r) < len(reasons) {
 		return reasons[r]

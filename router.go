@@ -8,11 +8,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gorm.io/gorm"
+
 	"github.com/gorm-replicated/replicated/internal/cluster"
 	"github.com/gorm-replicated/replicated/internal/logqueue"
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
 	"github.com/gorm-replicated/replicated/internal/token"
-	"gorm.io/gorm"
 )
 
 // router is what all of the plugin looks at: the settings, the groups, the switches and what is counted.
@@ -21,17 +22,17 @@ type router struct {
 	// Every statement looks at these. They stand together: in a real program they come from memory, not from the
 	// nearest cache. But for the atomics they are immutable after Initialize.
 	auto         atomic.Bool // AutoReadOnSlave
-	shadow       atomic.Bool
+	shadow       atomic.Bool // SetShadow
 	wrapped      atomic.Bool // a pool of another plugin was seen around one of ours
-	initialized  atomic.Bool
-	rejectWrites bool   // RejectWrites
-	locksShow    bool   // in the SQL: SQLite's dialector leaves clause.Locking out
-	byDefault    Intent // Config.DefaultIntent
+	initialized  atomic.Bool // db.Use has succeeded
+	rejectWrites bool        // Config.RejectWrites
+	locksShow    bool        // clause.Locking shows in the SQL: SQLite's dialector leaves it out
+	byDefault    Intent      // Config.DefaultIntent
 	dialect      sqlkind.Dialect
 	kinds        atomic.Pointer[sqlkind.Cache]
-	byName       atomic.Pointer[index] // nil while there is one group
+	byName       atomic.Pointer[index] // what was registered, to its groups; nil while there is one group
 	timeout      time.Duration         // Failover.SlaveTimeout
-	base         time.Time             // of now
+	base         time.Time             // now counts from here
 	observer     Observer
 	groups       []*group // the global one first
 

@@ -38,9 +38,8 @@ func register(mux *http.ServeMux, pattern string) (err error) {
 	return nil
 }
 
-// match returns what Config.Routes says about r. A request that a ServeMux
-// would redirect, such as one for //search, counts as the one it leads to: the
-// application's own router may serve it without a redirect.
+// match returns what Config.Routes says about r. A request that a ServeMux would redirect, such as one for
+// //search, counts as the one it leads to: the application's own router may serve it without a redirect.
 func (m *matcher) match(r *http.Request) choice {
 	if len(m.routes) == 0 {
 		return undecided

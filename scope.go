@@ -10,9 +10,8 @@ import (
 
 type scopeKey struct{}
 
-// scope is all that a context says about routing. It is one value under one
-// key, so that a statement looks it up once; it is never changed, only
-// replaced in a derived context.
+// scope is all that a context says about routing. It is one value under one key, so that a statement looks
+// it up once; it is never changed, only replaced in a derived context.
 type scope struct {
 	explicit choice   // WithMaster, WithSlave
 	handler  choice   // UseMaster, UseSlave
@@ -87,7 +86,7 @@ func (s scope) context(ctx context.Context) context.Context {
 	return &c
 }
 
-// of returns the session of p in s, or nil.
+// of returns the session of rt's plugin in s, or nil.
 func (s *scope) of(rt *router) *session {
 	if s == nil {
 		return nil
@@ -100,7 +99,7 @@ func (s *scope) of(rt *router) *session {
 	return nil
 }
 
-// sessionOfWrite returns the session of p in s that is to remember a write, or nil.
+// sessionOfWrite returns the session of rt's plugin that is to remember a write, or nil.
 func (s *scope) sessionOfWrite(rt *router) *session {
 	if s == nil || s.forgets {
 		return nil
@@ -108,21 +107,19 @@ func (s *scope) sessionOfWrite(rt *router) *session {
 	return s.of(rt)
 }
 
-// WithMaster returns a context whose statements run on the master. The
-// innermost of WithMaster and WithSlave counts; both win over what the request
-// and its handler say.
+// WithMaster returns a context whose statements run on the master. The innermost of WithMaster and
+// WithSlave counts; both win over what the request and its handler say.
 //
-// It works on any context, with or without [Plugin.Middleware]. Like
-// [context.WithValue] it panics if ctx is nil.
+// It works on any context, with or without [Plugin.Middleware]. Like [context.WithValue] it panics if ctx
+// is nil.
 func WithMaster(ctx context.Context) context.Context {
 	s := scopeOf(ctx)
 	s.explicit = chooseMaster
 	return s.context(ctx)
 }
 
-// WithSlave returns a context whose reads run on a slave, even after the
-// session has written; what is not provably a read still runs on the master.
-// Otherwise it is like [WithMaster].
+// WithSlave returns a context whose reads run on a slave, even after the session has written; what is not
+// provably a read still runs on the master. Otherwise it is like [WithMaster].
 func WithSlave(ctx context.Context) context.Context {
 	s := scopeOf(ctx)
 	s.explicit = chooseSlave
@@ -170,12 +167,11 @@ func WithForgottenWrites(ctx context.Context) context.Context {
 	return s.context(ctx)
 }
 
-// UseMaster marks a handler: its queries run on the master, whatever the
-// method. A handler that is marked both ways uses the master, whichever mark
-// wraps the other.
+// UseMaster marks a handler: its queries run on the master, whatever the method. A handler that is marked
+// both ways uses the master, whichever mark wraps the other.
 //
-// The mark travels in the request's context: it works inside and outside of
-// [Plugin.Middleware], and for every plugin. A nil handler panics.
+// The mark travels in the request's context: it works inside and outside of [Plugin.Middleware], and for
+// every plugin. A nil handler panics.
 func UseMaster(next http.Handler) http.Handler { return setHandlerIntent(next, chooseMaster) }
 
 // UseSlave marks a handler: its reads run on a slave, whatever the method and
@@ -194,16 +190,15 @@ func setHandlerIntent(next http.Handler, c choice) http.Handler {
 	})
 }
 
-// mustHandler fails where the mistake is made, as http.Handle does, rather
-// than in the first request.
+// mustHandler fails where the mistake is made, as http.Handle does, rather than in the first request.
 func mustHandler(h http.Handler) {
 	if h == nil {
 		panic("replicated: nil handler")
 	}
 }
 
-// newSession returns ctx with a session of p in it, and that. It has the memory of the one that is there,
-// if any: what one part of a request writes, all of it must see.
+// newSession returns ctx with a new session in it, and that session. If ctx has a session of the same
+// plugin already, the two share one memory: what one part of a request writes, all of it must see.
 func (rt *router) newSession(ctx context.Context) (*scoped, *session) {
 	both := &struct { // in one piece: a statement looks at both
 		scoped  scoped

@@ -50,8 +50,8 @@ func (s *session) markWritten(g *group) {
 	}
 }
 
-// memory is the part of a session that changes while the request is served,
-// by as many goroutines as the handler likes. There is one for each group.
+// memory is the part of a session that changes while the request is served, by as many goroutines as the
+// handler likes. There is one for each group.
 type memory struct {
 	wrote       atomic.Bool
 	min         atomic.Pointer[minPosition] // of its tokens; nil: none
@@ -126,7 +126,7 @@ func (m *memory) noteRead(s *cluster.Server) {
 // carried is what a session has to do with its client, beside the points.
 type carried struct {
 	response *firstbyte.Response // nil outside of Middleware
-	clashes  bool                // see Plugin.clashes
+	clashes  bool                // see router.clashes
 	issued   atomic.Bool         // the response brings a token
 	raised   atomic.Bool         // by a token that came in later
 	waiting  atomic.Int64        // until when reads may wait for a slave, in nanoseconds since 1970; 0: none has

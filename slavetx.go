@@ -6,9 +6,10 @@ import (
 	"database/sql/driver"
 	"sync"
 
+	"gorm.io/gorm"
+
 	"github.com/gorm-replicated/replicated/internal/cluster"
 	"github.com/gorm-replicated/replicated/internal/sqlkind"
-	"gorm.io/gorm"
 )
 
 // slaveTx is a transaction on a slave. It lets no write through, and nothing that takes a lock.
@@ -22,8 +23,8 @@ type slaveTx struct {
 	prepared *gorm.PreparedStmtTX
 }
 
-// slaveTxOf returns the slave's transaction in a statement's pool, or nil,
-// and whether it is wrapped in prepared statements.
+// slaveTxOf returns the slave's transaction in a statement's pool, or nil, and whether it is wrapped in
+// prepared statements.
 func slaveTxOf(p gorm.ConnPool) (tx *slaveTx, prepared bool) {
 	for {
 		switch t := p.(type) {
@@ -37,8 +38,8 @@ func slaveTxOf(p gorm.ConnPool) (tx *slaveTx, prepared bool) {
 	}
 }
 
-// withStatements wraps the transaction in the prepared statements of its own
-// server. The cache it names is asked for nothing else, but for the database: see GetDBConn.
+// withStatements wraps the transaction in the prepared statements of its own server. The cache it names is
+// asked for nothing else, but for the database: see GetDBConn.
 func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
 	t.once.Do(func() {
 		s := t.server.Prepared()
@@ -49,8 +50,8 @@ func (t *slaveTx) withStatements() *gorm.PreparedStmtTX {
 	return t.prepared
 }
 
-// GetDBConn returns the master's *sql.DB, as everywhere: db.Connection would
-// take a connection of its own from it, and write there.
+// GetDBConn returns the master's *sql.DB, as everywhere: db.Connection would take a connection of its own
+// from it, and write there.
 func (t *slaveTx) GetDBConn() (*sql.DB, error) { return t.group.cluster.Masters[0].DB() }
 
 // rejects tells whether a statement may not run here. A lock that is taken on a slave keeps nobody out who

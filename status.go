@@ -36,7 +36,7 @@ type GroupStatus struct {
 type TokenStatus struct {
 	Issued   uint64 // responses that brought one
 	Accepted uint64 // that a request or another session brought
-	Expired  uint64
+	Expired  uint64 // older than Token.TTL
 	Future   uint64 // by more than a minute: the clocks of two instances differ
 	Forged   uint64 // none of ours: changed, invented, of other Secrets or of another Cookie's name
 	// OtherHistory counts those accepted tokens that hold a history which no group here is on, as far as is
@@ -45,7 +45,7 @@ type TokenStatus struct {
 	// Unread counts the tokens that were not looked at, because they are too many in one request, too long,
 	// or of a version that is not known here: their sessions read the master.
 	Unread   uint64
-	TimeOnly uint64 // what was demanded by a time, because there was no position to demand
+	TimeOnly uint64 // times that stand for a position which could not be had
 	// LateWrites counts the statements that wrote, and the tokens that Transport brought, after the first byte
 	// of their response, whose token cannot tell of them.
 	LateWrites uint64

@@ -11,10 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gorm-replicated/replicated/internal/cluster"
-	"github.com/gorm-replicated/replicated/internal/token"
 	"gorm.io/gorm"
 	"gorm.io/plugin/dbresolver"
+
+	"github.com/gorm-replicated/replicated/internal/cluster"
+	"github.com/gorm-replicated/replicated/internal/token"
 )
 
 // normalised returns a copy of c with the defaults filled in.
@@ -90,8 +91,7 @@ func (g Group) servers(field string) (all []gorm.Dialector, fields []string) {
 	return slices.Concat(g.Masters, g.Slaves), fields
 }
 
-// validate adds every mistake in a normalised g to found; field begins the
-// names of its fields.
+// validate adds every mistake in a normalised g to found; field begins the names of its fields.
 func (g Group) validate(field string, found *mistakes) {
 	ids := map[string]string{}
 	servers, fields := g.servers(field)
@@ -262,8 +262,8 @@ func (g Group) specs(field, dialect string, own gorm.ConnPool, found *mistakes) 
 	return specs
 }
 
-// isToken tells whether s is a token, as RFC 9110 (section 9.1) wants a
-// method to be.
+// isToken tells whether s is a token in the sense of RFC 9110: methods, and the names of headers and
+// cookies, have to be.
 func isToken(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool {
 		letter := 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z'

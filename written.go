@@ -5,13 +5,14 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gorm-replicated/replicated/internal/sqlkind"
 	"gorm.io/gorm"
+
+	"github.com/gorm-replicated/replicated/internal/sqlkind"
 )
 
-// remember remembers that a session has written to the groups of the tables that a statement names, which
-// ran on a master of g, or on one that is not known if that is nil. If its SQL is unknown, or a function in
-// it, it may have written to every group that is there.
+// remember has the session remember that it wrote to the groups of the tables that a statement names. The
+// statement ran on a master of g; g is nil where that master is not known. If its SQL, or a function in it,
+// is unknown, the statement may have written to every group on that master.
 func (rt *router) remember(ctx context.Context, j judgement, g *group) {
 	session := lookup(ctx).sessionOfWrite(rt)
 	if session == nil {
@@ -41,9 +42,9 @@ func (rt *router) remember(ctx context.Context, j judgement, g *group) {
 	}
 }
 
-// touched calls f with the groups that a statement of g may read, until it returns true: those of the
-// tables that it names, or if it is a transaction, for which tables is nil, those on the same master. It
-// tells whether f did.
+// touched calls f with each group that a statement of g may read, until f returns true, and tells whether f
+// did. These are the groups of the tables that the statement names. A transaction, for which tables is nil,
+// may read every group on the same master.
 func (rt *router) touched(g *group, tables *sqlkind.Tables, f func(*group) bool) bool {
 	if tables == nil {
 		return slices.ContainsFunc(rt.groups, func(other *group) bool { return g.shares(other) && f(other) })
