@@ -151,6 +151,7 @@ var mysqlStatements = []kindTest{
 	{"deallocate", "DEALLOCATE PREPARE s", Stateful},
 	{"handler", "HANDLER t READ FIRST", Stateful},
 	{"get diagnostics", "GET CURRENT DIAGNOSTICS @n = ROW_COUNT", Stateful},
+	{"get stacked diagnostics", "GET STACKED DIAGNOSTICS @n = NUMBER", Stateful},
 	{"commit, and something else", "COMMIT; DELETE FROM t", Write},
 
 	// SET.

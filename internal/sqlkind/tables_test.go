@@ -135,6 +135,14 @@ func expectTables(t *testing.T, d Dialect, sql, main string, all []string) {
 	}
 }
 
+// SQLite takes a string for a name where it expects one.
+func TestTablesInStrings(t *testing.T) {
+	expectTables(t, SQLite, "SELECT * FROM 'users'", "users", []string{"users"})
+	expectTables(t, SQLite, "SELECT 'orders' FROM users", "users", []string{"users"})
+	expectTables(t, MySQL, "SELECT * FROM 'users'", "", nil)
+	expectTables(t, PostgreSQL, "SELECT * FROM 'users'", "", nil)
+}
+
 func TestTablesPostgreSQL(t *testing.T) {
 	for sql, want := range map[string]string{
 		`SELECT 'C:\' FROM "users"`:                            "users",
