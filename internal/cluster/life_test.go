@@ -88,3 +88,15 @@ func TestRecovery(t *testing.T) {
 		})
 	}
 }
+
+// TestBusyQuestion: where no connection was free to ask over, nothing is known, and the slave is asked again soon.
+func TestBusyQuestion(t *testing.T) {
+	for _, life := range []Life{LifeNew, LifeServing, LifeSuspected, LifeAway, LifeComingBack} {
+		s := &slave{recovery: recovery{life: life, good: 3, needed: 10, askAt: epoch.Add(time.Hour)}}
+		s.failed = 1
+		s.hear(&question{err: errBusy}, epoch, 0)
+		if s.life != life || s.failed != 1 || s.good != 3 || !s.askAt.Equal(epoch.Add(recheck)) {
+			t.Errorf("%v: %v, %d without an answer, asked at %v", life, s.life, s.failed, s.askAt)
+		}
+	}
+}
