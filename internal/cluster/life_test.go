@@ -89,7 +89,7 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
-// TestBusyQuestion: where no connection was free to ask over, nothing is known, and the slave is asked again soon.
+// TestBusyQuestion: where no connection was free to ask over, nothing is known. It is asked again soon.
 func TestBusyQuestion(t *testing.T) {
 	for _, life := range []Life{LifeNew, LifeServing, LifeSuspected, LifeAway, LifeComingBack} {
 		s := &slave{recovery: recovery{life: life, good: 3, needed: 10, askAt: epoch.Add(time.Hour)}}
