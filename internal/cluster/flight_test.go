@@ -90,7 +90,7 @@ func TestFlight(t *testing.T) {
 		time.Sleep(flightTimeout / 2)
 		young, youngCtx := a.depart()
 		a.slave.End(old)
-		time.Sleep(flightTimeout)
+		time.Sleep(flightTimeout + 1)
 		expectTimes(t, a.asked(began), flightTimeout*3/2)
 		if ended(oldCtx) || ended(youngCtx) || a.slave.End(young) {
 			t.Error("one was cancelled")
