@@ -138,7 +138,8 @@ type pair struct {
 }
 
 func (p *pair) String() string {
-	return fmt.Sprintf("\ta %q\n\tb %q\nthe server:\n\ta in b %v, b in a %v\n\ta %q\n\tb %q\n\tboth %q\n\ta without b %q",
+	return fmt.Sprintf("\ta %q\n\tb %q\nthe server:\n\ta in b %v, b in a %v\n"+
+		"\ta %q\n\tb %q\n\tboth %q\n\ta without b %q",
 		p.a, p.b, p.aInB, p.bInA, p.aText, p.bText, p.union, p.onlyA)
 }
 

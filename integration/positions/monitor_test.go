@@ -29,7 +29,8 @@ import (
 const maxLag = 2 * time.Second
 
 // watch opens the servers of c with the ordinary account, and has the monitor watch them.
-func watch(ctx context.Context, t *testing.T, k kind, c *servers.Cluster, cfg cluster.Monitoring) *cluster.Cluster {
+func watch(ctx context.Context, t *testing.T, k kind, c *servers.Cluster,
+	cfg cluster.Monitoring) *cluster.Cluster {
 	t.Helper()
 	dial := gormmysql.Open
 	if k.driver == "pgx" {
@@ -44,7 +45,8 @@ func watch(ctx context.Context, t *testing.T, k kind, c *servers.Cluster, cfg cl
 	master := cluster.NewServer(c.Master.String(), own, dialector, 0, 0)
 	var specs []cluster.Spec
 	for i, s := range c.Slaves {
-		specs = append(specs, cluster.Spec{Field: fmt.Sprintf("Slaves[%d]", i), ID: s.String(), Dialector: dial(s.DSN())})
+		specs = append(specs, cluster.Spec{Field: fmt.Sprintf("Slaves[%d]", i), ID: s.String(),
+			Dialector: dial(s.DSN())})
 	}
 	slaves, err := cluster.Open(master, specs)
 	ok(t, err)
@@ -78,7 +80,8 @@ func describe(v *cluster.View) string {
 	var b strings.Builder
 	for _, s := range slices.Concat(v.Masters, v.All) {
 		lag, known := s.Lag(time.Now())
-		fmt.Fprintf(&b, "\n\t%s: up %v, lag %v (known %v), at %v; %s", s.Server.ID, s.Up, lag, known, s.Position, s.Reason)
+		fmt.Fprintf(&b, "\n\t%s: up %v, lag %v (known %v), at %v; %s", s.Server.ID, s.Up, lag, known, s.Position,
+			s.Reason)
 	}
 	return b.String()
 }
@@ -204,7 +207,8 @@ func testFresh(t *testing.T, k kind) {
 		exec(ctx, t, c.Slaves[i], s.setUp...)
 	}
 	d := newDiary(ctx, t, k, c, "fresh")
-	watched := watch(ctx, t, k, c, cluster.Monitoring{Interval: 100 * time.Millisecond, MinInterval: 10 * time.Millisecond})
+	watched := watch(ctx, t, k, c, cluster.Monitoring{Interval: 100 * time.Millisecond,
+		MinInterval: 10 * time.Millisecond})
 
 	var tasks sync.WaitGroup
 	failed := make(chan error, 16)
@@ -288,8 +292,8 @@ func testFresh(t *testing.T, k kind) {
 }
 
 // wander has the slaves fall behind and catch up.
-func wander(ctx context.Context, t *testing.T, c *servers.Cluster, d *diary, watched *cluster.Cluster, watchers []*watcher,
-	healthy *atomic.Bool, seed uint64) error {
+func wander(ctx context.Context, t *testing.T, c *servers.Cluster, d *diary, watched *cluster.Cluster,
+	watchers []*watcher, healthy *atomic.Bool, seed uint64) error {
 	hold := func(i int) error {
 		err := c.Slaves[i].Hold(ctx)
 		watchers[i].held.Store(true)
@@ -366,7 +370,8 @@ type watcher struct {
 
 func (w *watcher) String() string {
 	slices.Sort(w.tooMuch)
-	return fmt.Sprintf("%d checks, %d of them in the view, lag stood still in %d; the largest lag reported %v, the largest there was %v; "+
+	return fmt.Sprintf("%d checks, %d of them in the view, lag stood still in %d; "+
+		"the largest lag reported %v, the largest there was %v; "+
 		"too much is reported in health by %v (the median of %d); not there though fresh: %d rows; "+
 		"older than MaxLag by up to %v; controls: %d if fresher by %v, %d with half of MaxLag",
 		w.checks, w.in, w.stands, ms(w.reported), ms(w.behind), ms(w.median()), len(w.tooMuch), w.wrong,
@@ -560,7 +565,8 @@ func testComeAndGo(t *testing.T, k kind) {
 	goes, stays := c.Slaves[0], c.Slaves[1]
 	down := func(v *cluster.View) bool {
 		public(v.All[0].Server, v.All[0].Reason)
-		return have(1)(v) && !v.All[0].Up && strings.HasPrefix(v.All[0].Reason, "does not answer: ") && !v.All[0].Position.Known()
+		return have(1)(v) && !v.All[0].Up && strings.HasPrefix(v.All[0].Reason, "does not answer: ") &&
+			!v.All[0].Position.Known()
 	}
 
 	t.Run("a slave is killed", func(t *testing.T) {

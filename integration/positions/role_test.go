@@ -77,8 +77,10 @@ func attach(ctx context.Context, t *testing.T, k kind, former, master *servers.S
 		exec(ctx, t, former, fmt.Sprintf("SET GLOBAL gtid_slave_pos='%s'", pos))
 		option = "MASTER_USE_GTID=slave_pos"
 	}
-	exec(ctx, t, former, fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=%d, MASTER_USER='test', "+
-		"MASTER_PASSWORD='%s', MASTER_CONNECT_RETRY=1, %s", master.Port(), password(t, k, master), option), "START SLAVE")
+	exec(ctx, t, former,
+		fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=%d, MASTER_USER='test', "+
+			"MASTER_PASSWORD='%s', MASTER_CONNECT_RETRY=1, %s", master.Port(), password(t, k, master), option),
+		"START SLAVE")
 }
 
 // follows waits until slave has all that master has.
@@ -114,7 +116,8 @@ func TestWhatIsErrant(t *testing.T) {
 				t.Errorf("%v, to which nobody wrote: %+v", s, r)
 			}
 		}
-		if a, b := asked(ctx, t, k, c.Slaves[0], false).Identity, asked(ctx, t, k, c.Slaves[1], false).Identity; a == b {
+		if a, b := asked(ctx, t, k, c.Slaves[0], false).Identity,
+			asked(ctx, t, k, c.Slaves[1], false).Identity; a == b {
 			t.Errorf("both slaves are %q", a)
 		}
 
@@ -139,7 +142,8 @@ func TestOldMasterIsNotErrant(t *testing.T) {
 	binlogKinds(t, func(ctx context.Context, t *testing.T, k kind) {
 		for _, updates := range []string{"ON", "OFF"} {
 			t.Run("log_slave_updates "+updates, func(t *testing.T) {
-				c, err := k.start(ctx, servers.Config{Slaves: 1, SlaveOptions: []string{"--log-slave-updates=" + updates}})
+				c, err := k.start(ctx, servers.Config{Slaves: 1,
+					SlaveOptions: []string{"--log-slave-updates=" + updates}})
 				servers.Check(t, err)
 				t.Cleanup(func() { ok(t, c.Close()) })
 				former, latter := c.Master, c.Slaves[0]
@@ -158,7 +162,8 @@ func TestOldMasterIsNotErrant(t *testing.T) {
 
 				// The control: what the former master has that the latter never got.
 				exec(ctx, t, former, "INSERT INTO test.notes VALUES (1000)")
-				if errant := position.Errant(asked(ctx, t, k, former, false).Own, asked(ctx, t, k, latter, true)); !errant.Known() {
+				if errant := position.Errant(asked(ctx, t, k, former, false).Own,
+					asked(ctx, t, k, latter, true)); !errant.Known() {
 					t.Error("what was written to it since is not errant")
 				}
 			})
@@ -191,11 +196,13 @@ func TestLostCommitIsErrant(t *testing.T) {
 }
 
 // roles watches these servers as if they were the master and the slaves, in that order.
-func roles(ctx context.Context, t *testing.T, k kind, c *servers.Cluster, all ...*servers.Server) *cluster.Cluster {
+func roles(ctx context.Context, t *testing.T, k kind, c *servers.Cluster,
+	all ...*servers.Server) *cluster.Cluster {
 	t.Helper()
 	as := *c
 	as.Master, as.Slaves = all[0], all[1:]
-	return watch(ctx, t, k, &as, cluster.Monitoring{Interval: 100 * time.Millisecond, MinInterval: 10 * time.Millisecond})
+	return watch(ctx, t, k, &as, cluster.Monitoring{Interval: 100 * time.Millisecond,
+		MinInterval: 10 * time.Millisecond})
 }
 
 // out tells whether slave i is not in the view for that reason, and all others are.
@@ -244,14 +251,16 @@ func TestDivergedSlaveIsNotRead(t *testing.T) {
 		stays(t, again, out(0, diverged))
 
 		ok(t, c.Master.Kill())
-		await(ctx, t, watched, "told that the master is away", func(v *cluster.View) bool { return !v.Masters[0].Up })
+		await(ctx, t, watched, "told that the master is away",
+			func(v *cluster.View) bool { return !v.Masters[0].Up })
 		stays(t, watched, out(0, diverged))
 		// While the master is away the other one is promoted: it goes on being read.
 		exec(ctx, t, c.Slaves[1], "STOP SLAVE", "INSERT INTO test.notes VALUES (200)")
 		stays(t, watched, out(0, diverged))
 		ok(t, c.Master.Start(ctx))
 		await(ctx, t, watched, "without both", func(v *cluster.View) bool {
-			return have()(v) && strings.HasPrefix(v.All[0].Reason, diverged) && strings.HasPrefix(v.All[1].Reason, diverged)
+			return have()(v) && strings.HasPrefix(v.All[0].Reason, diverged) &&
+				strings.HasPrefix(v.All[1].Reason, diverged)
 		})
 	})
 }
@@ -285,7 +294,8 @@ func TestRolesChange(t *testing.T) {
 		exec(ctx, t, latter, "INSERT INTO test.notes VALUES (2)")
 		follows(ctx, t, k, former, latter)
 		watched := roles(ctx, t, k, c, latter, former, latter)
-		await(ctx, t, watched, "with the former master, without the new one", out(1, "is the master: the same server as "))
+		await(ctx, t, watched, "with the former master, without the new one",
+			out(1, "is the master: the same server as "))
 		stays(t, watched, func(v *cluster.View) bool { return have(0)(v) && v.All[0].Reason == "" })
 	})
 }
@@ -304,7 +314,8 @@ func TestPromotedStandbyIsNotRead(t *testing.T) {
 		watched := roles(ctx, t, k, c, c.Master, c.Slaves[0], c.Slaves[1])
 		await(ctx, t, watched, "all in the view", have(0, 1))
 		exec(ctx, t, c.Slaves[0], "SELECT pg_promote()")
-		await(ctx, t, watched, "without the one", out(0, "not a slave: not in recovery: promoted, or never a standby"))
+		await(ctx, t, watched, "without the one",
+			out(0, "not a slave: not in recovery: promoted, or never a standby"))
 		stays(t, watched, out(0, "not a slave: "))
 	}
 }

@@ -74,8 +74,9 @@ var kinds = wanted([]kind{
 		},
 	},
 	{
-		name: "PostgreSQL", start: servers.StartPostgreSQL, driver: "pgx", config: position.Config{Dialect: "postgres"},
-		arg: "$1", set: "SET enable_seqscan = off", // before it knows the table it would read all of it
+		name: "PostgreSQL", start: servers.StartPostgreSQL, driver: "pgx",
+		config: position.Config{Dialect: "postgres"},
+		arg:    "$1", set: "SET enable_seqscan = off", // before it knows the table it would read all of it
 		received: receivedLSN, commits: 50_000,
 		slaves: []slave{{name: "first"}, {name: "second"}},
 	},
@@ -500,8 +501,9 @@ func receivedLSN(*servers.Server) slaveSource { return readReceivedLSN }
 
 func readReceivedLSN(ctx context.Context, conn *sql.Conn) (position.Position, error) {
 	var text string
-	err := conn.QueryRowContext(ctx, "SELECT concat_ws(':', (SELECT system_identifier FROM pg_control_system()), "+
-		"(SELECT timeline_id FROM pg_control_checkpoint()), pg_last_wal_receive_lsn())").Scan(&text)
+	err := conn.QueryRowContext(ctx,
+		"SELECT concat_ws(':', (SELECT system_identifier FROM pg_control_system()), "+
+			"(SELECT timeline_id FROM pg_control_checkpoint()), pg_last_wal_receive_lsn())").Scan(&text)
 	if err != nil {
 		return position.Position{}, err
 	}

@@ -52,8 +52,10 @@ func TestCoversDoesNotAllocate(t *testing.T) {
 // What a hostile form makes Parse allocate must be in proportion to its length, whatever it says of itself.
 func TestParseAllocatesLittle(t *testing.T) {
 	forms := map[string]string{
-		"very many intervals are announced": "\x01\xfc\xff\xff\xff\xff\xff\xff\xff\xff\x01" + strings.Repeat("A", 16) + "\x00\x00",
-		"as many intervals as there may be": "\x01" + string(binary.AppendUvarint(nil, (maxIntervals-1)<<countFrom)) + strings.Repeat("A", 16) + "\x00\x00",
+		"very many intervals are announced": "\x01\xfc\xff\xff\xff\xff\xff\xff\xff\xff\x01" +
+			strings.Repeat("A", 16) + "\x00\x00",
+		"as many intervals as there may be": "\x01" +
+			string(binary.AppendUvarint(nil, (maxIntervals-1)<<countFrom)) + strings.Repeat("A", 16) + "\x00\x00",
 		"a thousand origins, then nothing": "\x01" + func() (s string) {
 			for i := range 1000 {
 				s += fmt.Sprintf("\x00%016d\x00\x00", i)

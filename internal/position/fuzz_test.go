@@ -20,10 +20,12 @@ var (
 	uuidSet = hexs + `{8}(?:-` + hexs + `{4}){3}-` + hexs + `{12}` +
 		`(?:` + blanks + `:` + blanks + `(?:[A-Za-z_][A-Za-z0-9_]{0,31}` + blanks + `:` + blanks + `)?` +
 		digits + `(?:` + blanks + `-` + blanks + digits + `)?)+`
-	mysqlGrammar = regexp.MustCompile(`^` + blanks + `(?:` + uuidSet + blanks + `(?:,` + blanks + uuidSet + blanks + `)*)?$`)
+	mysqlGrammar = regexp.MustCompile(`^` + blanks + `(?:` + uuidSet + blanks + `(?:,` + blanks + uuidSet +
+		blanks + `)*)?$`)
 
 	gtidOfDomain   = digits + `-` + digits + `-` + digits
-	mariadbGrammar = regexp.MustCompile(`^` + blanks + `(?:` + gtidOfDomain + blanks + `(?:,` + blanks + gtidOfDomain + blanks + `)*)?$`)
+	mariadbGrammar = regexp.MustCompile(`^` + blanks + `(?:` + gtidOfDomain + blanks + `(?:,` + blanks +
+		gtidOfDomain + blanks + `)*)?$`)
 
 	postgresGrammar = regexp.MustCompile(`^` + digits + `:` + digits + `:` + hexs + `{1,8}/` + hexs + `{1,8}$`)
 )

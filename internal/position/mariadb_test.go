@@ -57,7 +57,8 @@ func TestParseMariaDBErrors(t *testing.T) {
 			if err == nil {
 				t.Fatalf("it is taken for %v", p)
 			}
-			if !strings.HasPrefix(err.Error(), "position: MariaDB's GTID list: ") || !strings.Contains(err.Error(), tt.want) {
+			if !strings.HasPrefix(err.Error(), "position: MariaDB's GTID list: ") ||
+				!strings.Contains(err.Error(), tt.want) {
 				t.Errorf("the error is %q, want %q in it", err, tt.want)
 			}
 		})

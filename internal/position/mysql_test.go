@@ -15,7 +15,8 @@ func TestParseMySQL(t *testing.T) {
 		{"an interval", uuidA + ":1-5", uuidA + ":1-5"},
 		{"intervals", uuidA + ":1-3:11:47-49", uuidA + ":1-3:11:47-49"},
 		{"upper case", upper + ":1-5", uuidA + ":1-5"},
-		{"two servers, as they are written", uuidA + ":1-3,\n" + uuidB + ":1-19", uuidA + ":1-3," + uuidB + ":1-19"},
+		{"two servers, as they are written", uuidA + ":1-3,\n" + uuidB + ":1-19",
+			uuidA + ":1-3," + uuidB + ":1-19"},
 		{"in the wrong order", uuidB + ":1-19, " + uuidA + ":1-3", uuidA + ":1-3," + uuidB + ":1-19"},
 		{"a server twice", uuidA + ":7," + uuidA + ":1-3", uuidA + ":1-3:7"},
 		{"intervals in the wrong order", uuidA + ":7:1-3", uuidA + ":1-3:7"},
@@ -24,14 +25,17 @@ func TestParseMySQL(t *testing.T) {
 		{"an interval of one", uuidA + ":5-5", uuidA + ":5"},
 		{"blanks", " \t" + uuidA + " : 1 - 5 : 7\v,\f\r\n" + uuidB + ":1 ", uuidA + ":1-5:7," + uuidB + ":1"},
 		{"a tag", uuidA + ":Domain_1:117", uuidA + ":domain_1:117"},
-		{"as 9.1 writes tags", uuidA + ":1-2:domain_1:1-3:15-21:domain_2:8-52", uuidA + ":1-2:domain_1:1-3:15-21:domain_2:8-52"},
+		{"as 9.1 writes tags", uuidA + ":1-2:domain_1:1-3:15-21:domain_2:8-52",
+			uuidA + ":1-2:domain_1:1-3:15-21:domain_2:8-52"},
 		{"as the manual writes tags", uuidA + ":Domain_2:8-52, " + upper + ":Domain_1:1-3:15-21," + uuidA + ":1",
 			uuidA + ":1:domain_1:1-3:15-21:domain_2:8-52"},
 		{"a tag twice", uuidA + ":b:1-3:a:7:B:4", uuidA + ":a:7:b:1-4"},
 		{"tags of letters that are digits too", uuidA + ":abc:1:_:2:e1:3", uuidA + ":_:2:abc:1:e1:3"},
-		{"the longest tag", uuidA + ":" + strings.Repeat("a", 32) + ":1", uuidA + ":" + strings.Repeat("a", 32) + ":1"},
+		{"the longest tag", uuidA + ":" + strings.Repeat("a", 32) + ":1",
+			uuidA + ":" + strings.Repeat("a", 32) + ":1"},
 		{"the last transaction", uuidA + ":1-9223372036854775806", uuidA + ":1-9223372036854775806"},
-		{"up to the last one", uuidA + ":1-9223372036854775805:9223372036854775806", uuidA + ":1-9223372036854775806"},
+		{"up to the last one", uuidA + ":1-9223372036854775805:9223372036854775806",
+			uuidA + ":1-9223372036854775806"},
 		{"nothing", "", "unknown"},
 		{"blanks only", " \n", "unknown"},
 	}
@@ -56,8 +60,10 @@ func TestParseMySQLErrors(t *testing.T) {
 		{"no interval", uuidA, "expected a colon and an interval at byte 36, which is the end"},
 		{"no interval behind the colon", uuidA + ":", "expected the number of a transaction at byte 37"},
 		{"no interval behind a tag", uuidA + ":tag", "expected a colon and an interval at byte 40"},
-		{"a tag behind a tag", uuidA + ":tag:tag:1", `expected the number of a transaction at byte 41, found "tag:1"`},
-		{"a tag that is too long", uuidA + ":" + strings.Repeat("a", 33) + ":1", "expected a tag of at most 32 characters"},
+		{"a tag behind a tag", uuidA + ":tag:tag:1",
+			`expected the number of a transaction at byte 41, found "tag:1"`},
+		{"a tag that is too long", uuidA + ":" + strings.Repeat("a", 33) + ":1",
+			"expected a tag of at most 32 characters"},
 		{"a tag with a digit in front", uuidA + ":1a:1", `expected ',' at byte 38, found "a:1"`},
 		{"a tag with a hyphen", uuidA + ":a-b:1", `found "-b:1"`},
 		{"zero", uuidA + ":0", "numbered from 1 on"},
@@ -94,7 +100,8 @@ func TestParseMySQLErrors(t *testing.T) {
 			if p.Known() {
 				t.Errorf("beside the error there is %v", p)
 			}
-			if !strings.HasPrefix(err.Error(), "position: MySQL's GTID set: ") || !strings.Contains(err.Error(), tt.want) {
+			if !strings.HasPrefix(err.Error(), "position: MySQL's GTID set: ") ||
+				!strings.Contains(err.Error(), tt.want) {
 				t.Errorf("the error is %q, want %q in it", err, tt.want)
 			}
 		})
@@ -159,7 +166,8 @@ func (m model) String() string {
 		all = append(all, g)
 	}
 	slices.SortFunc(all, func(a, b gtid) int {
-		return strings.Compare(fmt.Sprintf("%s %s %09d", a.uuid, a.tag, a.n), fmt.Sprintf("%s %s %09d", b.uuid, b.tag, b.n))
+		return strings.Compare(fmt.Sprintf("%s %s %09d", a.uuid, a.tag, a.n),
+			fmt.Sprintf("%s %s %09d", b.uuid, b.tag, b.n))
 	})
 	s, uuid, tag := "", "", ""
 	for i := 0; i < len(all); {
@@ -300,7 +308,8 @@ func TestMySQLLimits(t *testing.T) {
 	}
 
 	// The same, in binary.
-	over := append(p.Append(nil), Position{value: gtidSet{{origin{uuid: [16]byte{0xff}}, []interval{{1, 1}}}}}.Append(nil)[1:]...)
+	over := append(p.Append(nil), Position{value: gtidSet{{origin{uuid: [16]byte{0xff}},
+		[]interval{{1, 1}}}}}.Append(nil)[1:]...)
 	if _, err := Parse(over); err == nil {
 		t.Error("a binary form with too many origins is taken")
 	}

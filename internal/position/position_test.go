@@ -58,7 +58,8 @@ func TestCovers(t *testing.T) {
 		{"a gap that both have", MySQL, uuidA + ":1-3:5-9", uuidA + ":1-3:5-7", true, false},
 		{"across a gap", MySQL, uuidA + ":1-3:5-9", uuidA + ":3-5", false, false},
 		{"blocks of a group", MySQL, uuidA + ":1-70:1000001-1000009", uuidA + ":1-70:1000001-1000003", true, false},
-		{"blocks of a group, one behind", MySQL, uuidA + ":1-60:1000001-1000009", uuidA + ":1-61:1000001", false, false},
+		{"blocks of a group, one behind", MySQL, uuidA + ":1-60:1000001-1000009", uuidA + ":1-61:1000001", false,
+			false},
 		{"a tag is another origin", MySQL, uuidA + ":1-9", uuidA + ":tag:1", false, false},
 		{"a tag more", MySQL, uuidA + ":1-9:tag:1", uuidA + ":1-9", true, false},
 		{"of two tags", MySQL, uuidA + ":a:1-5:b:1-5", uuidA + ":b:1-5", true, false},
@@ -105,7 +106,8 @@ func TestUnknown(t *testing.T) {
 		t.Error("the unknown position covers itself")
 	}
 	positions := []Position{
-		parse(t, MySQL, uuidA+":1-5"), parse(t, MariaDB, "0-1-5"), parse(t, PostgreSQL, "7:1:0/1"), Sequence("log", 1),
+		parse(t, MySQL, uuidA+":1-5"), parse(t, MariaDB, "0-1-5"), parse(t, PostgreSQL, "7:1:0/1"),
+		Sequence("log", 1),
 	}
 	for i, p := range positions {
 		if p.Covers(unknown) || unknown.Covers(p) {
@@ -267,7 +269,8 @@ func TestAlgebra(t *testing.T) {
 
 func TestKindString(t *testing.T) {
 	for k, want := range map[Kind]string{
-		Unknown: "unknown", MySQL: "mysql", MariaDB: "mariadb", PostgreSQL: "postgresql", Custom: "custom", 9: "Kind(9)",
+		Unknown: "unknown", MySQL: "mysql", MariaDB: "mariadb", PostgreSQL: "postgresql", Custom: "custom",
+		9: "Kind(9)",
 	} {
 		if got := k.String(); got != want {
 			t.Errorf("%d is %q, want %q", k, got, want)

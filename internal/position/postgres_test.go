@@ -10,7 +10,8 @@ func TestParsePostgreSQL(t *testing.T) {
 		{"as it is written", "7711070308038412141:2:16/B374D848", "7711070308038412141:2:16/B374D848"},
 		{"lower case", "7:1:a/b", "7:1:A/B"},
 		{"zeros in front, as 19 writes them", "7:1:16/0000D848", "7:1:16/D848"},
-		{"the largest", "18446744073709551615:4294967295:FFFFFFFF/FFFFFFFF", "18446744073709551615:4294967295:FFFFFFFF/FFFFFFFF"},
+		{"the largest", "18446744073709551615:4294967295:FFFFFFFF/FFFFFFFF",
+			"18446744073709551615:4294967295:FFFFFFFF/FFFFFFFF"},
 		{"no system identifier", "0:1:0/1", "0:1:0/1"},
 		{"nothing", "7:1:0/0", "unknown"},
 	}

@@ -111,12 +111,15 @@ func TestContent(t *testing.T) {
 		{"a time", unhex(head1 + "02 01 61 019595340e0f"), Token{{History: "a", Until: at(5000)}}},
 		{"a position, and since when", unhex(head1 + "05 01 61 0195953406df 0001 aa"),
 			Token{{History: "a", Position: []byte{0xaa}, Since: at(3160)}}},
-		{"two histories", unhex(head2 + entryA + entryB + "cc"), Token{{History: "a", Position: []byte{0xaa}}, {History: "b", Position: []byte{0xbb, 0xcc}, Until: at(5000)}}},
+		{"two histories", unhex(head2 + entryA + entryB + "cc"),
+			Token{{History: "a", Position: []byte{0xaa}},
+				{History: "b", Position: []byte{0xbb, 0xcc}, Until: at(5000)}}},
 		{"as many as may be", append(unhex("01959533fa87 40"), manyEntries(64)...), nil},
 	} {
 		when, tok, err := decode(tt.content)
 		if err != nil || !when.Equal(issued) || tt.want != nil && !reflect.DeepEqual(tok, tt.want) {
-			t.Errorf("%s: decode(%x) = %v, %+v, %v; want %v, %+v", tt.name, tt.content, when, tok, err, issued, tt.want)
+			t.Errorf("%s: decode(%x) = %v, %+v, %v; want %v, %+v", tt.name, tt.content, when, tok, err, issued,
+				tt.want)
 		}
 		if content, err := encode(tok, issued); err != nil || !bytes.Equal(content, tt.content) {
 			t.Errorf("%s: encode(%+v) = %x, %v; want %x", tt.name, tok, content, err, tt.content)

@@ -76,9 +76,11 @@ var roundTrips = []struct {
 	{"a time that is over", Token{{History: "orders", Until: at(-1)}}},
 	{"1970", Token{{History: "orders", Until: time.UnixMilli(0).UTC()}}},
 	{"histories, some with a common beginning", Token{
-		{Position: of(8)}, {History: "a", Until: at(1)}, {History: "aa", Position: of(300)}, {History: "ab", Position: of(1), Until: at(2)},
+		{Position: of(8)}, {History: "a", Until: at(1)}, {History: "aa", Position: of(300)},
+		{History: "ab", Position: of(1), Until: at(2)},
 	}},
-	{"names that are no text", Token{{History: "\x00", Position: of(1)}, {History: "a\x00b", Position: of(2)}, {History: "\xff\xfe", Until: at(0)}}},
+	{"names that are no text", Token{{History: "\x00", Position: of(1)}, {History: "a\x00b", Position: of(2)},
+		{History: "\xff\xfe", Until: at(0)}}},
 	{"the longest name", Token{{History: strings.Repeat("g", MaxHistory), Position: of(4)}}},
 	{"as many histories as may be", manyHistories(MaxEntries)},
 	{"the longest position", Token{{Position: of(longestPosition)}}},
@@ -99,7 +101,8 @@ func TestRoundTrip(t *testing.T) {
 	for _, tt := range roundTrips {
 		t.Run(tt.name, func(t *testing.T) {
 			text := seal(t, s, tt.t)
-			if strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") != "" || len(text) > MaxSize {
+			if strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") != "" ||
+				len(text) > MaxSize {
 				t.Errorf("%q, of %d bytes, does not fit in a cookie", text, len(text))
 			}
 			got, err := s.Open(text, issued, ttl)
@@ -118,7 +121,8 @@ func TestSealSortsACopy(t *testing.T) {
 	s := newSealer(t, "app", secretA)
 	given := Token{{History: "b", Position: []byte("2")}, {History: "a", Position: []byte("1")}}
 	got, err := s.Open(seal(t, s, given), issued, ttl)
-	if want := (Token{{History: "a", Position: []byte("1")}, {History: "b", Position: []byte("2")}}); err != nil || !reflect.DeepEqual(got, want) {
+	if want := (Token{{History: "a", Position: []byte("1")},
+		{History: "b", Position: []byte("2")}}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("opened: %+v, %v; want %+v", got, err, want)
 	}
 	if given[0].History != "b" {
@@ -128,7 +132,8 @@ func TestSealSortsACopy(t *testing.T) {
 
 func TestPiecesDoNotOverlap(t *testing.T) {
 	s := newSealer(t, "app", secretA)
-	got, err := s.Open(seal(t, s, Token{{History: "a", Position: []byte("12")}, {History: "b", Position: []byte("34")}}), issued, ttl)
+	got, err := s.Open(seal(t, s, Token{{History: "a", Position: []byte("12")},
+		{History: "b", Position: []byte("34")}}), issued, ttl)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,15 +153,21 @@ func TestSealRefuses(t *testing.T) {
 		want string
 	}{
 		{"nothing", nil, issued, "token: no entries"},
-		{"an entry without demands", Token{{History: "orders", Position: []byte{}}}, issued, `token: the entry for history "orders" demands nothing`},
-		{"a history twice", Token{{History: "b", Until: issued}, {History: "a", Until: issued}, {History: "b", Position: of(1)}}, issued, `token: two entries for history "b"`},
-		{"too long a name", Token{{History: strings.Repeat("g", MaxHistory+1), Until: issued}}, issued, `token: the name of history "gggggggggggggggggggg"… has 256 bytes: 255 at most`},
+		{"an entry without demands", Token{{History: "orders", Position: []byte{}}}, issued,
+			`token: the entry for history "orders" demands nothing`},
+		{"a history twice", Token{{History: "b", Until: issued}, {History: "a", Until: issued},
+			{History: "b", Position: of(1)}}, issued, `token: two entries for history "b"`},
+		{"too long a name", Token{{History: strings.Repeat("g", MaxHistory+1), Until: issued}}, issued,
+			`token: the name of history "gggggggggggggggggggg"… has 256 bytes: 255 at most`},
 		{"no time of issue", ok, time.Time{}, "token: 0001-01-01 00:00:00 +0000 UTC cannot be written"},
-		{"before 1970", Token{{Until: time.UnixMilli(-1)}}, issued, "token: 1969-12-31 23:59:59.999 +0000 UTC cannot be written"},
-		{"after 10889", ok, time.UnixMilli(maxInstant + 1), "token: 10889-08-02 05:31:50.656 +0000 UTC cannot be written"},
+		{"before 1970", Token{{Until: time.UnixMilli(-1)}}, issued,
+			"token: 1969-12-31 23:59:59.999 +0000 UTC cannot be written"},
+		{"after 10889", ok, time.UnixMilli(maxInstant + 1),
+			"token: 10889-08-02 05:31:50.656 +0000 UTC cannot be written"},
 		{"too many histories", manyHistories(MaxEntries + 1), issued, ErrTooLarge.Error()},
 		{"too long a position", Token{{Position: of(longestPosition + 1)}}, issued, ErrTooLarge.Error()},
-		{"a position longer than its length can say", Token{{Position: of(1<<16 + 1)}}, issued, ErrTooLarge.Error()},
+		{"a position longer than its length can say", Token{{Position: of(1<<16 + 1)}}, issued,
+			ErrTooLarge.Error()},
 	} {
 		text, err := s.Seal(tt.t, tt.now)
 		if text != "" || err == nil || err.Error() != tt.want {
@@ -169,7 +180,8 @@ func TestSealRefuses(t *testing.T) {
 }
 
 func TestSecretsRotate(t *testing.T) {
-	old, both, swapped, fresh := newSealer(t, "app", secretA), newSealer(t, "app", secretA, secretB), newSealer(t, "app", secretB, secretA), newSealer(t, "app", secretB)
+	old, both, swapped, fresh := newSealer(t, "app", secretA), newSealer(t, "app", secretA, secretB),
+		newSealer(t, "app", secretB, secretA), newSealer(t, "app", secretB)
 	want := Token{{History: "orders", Position: of(16)}}
 	for _, tt := range []struct {
 		name     string
@@ -205,11 +217,13 @@ func TestEverySecretOpens(t *testing.T) {
 	}
 	all, want := newSealer(t, "app", secrets...), Token{{History: "orders", Position: of(16)}}
 	for i, secret := range secrets {
-		if got, err := all.Open(seal(t, newSealer(t, "app", secret), want), issued, ttl); err != nil || !reflect.DeepEqual(got, want) {
+		if got, err := all.Open(seal(t, newSealer(t, "app", secret), want), issued, ttl); err != nil ||
+			!reflect.DeepEqual(got, want) {
 			t.Errorf("secret %d: %+v, %v; want %+v", i, got, err, want)
 		}
 	}
-	if got, err := newSealer(t, "app", secrets[0]).Open(seal(t, all, want), issued, ttl); err != nil || !reflect.DeepEqual(got, want) {
+	if got, err := newSealer(t, "app", secrets[0]).Open(seal(t, all, want), issued, ttl); err != nil ||
+		!reflect.DeepEqual(got, want) {
 		t.Errorf("sealed with all, opened with the first: %+v, %v; want %+v", got, err, want)
 	}
 }
@@ -244,12 +258,14 @@ func TestNewSealerRefuses(t *testing.T) {
 		want    string
 	}{
 		{"none", nil, "Secrets is empty"},
-		{"an empty one", [][]byte{secretA, {}}, `Secrets[1] has 0 bytes: at least 32 are needed, such as "openssl rand -base64 32" prints`},
+		{"an empty one", [][]byte{secretA, {}},
+			`Secrets[1] has 0 bytes: at least 32 are needed, such as "openssl rand -base64 32" prints`},
 		{"several mistakes", [][]byte{short, secretA, nil, make([]byte, 32)},
 			`Secrets[0] has 31 bytes: at least 32 are needed, such as "openssl rand -base64 32" prints` + "\n" +
 				`Secrets[2] has 0 bytes: at least 32 are needed, such as "openssl rand -base64 32" prints` + "\n" +
 				`Secrets[3] is one byte 32 times over, as if it had never been filled`},
-		{"too many", [][]byte{secretA, secretB, secretC, secretA, secretB, secretC, secretA, secretB, secretC}, "Secrets has 9 elements: 8 at most"},
+		{"too many", [][]byte{secretA, secretB, secretC, secretA, secretB, secretC, secretA, secretB, secretC},
+			"Secrets has 9 elements: 8 at most"},
 	} {
 		s, err := NewSealer(tt.secrets, "app")
 		if s != nil || err == nil || err.Error() != tt.want {
@@ -372,7 +388,8 @@ func TestOpenRefusesContent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.Open(sealContent(t, s, content), issued, ttl); err != nil || !reflect.DeepEqual(got, roundTrips[2].t) {
+	if got, err := s.Open(sealContent(t, s, content), issued, ttl); err != nil ||
+		!reflect.DeepEqual(got, roundTrips[2].t) {
 		t.Errorf("opened: %+v, %v; want %+v", got, err, roundTrips[2].t)
 	}
 }
@@ -427,12 +444,15 @@ func TestConcurrently(t *testing.T) {
 func TestNothingIsShown(t *testing.T) {
 	s := newSealer(t, "app", secretA)
 	nonce := make([]byte, nonceSize)
-	key, k1, messageKey := deriveByHand(secretA), k1ByHand(deriveByHand(secretA)), s.keys[0](nonce[:derivingSize])
+	key, k1, messageKey := deriveByHand(secretA), k1ByHand(deriveByHand(secretA)),
+		s.keys[0](nonce[:derivingSize])
 	var hidden []string
 	for _, b := range [][]byte{secretA, key, k1, messageKey} {
 		hidden = append(hidden,
-			string(b), hex.EncodeToString(b), strings.ToUpper(hex.EncodeToString(b)), base64.StdEncoding.EncodeToString(b),
-			strings.Trim(fmt.Sprint(b), "[]"), strings.Trim(fmt.Sprintf("%#v", b), "[]byte{}"), strings.Trim(fmt.Sprintf("%o", b), "[]"))
+			string(b), hex.EncodeToString(b), strings.ToUpper(hex.EncodeToString(b)),
+			base64.StdEncoding.EncodeToString(b),
+			strings.Trim(fmt.Sprint(b), "[]"), strings.Trim(fmt.Sprintf("%#v", b), "[]byte{}"),
+			strings.Trim(fmt.Sprintf("%o", b), "[]"))
 	}
 	shows := func(text string) bool {
 		for _, h := range hidden {
@@ -452,7 +472,8 @@ func TestNothingIsShown(t *testing.T) {
 		slog.New(slog.NewTextHandler(&buf, nil)).Info("x", "v", v)
 		slog.New(slog.NewJSONHandler(&buf, nil)).Info("x", "v", v)
 		js, _ := json.Marshal(v)
-		return append(texts, buf.String(), string(js), fmt.Sprint(v), fmt.Sprintln(v), fmt.Errorf("%w", errors.New(fmt.Sprint(v))).Error())
+		return append(texts, buf.String(), string(js), fmt.Sprint(v), fmt.Sprintln(v),
+			fmt.Errorf("%w", errors.New(fmt.Sprint(v))).Error())
 	}
 	for _, tt := range []struct {
 		name string
@@ -478,7 +499,8 @@ func TestNothingIsShown(t *testing.T) {
 		t.Errorf("a Sealer is shown as %q", got)
 	}
 	// The control: what holds the bytes openly is caught.
-	for _, v := range []any{struct{ secret []byte }{secretA}, &struct{ k1 [16]byte }{[16]byte(k1)}, []any{key}, struct{ x *struct{ k []byte } }{&struct{ k []byte }{messageKey}}} {
+	for _, v := range []any{struct{ secret []byte }{secretA}, &struct{ k1 [16]byte }{[16]byte(k1)}, []any{key},
+		struct{ x *struct{ k []byte } }{&struct{ k []byte }{messageKey}}} {
 		shown := 0
 		for _, text := range render(v) {
 			if shows(text) {
@@ -493,7 +515,8 @@ func TestNothingIsShown(t *testing.T) {
 
 func TestErrorsSayNothingOfTheText(t *testing.T) {
 	s := newSealer(t, "app", secretA)
-	for _, text := range []string{"personal", "v1.personal", version + strings.Repeat("personal", 10), strings.Repeat("personal", 1000)} {
+	for _, text := range []string{"personal", "v1.personal", version + strings.Repeat("personal", 10),
+		strings.Repeat("personal", 1000)} {
 		if _, err := s.Open(text, issued, ttl); err == nil || strings.Contains(err.Error(), "personal") {
 			t.Errorf("%v", err)
 		}

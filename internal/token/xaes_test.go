@@ -65,7 +65,8 @@ func TestXAESAccumulated(t *testing.T) {
 	}
 	got := make([]byte, 32)
 	_, _ = sum.Read(got)
-	if want := "e6b9edf2df6cec60c8cbd864e2211b597fb69a529160cd040d56c0c210081939"; hex.EncodeToString(got) != want {
+	const want = "e6b9edf2df6cec60c8cbd864e2211b597fb69a529160cd040d56c0c210081939"
+	if hex.EncodeToString(got) != want {
 		t.Errorf("the ciphertexts have the sum %x, want %s", got, want)
 	}
 }
