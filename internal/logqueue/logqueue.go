@@ -85,12 +85,20 @@ func (q *Queue) put(e entry) (blocks bool) {
 	return q.blocks
 }
 
+// run is the queue's goroutine. A handler that calls [runtime.Goexit] ends it: another one goes on then.
 func (q *Queue) run() {
+	ended := false
+	defer func() {
+		if !ended {
+			go q.run()
+		}
+	}()
 	for {
 		q.mu.Lock()
 		if len(q.waiting) == 0 {
 			lost := q.dropped
 			if q.dropped = 0; lost == 0 {
+				ended = true
 				q.running, q.blocks = false, false
 				close(q.empty)
 				q.empty = nil

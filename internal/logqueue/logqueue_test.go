@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -113,17 +114,48 @@ func TestHandlerThatBlocks(t *testing.T) {
 	})
 }
 
-// panics is a handler that panics.
-type panics struct{ slog.Handler }
+// fails is a handler that fails in its own way before it writes.
+type fails struct {
+	slog.Handler
+	way func()
+}
 
-func (panics) Handle(context.Context, slog.Record) error { panic("a mistake") }
-
-func TestHandlerThatPanics(t *testing.T) {
-	q := New(panics{slog.DiscardHandler})
-	for range 3 {
-		q.Logger().Warn("hello") // and the process goes on
+func (h fails) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "hello" {
+		h.way()
 	}
-	q.Flush(t.Context())
+	return h.Handler.Handle(ctx, r)
+}
+
+// TestHandlerThatFails: neither the process nor the queue ends with one record.
+func TestHandlerThatFails(t *testing.T) {
+	for name, way := range map[string]func(){
+		"it panics":          func() { panic("a mistake") },
+		"it ends goroutines": runtime.Goexit,
+		"it does not":        func() {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var written bytes.Buffer
+				q := New(fails{slog.NewTextHandler(&written, nil), way})
+				began := time.Now()
+				for range 3 {
+					q.Logger().Warn("hello")
+				}
+				q.Logger().Warn("goodbye")
+				q.Flush(t.Context())
+				if d := time.Since(began); d != 0 {
+					t.Errorf("it took %v", d)
+				}
+				if n := strings.Count(written.String(), "hello"); (n == 3) != (name == "it does not") {
+					t.Errorf("%d records are written", n)
+				}
+				if !strings.Contains(written.String(), "goodbye") {
+					t.Error("nothing is written any longer")
+				}
+			})
+		})
+	}
 }
 
 // talks is a handler that logs what it does, by way of the queue.
