@@ -190,22 +190,25 @@ func (a *app) disconnected(t *testing.T, all []*servers.Server) {
 		} else {
 			_ = conn.Close()
 		}
-		err := await(ctx, func() error {
-			n, err := a.engine.connected(ctx, s)
-			if err == nil && n > 0 {
-				err = fmt.Errorf("%d connections", n)
-			}
-			if err == nil && a.engine.prepared != "" {
-				if n, err = ask[int](ctx, s, a.engine.prepared); err == nil && n > 0 {
-					err = fmt.Errorf("%d prepared statements", n)
-				}
-			}
-			return err
-		})
-		if err != nil {
+		if err := await(ctx, func() error { return a.engine.unused(ctx, s) }); err != nil {
 			t.Errorf("%v, after the application has ended: %v", s, err)
 		}
 	}
+}
+
+// unused returns nil if a server has nothing of the application's.
+func (e *engine) unused(ctx context.Context, s *servers.Server) error {
+	n, err := e.connected(ctx, s)
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%d connections", n)
+	}
+	if err != nil || e.prepared == "" {
+		return err
+	}
+	if n, err = ask[int](ctx, s, e.prepared); err == nil && n > 0 {
+		err = fmt.Errorf("%d prepared statements", n)
+	}
+	return err
 }
 
 // status returns that of a slave.

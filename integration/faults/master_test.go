@@ -75,15 +75,7 @@ func (a *app) onlySome(t *testing.T, l *load, limit int) *load {
 		held = append(held, rows)
 	}
 	during := a.read(t, 200)
-	for _, f := range forms {
-		if err := f.read(a.db.WithContext(t.Context()), nil); !errors.Is(err, replicated.ErrMasterBusy) {
-			t.Errorf("%s, one more than MaxOnMaster: %v, want ErrMasterBusy", f.name, err)
-		}
-		// Who has to read the master is none of those.
-		if err := f.read(a.db.WithContext(replicated.WithMaster(t.Context())), nil); err != nil {
-			t.Errorf("%s, by WithMaster: %v", f.name, err)
-		}
-	}
+	a.masterBusy(t)
 	during.more(t, 100)
 	during.stop()
 	t.Logf("with %d reads on the master: %v", limit, during.so())
@@ -126,6 +118,20 @@ func (a *app) onlySome(t *testing.T, l *load, limit int) *load {
 		t.Errorf("200 reads at once: %v", outcomes)
 	}
 	return a.read(t, 100)
+}
+
+// masterBusy fails the test unless all reads that fall back to the master are refused there.
+func (a *app) masterBusy(t *testing.T) {
+	t.Helper()
+	for _, f := range forms {
+		if err := f.read(a.db.WithContext(t.Context()), nil); !errors.Is(err, replicated.ErrMasterBusy) {
+			t.Errorf("%s, one more than MaxOnMaster: %v, want ErrMasterBusy", f.name, err)
+		}
+		// Who has to read the master is none of those.
+		if err := f.read(a.db.WithContext(replicated.WithMaster(t.Context())), nil); err != nil {
+			t.Errorf("%s, by WithMaster: %v", f.name, err)
+		}
+	}
 }
 
 // TestMasterDown kills the master for three times MaxLag: slaves are read as if nothing had happened.

@@ -56,7 +56,7 @@ func newPgBouncer(name string, apart bool, settings ...string) *engine {
 	}
 }
 
-func init() { // these refer to that of PostgreSQL
+func init() {
 	if servers.Wanted("PgBouncer") {
 		engines = append(engines, newPgBouncer("PgBouncer", false), newPgBouncer("PgBouncer apart", true,
 			"query_wait_timeout = 1", // or a write waits for a server that is gone, two minutes by default

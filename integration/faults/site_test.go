@@ -228,23 +228,34 @@ func (s *site) note(client string, n int, acked bool) {
 	s.acked[client][n] = acked
 }
 
+// request sends a request, and notes what became of it.
 func (c *crowd) request(client *http.Client, method, path string) (string, error) {
 	began := time.Now()
-	var body []byte
-	r, err := http.NewRequest(method, c.site.url+path, nil) // not to be given up when the crowd goes home
+	header, body, err := answerTo(client, method, c.site.url+path)
+	c.count(method, path, header, began, err)
+	return body, err
+}
+
+// answerTo returns an error also for a status that is one.
+func answerTo(client *http.Client, method, url string) (header http.Header, body string, err error) {
+	r, err := http.NewRequest(method, url, nil) // not to be given up when the crowd goes home
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	response, err := client.Do(r)
-	header := http.Header{}
-	if err == nil {
-		header = response.Header
-		body, err = io.ReadAll(response.Body)
-		response.Body.Close()
-		if err == nil && response.StatusCode != http.StatusOK {
-			err = fmt.Errorf("%s: %s", response.Status, body)
-		}
+	if err != nil {
+		return nil, "", err
 	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", response.Status, text)
+	}
+	return response.Header, string(text), err
+}
+
+// count notes what became of a request that ends now.
+func (c *crowd) count(method, path string, header http.Header, began time.Time, err error) {
 	ended := time.Now()
 	if ended.Sub(began) >= hangs {
 		c.site.line.add("    %s %s hung; the goroutines:\n%s", method, path, goroutines())
@@ -277,7 +288,6 @@ func (c *crowd) request(client *http.Client, method, path string) (string, error
 			c.site.line.add("    %s, begun %v ago%s", text, ended.Sub(began).Round(time.Millisecond), c.site.state())
 		}
 	}
-	return string(body), err
 }
 
 func (c *crowd) stale(text string) {
@@ -334,21 +344,7 @@ func (c *crowd) fine(t *testing.T, who string) {
 // compare compares what was acknowledged with what a server has.
 func (s *site) compare(t *testing.T, on *servers.Server) {
 	t.Helper()
-	rows, err := on.DB().QueryContext(t.Context(),
-		"SELECT client, n, COUNT(*) FROM "+s.engine.schema+"entries GROUP BY client, n")
-	must(t, err)
-	defer rows.Close()
-	has := map[string]map[int]int{}
-	for rows.Next() {
-		var client string
-		var n, count int
-		must(t, rows.Scan(&client, &n, &count))
-		if has[client] == nil {
-			has[client] = map[int]int{}
-		}
-		has[client][n] = count
-	}
-	must(t, rows.Err())
+	has := s.entries(t, on)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	acked, unsure, lost, doubled := 0, 0, []string{}, []string{}
@@ -375,4 +371,25 @@ func (s *site) compare(t *testing.T, on *servers.Server) {
 	if acked == 0 {
 		t.Error("no write was acknowledged")
 	}
+}
+
+// entries returns how often a server has each entry, by client and n.
+func (s *site) entries(t *testing.T, on *servers.Server) map[string]map[int]int {
+	t.Helper()
+	rows, err := on.DB().QueryContext(t.Context(),
+		"SELECT client, n, COUNT(*) FROM "+s.engine.schema+"entries GROUP BY client, n")
+	must(t, err)
+	defer rows.Close()
+	has := map[string]map[int]int{}
+	for rows.Next() {
+		var client string
+		var n, count int
+		must(t, rows.Scan(&client, &n, &count))
+		if has[client] == nil {
+			has[client] = map[int]int{}
+		}
+		has[client][n] = count
+	}
+	must(t, rows.Err())
+	return has
 }

@@ -113,7 +113,11 @@ func (s careless) position(
 	if err := conn.QueryRowContext(ctx, query).Scan(&text); err != nil {
 		return p, err
 	}
-	var has uint64
+	return replicated.Sequence("log", amount(kind, text)), nil
+}
+
+// amount returns how many transactions, or bytes, a position of a kind of server stands for.
+func amount(kind, text string) (has uint64) {
 	separates := func(r rune) bool { return r == ',' || r == '\n' || r == ':' }
 	for _, part := range strings.FieldsFunc(text, separates) {
 		first, last, isRange := strings.Cut(part, "-")
@@ -137,7 +141,7 @@ func (s careless) position(
 		}
 		has += to - from + 1
 	}
-	return replicated.Sequence("log", has), nil
+	return has
 }
 
 // TestPlannedSwitchover has a slave take the place of the master behind one address, as it is done on
