@@ -85,18 +85,21 @@ func (n *node) throughAddress(a *address) error {
 }
 
 // careless reads positions as the plugin does, but does not look whether the master is one: how many
-// transactions, or bytes of the log, a server has.
+// transactions a server has. (PostgreSQL's log would not do: a master writes to it by itself now and then.)
 type careless struct{ engine *engine }
 
 func (s careless) MasterPosition(ctx context.Context, conn *sql.Conn) (replicated.Position, error) {
 	return s.position(ctx, conn, map[string]string{
-		"MariaDB": "SELECT @@GLOBAL.gtid_binlog_pos", "PostgreSQL": "SELECT pg_current_wal_flush_lsn() - '0/0'"})
+		"MariaDB": "SELECT @@GLOBAL.gtid_binlog_pos", "PostgreSQL": postgreSQLTransactions})
 }
 
 func (s careless) SlavePosition(ctx context.Context, conn *sql.Conn) (replicated.Position, error) {
 	return s.position(ctx, conn, map[string]string{
-		"MariaDB": "SELECT @@GLOBAL.gtid_slave_pos", "PostgreSQL": "SELECT pg_last_wal_replay_lsn() - '0/0'"})
+		"MariaDB": "SELECT @@GLOBAL.gtid_slave_pos", "PostgreSQL": postgreSQLTransactions})
 }
+
+// postgreSQLTransactions counts those that have ended, of a standby those that it has replayed.
+const postgreSQLTransactions = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
 
 func (s careless) position(
 	ctx context.Context, conn *sql.Conn, queries map[string]string,
@@ -116,7 +119,7 @@ func (s careless) position(
 	return replicated.Sequence("log", amount(kind, text)), nil
 }
 
-// amount returns how many transactions, or bytes, a position of a kind of server stands for.
+// amount returns how many transactions a position of a kind of server stands for.
 func amount(kind, text string) (has uint64) {
 	separates := func(r rune) bool { return r == ',' || r == '\n' || r == ':' }
 	for _, part := range strings.FieldsFunc(text, separates) {
