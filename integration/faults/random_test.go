@@ -96,7 +96,8 @@ const (
 	writing = 10
 	reading = 10
 	steady  = 40
-	atOnce  = writing + reading + steady
+	faulty  = 2 // statements that are faults themselves
+	atOnce  = writing + reading + steady + faulty
 )
 
 // clusterToSwitch is cluster, but where the master is replaced the servers are the test's own.
