@@ -56,7 +56,13 @@ func TestRandomFaults(t *testing.T) {
 		storm.begin()
 		pass(storm.ctx, lasts/3)
 		third := heap()
-		storm.lanes.Wait()
+		if err := storm.over(); err != nil {
+			t.Error(err)
+			writers.stop()
+			readers.stop()
+			l.stop() // gives up what holds up the others
+			storm.lanes.Wait()
+		}
 		must(t, storm.failed)
 		healedAt := time.Now()
 		eventually(t, "all serve again", func() error { return s.serving(nodes...) })
@@ -146,6 +152,20 @@ func (st *storm) begin() {
 	st.lanes.Go(func() { st.lane(2, true, 6*time.Second) })
 	if st.roles != nil {
 		st.lanes.Go(st.switchOver)
+	}
+}
+
+// over returns when all faults are over, or with an error if one hangs. It may wait for a lock, which heeds no
+// context.
+func (st *storm) over() error {
+	over := make(chan struct{})
+	go func() { defer close(over); st.lanes.Wait() }()
+	<-st.ctx.Done()
+	select {
+	case <-over:
+		return nil
+	case <-time.After(2 * hangs): // one ends within hangs, and what waited for it within hangs again
+		return fmt.Errorf("a fault hangs; the goroutines:\n%s", goroutines())
 	}
 }
 
