@@ -171,8 +171,8 @@ func TestRegisterAfterUse(t *testing.T) {
 	}
 }
 
-// TestMaxLagOfAGroup has servers be asked for positions whose pools were brought ready-made, as Config's MaxLag
-// does.
+// TestMaxLagOfAGroup has servers be asked for positions whose pools were brought ready-made, as Config's
+// MaxLag does.
 func TestMaxLagOfAGroup(t *testing.T) {
 	for _, maxLag := range []time.Duration{0, 10 * time.Second} {
 		bubble(t, maxLag.String(), func(t *testing.T) {

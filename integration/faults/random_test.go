@@ -155,8 +155,8 @@ func (st *storm) begin() {
 	}
 }
 
-// over returns when all faults are over, or with an error if one hangs. It may wait for a lock, which heeds no
-// context.
+// over returns when all faults are over, or with an error if one hangs. It may wait for a lock, which heeds
+// no context.
 func (st *storm) over() error {
 	over := make(chan struct{})
 	go func() { defer close(over); st.lanes.Wait() }()

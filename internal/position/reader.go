@@ -153,7 +153,10 @@ func (r *Reader) Slave(ctx context.Context) (Reading, error) {
 	return r.read(ctx, server.slave)
 }
 
-func (r *Reader) read(ctx context.Context, ask func(server, context.Context, *sql.Conn) (Reading, error)) (Reading, error) {
+// question is a method of server: what a master or a slave is asked.
+type question func(server, context.Context, *sql.Conn) (Reading, error)
+
+func (r *Reader) read(ctx context.Context, ask question) (Reading, error) {
 	reading, err := r.ask(ctx, ask)
 	if err == nil {
 		return reading, nil
@@ -177,7 +180,7 @@ func (r *Reader) failureRemedy() string {
 	return "an account that may ask this, or " + takesSource
 }
 
-func (r *Reader) ask(ctx context.Context, ask func(server, context.Context, *sql.Conn) (Reading, error)) (Reading, error) {
+func (r *Reader) ask(ctx context.Context, ask question) (Reading, error) {
 	if r.server == nil {
 		s, err := identify(ctx, r.conn, r.cfg)
 		if err != nil {

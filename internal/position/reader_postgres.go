@@ -69,7 +69,9 @@ func identifyPostgreSQL(ctx context.Context, conn *sql.Conn) (server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the system identifier: %w", err)
 	}
-	return &postgreSQLServer{name: name, system: uint64(id), segment: uint64(segment.Int64), block: uint64(block.Int64)}, nil
+	return &postgreSQLServer{
+		name: name, system: uint64(id), segment: uint64(segment.Int64), block: uint64(block.Int64),
+	}, nil
 }
 
 // postgreSQLServer is a server from 10 on.
@@ -121,7 +123,8 @@ func (s *postgreSQLServer) read(
 ) (Reading, error) {
 	var recovering bool
 	var lsn, timeline, readOnly, snapshot sql.NullString
-	if err := conn.QueryRowContext(ctx, query).Scan(&recovering, &lsn, &timeline, &readOnly, &snapshot); err != nil {
+	err := conn.QueryRowContext(ctx, query).Scan(&recovering, &lsn, &timeline, &readOnly, &snapshot)
+	if err != nil {
 		return Reading{}, err
 	}
 	if recovering != standby {
@@ -151,7 +154,8 @@ func (s *postgreSQLServer) read(
 func (s *postgreSQLServer) settled(snapshot string, p Position) Position {
 	now, ok := p.value.(lsn)
 	before, known := s.position.value.(lsn)
-	if ok && known && snapshot == s.snapshot && now.timeline == before.timeline && s.block > 0 && now.lsn%s.block == 0 {
+	atBlock := s.block > 0 && now.lsn%s.block == 0
+	if ok && known && snapshot == s.snapshot && now.timeline == before.timeline && atBlock {
 		return s.position
 	}
 	s.snapshot, s.position = snapshot, p

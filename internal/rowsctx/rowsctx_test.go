@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// table is a database of two rows, or of rows without an end. If hangs is set, what it is asked waits until the
-// context ends.
+// table is a database of two rows, or of rows without an end. If hangs is set, what it is asked waits until
+// the context ends.
 type table struct{ hangs, endless bool }
 
 func (t table) Connect(context.Context) (driver.Conn, error) { return conn{t}, nil }
@@ -85,8 +85,8 @@ func open(t *testing.T, db table) *sql.DB {
 	return pool
 }
 
-// TestSingleEndsWithRows: whoever reads hears once when rows or a transaction end, and nothing is left with the
-// caller's context.
+// TestSingleEndsWithRows: whoever reads hears once when rows or a transaction end, and nothing is left with
+// the caller's context.
 func TestSingleEndsWithRows(t *testing.T) {
 	read := func(t *testing.T, db *sql.DB, ctx context.Context) *sql.Rows {
 		rows, err := db.QueryContext(ctx, "numbers")
@@ -119,7 +119,9 @@ func TestSingleEndsWithRows(t *testing.T) {
 			rows.Next()
 			return rows.Close
 		}},
-		{"Commit", func(t *testing.T, db *sql.DB, ctx context.Context) func() error { return begin(t, db, ctx).Commit }},
+		{"Commit", func(t *testing.T, db *sql.DB, ctx context.Context) func() error {
+			return begin(t, db, ctx).Commit
+		}},
 		{"Rollback", func(t *testing.T, db *sql.DB, ctx context.Context) func() error {
 			return begin(t, db, ctx).Rollback
 		}},
@@ -152,7 +154,8 @@ func TestSingleEndsWithRows(t *testing.T) {
 	}
 }
 
-// TestSingleIsCancelled: a read ends that waits for an answer, or whose rows are open; the caller's context does not.
+// TestSingleIsCancelled: a read ends that waits for an answer, or whose rows are open; the caller's context
+// does not.
 func TestSingleIsCancelled(t *testing.T) {
 	t.Run("it waits", func(t *testing.T) {
 		s := NewSingle(t.Context(), func() { t.Error("over, and there are no rows") })

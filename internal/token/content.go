@@ -70,22 +70,29 @@ func encode(t Token, now time.Time) ([]byte, error) {
 	}
 	content = append(content, byte(len(t)))
 	for _, e := range t {
-		content = append(content, e.parts(), byte(len(e.History)))
-		content = append(content, e.History...)
-		if !e.Until.IsZero() {
-			if content, err = appendInstant(content, ceilMilli(e.Until)); err != nil {
-				return nil, err
-			}
+		if content, err = e.append(content); err != nil {
+			return nil, err
 		}
-		if !e.Since.IsZero() {
-			if content, err = appendInstant(content, ceilMilli(e.Since)); err != nil {
-				return nil, err
-			}
+	}
+	return content, nil
+}
+
+// append appends an entry to the content.
+func (e Entry) append(content []byte) ([]byte, error) {
+	content = append(content, e.parts(), byte(len(e.History)))
+	content = append(content, e.History...)
+	for _, instant := range []time.Time{e.Until, e.Since} {
+		if instant.IsZero() {
+			continue
 		}
-		if len(e.Position) > 0 {
-			content = binary.BigEndian.AppendUint16(content, uint16(len(e.Position)))
-			content = append(content, e.Position...)
+		var err error
+		if content, err = appendInstant(content, ceilMilli(instant)); err != nil {
+			return nil, err
 		}
+	}
+	if len(e.Position) > 0 {
+		content = binary.BigEndian.AppendUint16(content, uint16(len(e.Position)))
+		content = append(content, e.Position...)
 	}
 	return content, nil
 }

@@ -156,7 +156,8 @@ func check(secrets [][]byte) error {
 	}
 	for i, secret := range secrets {
 		if len(secret) < MinSecret {
-			add(`Secrets[%d] has %d bytes: at least %d are needed, such as "openssl rand -base64 32" prints`, i, len(secret), MinSecret)
+			add(`Secrets[%d] has %d bytes: at least %d are needed, such as "openssl rand -base64 32" prints`,
+				i, len(secret), MinSecret)
 		} else if bytes.Count(secret, secret[:1]) == len(secret) {
 			add("Secrets[%d] is one byte %d times over, as if it had never been filled", i, len(secret))
 		}
