@@ -80,6 +80,8 @@ var endless = []goleak.Option{
 	// nobody takes from the two in front of them.
 	goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"),
 	goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*NoopToxic).Pipe"),
+	// Its slicer sends without looking for an interruption: for ever, when the connection behind it has ended.
+	goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*SlicerToxic).Pipe"),
 }
 
 // ofServers are the goroutines that wait for the processes of servers, which tests share.
