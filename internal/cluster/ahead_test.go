@@ -114,3 +114,28 @@ func (g *stage) ahead(slave int) position.Position {
 	defer g.monitor.mu.Unlock()
 	return g.monitor.picture.slaves[slave].ahead.by
 }
+
+// TestWhatMastersTell: only what all masters have told as masters is held against a slave.
+func TestWhatMastersTell(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*master)
+		tell   bool
+	}{
+		{"all is well", func(*master) {}, true},
+		{"one missed a question", func(m *master) { m.failed = missed - 1 }, true},
+		{"one does not answer", func(m *master) { m.failed = missed }, false},
+		{"one has no position", func(m *master) { m.reading.Position = position.Position{} }, false},
+		{"one answered with an error", func(m *master) { m.reading.Err = errDead }, false},
+		{"one is none", func(m *master) { m.reading.WrongRole = true }, false},
+	} {
+		p := picture{masters: []*master{
+			answering("a", position.Reading{Position: at(1)}), answering("b", position.Reading{Position: at(1)}),
+		}}
+		test.change(p.masters[1])
+		readings, after := p.since(epoch.Add(-1))
+		if (readings != nil) != test.tell || after != test.tell {
+			t.Errorf("%s: %v, %v", test.name, readings, after)
+		}
+	}
+}

@@ -63,6 +63,9 @@ func TestRecovery(t *testing.T) {
 		{"and another", ".r" + ten + "r" + ten + ten + "r", LifeComingBack, 40},
 		{"and others", ".r" + ten + "r" + ten + ten + "r" + ten + ten + ten + ten + "r", LifeComingBack, 50},
 		{"a read fails, then questions", ".rx", LifeAway, 10},
+		{"answers from before a missing one do not count", ".xxx.........x" + ten + ".", LifeComingBack, 20},
+		{"reads fail, and it comes and goes", ".r" + ten + "rx" + ten + ten + "r", LifeComingBack, 25},
+		{"reads fail, and it answers by fits and starts", ".r" + ten + "r" + ten + ten + "r..x", LifeAway, 40},
 		{"it is removed", ".xxxl" + ten, LifeLeft, 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -97,6 +100,25 @@ func TestBusyQuestion(t *testing.T) {
 		s.hear(&question{err: errBusy}, epoch, 0)
 		if s.life != life || s.failed != 1 || s.good != 3 || !s.askAt.Equal(epoch.Add(recheck)) {
 			t.Errorf("%v: %v, %d without an answer, asked at %v", life, s.life, s.failed, s.askAt)
+		}
+	}
+}
+
+// TestPauses: a slave that does not answer is asked again after half of the time that it has been away.
+func TestPauses(t *testing.T) {
+	for _, test := range []struct {
+		away, want time.Duration
+		jittered   float64
+	}{
+		{0, firstPause, 0},
+		{600 * time.Millisecond, 300 * time.Millisecond, 0},
+		{600 * time.Millisecond, 270 * time.Millisecond, 1},
+		{time.Hour, longestPause, 0},
+	} {
+		r := recovery{life: LifeAway, since: epoch.Add(-test.away), needed: 10}
+		r.happens(answerMissing, epoch, test.jittered)
+		if got := r.askAt.Sub(epoch); got != test.want {
+			t.Errorf("away for %v: asked after %v, want %v", test.away, got, test.want)
 		}
 	}
 }
