@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -529,3 +530,27 @@ type many []error
 func (m many) Error() string { return "many" }
 
 func (m many) Unwrap() []error { return m }
+
+// TestFallenBackPreparesNothing: statements that many reads prepare at once on a busy master, because they fell back
+// to it, could lock up GORM's cache of them.
+func TestFallenBackPreparesNothing(t *testing.T) {
+	for _, mode := range modes[1:4] {
+		s := newFailover(t, 1, mode.config, false, nil)
+		s.master.prepared = new(atomic.Int64)
+		dead := s.slaves[0].dying(faultsOfMySQL[0].err, "")
+		dead.Store(true)
+		if err := s.in(replicated.WithSlave(t.Context()), mode.session).Find(&[]User{}).Error; err != nil {
+			t.Error(err)
+		}
+		expect(t, s.log.servers(), "master")
+		if n := s.master.prepared.Load(); n > 0 {
+			t.Errorf("%s: it prepared %d statements", mode.name, n)
+		}
+		if err := s.in(replicated.WithMaster(t.Context()), mode.session).Find(&[]User{}).Error; err != nil {
+			t.Error(err)
+		}
+		if n := s.master.prepared.Load(); n == 0 {
+			t.Errorf("%s, the control: what belongs on the master is not prepared", mode.name)
+		}
+	}
+}
