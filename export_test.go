@@ -72,3 +72,11 @@ func (p *Plugin) HangMonitor(maxLag time.Duration, hang func()) {
 		Notice: func(*cluster.Server, bool, string, string) { hang() },
 	})
 }
+
+// InFlight returns how many reads count as under way on the slaves, for LeastLatency.
+func (p *Plugin) InFlight() (n int64) {
+	for _, s := range p.groups[0].cluster.View().All {
+		n += s.Server.Load.InFlight()
+	}
+	return n
+}

@@ -68,8 +68,8 @@ func (rt *router) newRequestSession(r *http.Request) (_ context.Context, _ *sess
 	return ctx, session, first
 }
 
-// clashes tells whether another plugin has the cookie or the header of p's tokens. One of two tokens would
-// be lost: then p issues none and takes none, and its requests read the master, but for what code or
+// clashes tells whether another plugin has the cookie or the header of rt's tokens. One of two tokens would
+// be lost: then rt issues none and takes none, and its requests read the master, but for what code or
 // patterns mark.
 func (rt *router) clashes(s *session) bool {
 	own := &rt.config.Token

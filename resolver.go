@@ -193,8 +193,8 @@ type demands struct {
 }
 
 // metBy tells whether the slave with this state meets all demands, MaxLag included.
-func (d *demands) metBy(v *cluster.View, s *cluster.State) bool {
-	return d.within(v, s) && !slices.Contains(d.failed, s.Server) &&
+func (d *demands) metBy(s *cluster.State) bool {
+	return d.readable(s) && !slices.Contains(d.failed, s.Server) &&
 		d.freshEnough(s) && d.token.metBy(s.Position, d.now)
 }
 
@@ -202,10 +202,8 @@ func (d *demands) freshEnough(s *cluster.State) bool {
 	return !d.limited || d.staleness > 0 && !s.FreshAsOf.IsZero() && s.Age(d.now) <= d.staleness
 }
 
-// within tells whether a slave is within MaxLag, and what is known of it still holds.
-func (d *demands) within(v *cluster.View, s *cluster.State) bool {
-	return slices.Contains(v.Slaves, s.Server) && s.Holds(d.now)
-}
+// readable tells whether a slave is within MaxLag, and what is known of it still holds.
+func (d *demands) readable(s *cluster.State) bool { return s.Readable && s.Holds(d.now) }
 
 // setNow sets now, if anything depends on it.
 func (d *demands) setNow(v *cluster.View) {
@@ -228,13 +226,13 @@ func candidates(v *cluster.View, d *demands, asked bool) (
 		}
 		return len(servers) > 0
 	}
-	if find(func(s *cluster.State) bool { return d.metBy(v, s) }) {
+	if find(d.metBy) {
 		return servers, pools, 0
 	}
 	missing = ReasonLag
-	if find(func(s *cluster.State) bool { return d.within(v, s) && d.freshEnough(s) }) {
+	if find(func(s *cluster.State) bool { return d.readable(s) && d.freshEnough(s) }) {
 		missing = ReasonToken
-	} else if slices.ContainsFunc(v.All, func(s cluster.State) bool { return d.within(v, &s) }) {
+	} else if slices.ContainsFunc(v.All, func(s cluster.State) bool { return d.readable(&s) }) {
 		missing = ReasonStaleness
 	}
 	if asked && (len(servers) > 0 || find(d.freshEnough)) {

@@ -166,8 +166,9 @@ func TestCandidates(t *testing.T) {
 			if !slices.Contains(strings.Fields(ids), s.Server.ID) {
 				continue
 			}
+			s.Readable = strings.Contains("fresh behind late", s.Server.ID)
 			v.All = append(v.All, s)
-			if strings.Contains("fresh behind late", s.Server.ID) {
+			if s.Readable {
 				v.Slaves, v.Pools = append(v.Slaves, s.Server), append(v.Pools, gorm.ConnPool(nil))
 			}
 		}

@@ -554,3 +554,35 @@ func TestFallenBackPreparesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingStaysInFlight: whatever becomes of a read, LeastLatency does not go on counting it.
+func TestNothingStaysInFlight(t *testing.T) {
+	for _, way := range waysToRead {
+		for _, fault := range faultsOfMySQL {
+			s := newFailover(t, 2, gorm.Config{}, false, func(c *replicated.Config) {
+				c.Policy = replicated.LeastLatency()
+			})
+			during := int64(-1)
+			for _, slave := range s.slaves {
+				slave.run = func(context.Context, string) error {
+					during = max(during, s.plugin.InFlight())
+					return nil
+				}
+			}
+			db := s.in(replicated.WithSlave(t.Context()), nil)
+			if err := way.run(db); err != nil {
+				t.Errorf("%s: %v", way.name, err)
+			}
+			if n := s.plugin.InFlight(); n != 0 || during < 1 {
+				t.Errorf("%s: %d in flight, and during it %d", way.name, n, during)
+			}
+			for _, slave := range s.slaves {
+				slave.dying(fault.err, way.from).Store(true)
+			}
+			_ = way.run(db)
+			if n := s.plugin.InFlight(); n != 0 {
+				t.Errorf("%s, %s: %d in flight", way.name, fault.name, n)
+			}
+		}
+	}
+}

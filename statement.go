@@ -167,7 +167,7 @@ func (st *statement) atOnce(
 	case st.limited, len(st.failed) > 0:
 		return nil
 	case kept != nil && (token == nil || token.met.Load() == kept.State()):
-		if !kept.Mark() {
+		if !kept.NoteUse() {
 			g.cluster.Used()
 		}
 		return kept
@@ -198,7 +198,7 @@ func (g *group) hurry(d *demands, missing Reason) {
 func (st *statement) among(
 	view *cluster.View, d *demands, kept *cluster.Server,
 ) (*cluster.Server, Reason) {
-	if s := view.Of(kept); s != nil && d.metBy(view, s) {
+	if s := view.Of(kept); s != nil && d.metBy(s) {
 		if d.token != nil {
 			d.token.met.Store(s)
 		}

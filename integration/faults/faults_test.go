@@ -1,5 +1,5 @@
 // Package faults_test breaks real servers, and the network before them, under load, and holds the plugin to
-// what DESIGN.md promises under "When a server fails": nobody notices but those whose answer was being read.
+// what docs/operations.md promises: nobody notices but those whose answer was being read.
 //
 // CI runs a short version. SOAK=30m runs the long one: the random faults for that long on each engine, ten
 // cycles of kill and freeze instead of three and one, and the defaults where CI has shorter times.

@@ -48,7 +48,8 @@ const (
 	Repeat                  // it runs once more, on a slave: another one, or else the same. Never on the master
 )
 
-// Judge decides whose fault a failure is. Nothing else decides that: DESIGN.md has the same as a table.
+// Judge decides whose fault a failure is. Nothing else decides that. docs/operations.md tells what users
+// see of it.
 //
 // A slave is blamed if a connection to it could not be made, or for what it answers when it is asked; never
 // for the error of one statement. A statement can raise any error, and can bring down the connection that it

@@ -10,7 +10,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// TestJudge is the table of DESIGN.md, "When a statement fails: whose fault is it?".
+// TestJudge has whose fault a failure is, as a table.
 func TestJudge(t *testing.T) {
 	number := func(n uint16) error { return &mysql.MySQLError{Number: n} }
 	fatal := func(state string) error { return &pgError{code: state, Severity: "FATAL"} }

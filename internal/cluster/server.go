@@ -16,7 +16,7 @@ type Server struct {
 	// What most reads look at stands first and together.
 	Pool     gorm.ConnPool
 	state    atomic.Pointer[State]
-	marked   atomic.Bool // see Mark
+	marked   atomic.Bool // see NoteUse
 	prepared atomic.Pointer[gorm.PreparedStmtDB]
 	flights  flights
 
@@ -65,9 +65,9 @@ func (s *Server) State() *State { return s.state.Load() }
 // Fits tells whether the server is a slave that may be read, by the monotonic clock.
 func (s *Server) Fits() bool { return s.FitsAt(Now()) }
 
-// Mark notes that the server is used, and tells whether that was noted already since the latest round began.
+// NoteUse notes that the server is used, and tells whether that was noted already since the latest round began.
 // If it was not, the caller has to call [Cluster.Used], which looks at more memory.
-func (s *Server) Mark() bool { return s.marked.Load() || s.marked.Swap(true) }
+func (s *Server) NoteUse() bool { return s.marked.Load() || s.marked.Swap(true) }
 
 // Latest is the latest position that a master is known to have had, and the history that it is of, as
 // [position.Reading.History] names it.
