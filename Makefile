@@ -7,7 +7,8 @@ SOAKTIME    := 30m
 
 # What decides, by package. MUTANTS of each are tried, those that SEED chooses; 0: all.
 MUTATE  := .:resolver.go,session.go,statement.go,attempt.go,bound.go,middleware.go \
-	internal/cluster:judge.go,picture.go,view.go,hold.go,errors.go internal/position internal/token internal/logqueue
+	internal/cluster:judge.go,errors.go,picture.go,watched.go,life.go,readable.go,view.go,hold.go \
+	internal/position internal/token internal/logqueue
 MUTANTS := 0
 SEED    := 1
 
