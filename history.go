@@ -67,7 +67,7 @@ func (s *session) impose(p *point, now time.Time) (known bool) {
 		}
 		s.memoryOf(g).raise(d, now, ttl)
 	}
-	if strongest < isOn {
+	if strongest < isOn && (p.history != "" || p.position.Known()) { // else no answer would tell more
 		s.router.askUnwatched(now)
 	}
 	return strongest >= mayBeOn

@@ -179,12 +179,13 @@ func TestHistoriesWithoutNames(t *testing.T) {
 			set := func(server, position string) { positions[server].Store(&position) }
 			open := func(name, position string) *recordedServer {
 				s := newRecorded(name, mySQL("ON"))
-				positions[name] = new(atomic.Pointer[string])
+				own := new(atomic.Pointer[string])
+				positions[name] = own
 				set(name, position)
 				readOnly := !strings.Contains(name, "master")
 				s.answer = func(query string) driver.Rows {
 					r := mySQL("ON")
-					r.position, r.readOnly = *positions[name].Load(), readOnly
+					r.position, r.readOnly = *own.Load(), readOnly
 					return r.answer(query)
 				}
 				return s
