@@ -146,6 +146,7 @@ func (s *Single) drop(d *derived) {
 		s.derived = slices.Delete(s.derived, i, i+1)
 	}
 	over := i >= 0 && s.handed && len(s.derived) == 0
+	s.handed = s.handed && !over // a driver may derive another one for COMMIT
 	s.mu.Unlock()
 	if over {
 		s.forget()

@@ -27,7 +27,21 @@ func (c conn) Close() error { return nil }
 
 func (c conn) Begin() (driver.Tx, error) { return c, nil }
 
-func (c conn) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error) { return c, nil }
+func (c conn) BeginTx(ctx context.Context, _ driver.TxOptions) (driver.Tx, error) {
+	return tx{c, ctx}, nil
+}
+
+// tx derives from its context to commit, as drivers do that bound it.
+type tx struct {
+	conn
+	ctx context.Context
+}
+
+func (t tx) Commit() error {
+	_, cancel := context.WithCancel(t.ctx)
+	cancel()
+	return nil
+}
 
 func (c conn) Commit() error { return nil }
 
