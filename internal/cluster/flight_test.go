@@ -96,6 +96,16 @@ func TestFlight(t *testing.T) {
 			t.Error("one was cancelled")
 		}
 	})
+	atAirport(t, "others that begin meanwhile do not put off the question", func(t *testing.T, a airport) {
+		began := time.Now()
+		old, _ := a.depart()
+		time.Sleep(flightTimeout / 2)
+		young, _ := a.depart()
+		time.Sleep(flightTimeout/2 + 1)
+		expectTimes(t, a.asked(began), flightTimeout)
+		a.slave.End(old)
+		a.slave.End(young)
+	})
 	atAirport(t, "the connection is from before the slave was lost", func(t *testing.T, a airport) {
 		f, ctx := a.depart()
 		a.slave.downs.Add(1)

@@ -216,6 +216,7 @@ func testLapse(t *testing.T, set func(*stage)) {
 		if !slave.Fits() || !g.began().Equal(rounds) {
 			t.Error("it was taken out of service, or asked, though all holds")
 		}
+		g.slaves[0].slow(time.Millisecond) // for the view to be looked at before the answer is there
 		g.Lapse(time.Now().Add(time.Hour)) // in a bubble of synctest there is one clock only
 		if slave.Fits() {
 			t.Error("it is still read")
