@@ -372,3 +372,40 @@ func TestAStandbyThatCannotSerialize(t *testing.T) {
 		})
 	}
 }
+
+// TestTheSlaveLeavesBeforeTheOneMoreRun: a slave answers that it serves, and others find out that it does
+// not before the statement has run there once more. Then the statement is not to blame.
+func TestTheSlaveLeavesBeforeTheOneMoreRun(t *testing.T) {
+	for _, leaves := range []bool{true, false} {
+		s := newOpened(t, 1, func(c *replicated.Config) { c.Pool.MaxIdle = -1 })
+		db := s.in(replicated.WithSlave(t.Context()), nil)
+		broken, refuses := 0, false
+		slave := s.slaves[0]
+		slave.connect = func(context.Context) error {
+			if refuses {
+				return mysqlError(1040)
+			}
+			return nil
+		}
+		slave.run = func(context.Context, string) error { broken++; return driversql.ErrInvalidConn }
+		slave.ping = func(context.Context) error {
+			if leaves && !refuses {
+				refuses = true
+				if err := db.Find(&[]User{}).Error; err != nil {
+					t.Errorf("the other read: %v", err)
+				}
+			}
+			return nil
+		}
+		err := db.Find(&[]User{}).Error
+		ran := s.log.servers()
+		switch {
+		case leaves && (err != nil || broken != 1):
+			t.Errorf("got %v after %d runs on the slave", err, broken)
+		case leaves:
+			expect(t, ran, "master")
+		case !errors.Is(err, driversql.ErrInvalidConn) || broken != 2 || len(ran) > 0: // the control
+			t.Errorf("the slave stays: got %v after %d runs there, and ran %v", err, broken, ran)
+		}
+	}
+}

@@ -80,7 +80,7 @@ func (st *statement) decide(ctx context.Context) (to destination, err error) {
 			to.server = st.master(st.memory)
 		}
 	}
-	if st.final != nil && !to.server.Slave {
+	if st.final != nil && !to.server.Slave && !st.leftMeanwhile(view) {
 		return to, st.final
 	}
 	if rt.observer != nil {
@@ -89,6 +89,17 @@ func (st *statement) decide(ctx context.Context) (to destination, err error) {
 		})
 	}
 	return to, nil
+}
+
+// leftMeanwhile tells whether the slave that was to run the statement once more has turned out not to
+// serve: others have asked it as well. Then the end of the connection was its doing, and not the
+// statement's.
+func (st *statement) leftMeanwhile(view *cluster.View) bool {
+	if st.repeatOn == nil {
+		return false
+	}
+	state := view.Of(st.repeatOn)
+	return state == nil || !state.Up
 }
 
 // judgement is what the SQL has told, and where the statement comes from.
