@@ -44,8 +44,9 @@ func (st *statement) begin(ctx context.Context, to destination) (attempt, error)
 func (st *statement) beginThere(ctx context.Context, to destination) (attempt, error) {
 	a := attempt{destination: to, pool: to.server.Pool, ctx: ctx}
 	// Where reads fall back, they meet a master that may have no connection to spare. GORM has whoever needs a
-	// statement that another goroutine prepares wait for that, also in a transaction: all transactions together can
-	// hold the connection for which the preparing waits. So a read that falls back prepares nothing.
+	// statement that another goroutine prepares wait for that, also in a transaction: all transactions
+	// together can hold the connection for which the preparing waits. So a read that falls back prepares
+	// nothing.
 	if st.prepared && !st.unprepared && !to.fallback {
 		a.pool = to.server.Prepared()
 	}

@@ -531,8 +531,8 @@ func (m many) Error() string { return "many" }
 
 func (m many) Unwrap() []error { return m }
 
-// TestFallenBackPreparesNothing: statements that many reads prepare at once on a busy master, because they fell back
-// to it, could lock up GORM's cache of them.
+// TestFallenBackPreparesNothing: statements that many reads prepare at once on a busy master, because they
+// fell back to it, could lock up GORM's cache of them.
 func TestFallenBackPreparesNothing(t *testing.T) {
 	for _, mode := range modes[1:4] {
 		s := newFailover(t, 1, mode.config, false, nil)

@@ -65,8 +65,8 @@ func (s *Server) State() *State { return s.state.Load() }
 // Fits tells whether the server is a slave that may be read, by the monotonic clock.
 func (s *Server) Fits() bool { return s.FitsAt(Now()) }
 
-// NoteUse notes that the server is used, and tells whether that was noted already since the latest round began.
-// If it was not, the caller has to call [Cluster.Used], which looks at more memory.
+// NoteUse notes that the server is used, and tells whether that was noted already since the latest round
+// began. If it was not, the caller has to call [Cluster.Used], which looks at more memory.
 func (s *Server) NoteUse() bool { return s.marked.Load() || s.marked.Swap(true) }
 
 // Latest is the latest position that a master is known to have had, and the history that it is of, as

@@ -298,7 +298,8 @@ func decodeOrigin(d *decoder, head uint64, set gtidSet) (o origin) {
 		if head&sameUUID != 0 {
 			d.fail()
 		}
-	} else if before := &set[len(set)-1].origin; before.compare(&o) >= 0 || (before.uuid == o.uuid) != (head&sameUUID != 0) {
+	} else if before := &set[len(set)-1].origin; before.compare(&o) >= 0 ||
+		(before.uuid == o.uuid) != (head&sameUUID != 0) {
 		d.fail()
 	}
 	return o

@@ -13,7 +13,8 @@ import (
 // SHOW, because SELECT fails where one of the variables does not exist: of the last five, others that speak
 // MySQL's language may lack some. (gtid_binlog_state came with MariaDB 10.0.5, before the first 10.0 that was
 // meant to be used; the others are in all versions that have GTIDs.)
-const whichMySQL = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('aurora_version', 'version', 'version_comment', " +
+const whichMySQL = "SHOW GLOBAL VARIABLES WHERE Variable_name IN (" +
+	"'aurora_version', 'version', 'version_comment', " +
 	"'server_uuid', 'server_id', 'hostname', 'port', 'gtid_binlog_state')"
 
 // The remedies, in the words of a configuration file.
@@ -130,9 +131,11 @@ const (
 // and images of a machine are copied with both.
 const (
 	mySQLSelf         = ", @@GLOBAL.server_uuid, @@GLOBAL.hostname, @@GLOBAL.port, NULL, NULL"
-	mariaDBMasterSelf = ", @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port, @@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state"
-	mariaDBSlaveSelf  = ", @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port, NULL, @@GLOBAL.gtid_binlog_state"
-	noSelf            = ", NULL, NULL, NULL, NULL, NULL"
+	mariaDBMasterSelf = ", @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port, " +
+		"@@GLOBAL.gtid_slave_pos, @@GLOBAL.gtid_binlog_state"
+	mariaDBSlaveSelf = ", @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port, " +
+		"NULL, @@GLOBAL.gtid_binlog_state"
+	noSelf = ", NULL, NULL, NULL, NULL, NULL"
 )
 
 // gtidServer is a server with GTIDs.
@@ -204,7 +207,8 @@ func (s *gtidServer) slave(ctx context.Context, conn *sql.Conn) (Reading, error)
 
 func (s *gtidServer) read(ctx context.Context, conn *sql.Conn, query string, master bool) (Reading, error) {
 	var text, mode, log, readOnly, id, host, port, replayed, logged sql.NullString
-	err := conn.QueryRowContext(ctx, query).Scan(&text, &mode, &log, &readOnly, &id, &host, &port, &replayed, &logged)
+	row := conn.QueryRowContext(ctx, query)
+	err := row.Scan(&text, &mode, &log, &readOnly, &id, &host, &port, &replayed, &logged)
 	if err != nil {
 		return Reading{}, err
 	}
